@@ -1,0 +1,74 @@
+"""Every error that perfloop raises on purpose.
+
+Catch `PerfloopError` to catch them all::
+
+    PerfloopError
+    ├── InvalidInput              what was given cannot be used: a DSN, a file, an option
+    │   ├── InvalidValue          a value of the model breaks its own rule
+    │   └── UnsupportedStatement  a statement that cannot be analysed; it is listed, never fatal
+    ├── ServerNotFound            no PostgreSQL or Redis binaries on this machine
+    ├── ServerFailed              a server that perfloop started did not come up, or died
+    ├── TargetUnreachable         the target refused, timed out, or hung up
+    ├── MissingRights             the role may not do what was asked
+    ├── LabRefused                no lab can be made: too large, too little disk, unsafe
+    ├── ChangeFailed              an act on a server failed; the message says in which state it is
+    │   └── ChangeForbidden       a knob that perfloop never touches
+    ├── StudyNotFound             no study or change of that name in the journal
+    └── JournalDamaged            the journal cannot be read or written
+
+A message states the fact and then the way out.
+"""
+
+from __future__ import annotations
+
+
+class PerfloopError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InvalidInput(PerfloopError, ValueError):
+    """What was given cannot be used."""
+
+
+class InvalidValue(InvalidInput):
+    """A value of the model breaks its own rule."""
+
+
+class UnsupportedStatement(InvalidInput):
+    """A statement that cannot be analysed; callers list it with this reason and go on."""
+
+
+class ServerNotFound(PerfloopError):
+    """No server binaries were found on this machine."""
+
+
+class ServerFailed(PerfloopError):
+    """A server that perfloop started did not come up, or died."""
+
+
+class TargetUnreachable(PerfloopError):
+    """The target refused the connection, timed out, or hung up."""
+
+
+class MissingRights(PerfloopError):
+    """The role may not do what was asked."""
+
+
+class LabRefused(PerfloopError):
+    """No lab can be made for this target."""
+
+
+class ChangeFailed(PerfloopError):
+    """An act on a server failed; the message says in which state it left the server."""
+
+
+class ChangeForbidden(ChangeFailed):
+    """The change touches what perfloop never touches."""
+
+
+class StudyNotFound(PerfloopError):
+    """The journal holds no study or change of that name."""
+
+
+class JournalDamaged(PerfloopError):
+    """The journal cannot be read or written."""
