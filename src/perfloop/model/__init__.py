@@ -1,0 +1,1 @@
+"""What perfloop talks about: frozen values without I/O. docs/glossary.md defines the words."""

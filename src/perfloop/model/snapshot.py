@@ -1,0 +1,123 @@
+"""All probes of a target at one moment."""
+
+from __future__ import annotations
+
+from perfloop.model.plan import Plan
+from perfloop.model.target import (
+    ExtendedStatistics,
+    Fingerprint,
+    ForeignKey,
+    Index,
+    Setting,
+    Table,
+    TableName,
+)
+from perfloop.model.value import Value
+from perfloop.model.workload import Statement
+
+
+class StatementCounters(Value, frozen=True, kw_only=True):
+    """What pg_stat_statements counted for one statement; a difference where there were two readings."""
+
+    statement: Statement
+    calls: int
+    total_s: float
+    rows: int
+    hit_blocks: int = 0
+    read_blocks: int = 0
+    temp_blocks: int = 0
+    """Read plus written."""
+    wal_bytes: int = 0
+    jit_s: float = 0.0
+    planning_s: float = 0.0
+
+    @property
+    def mean_s(self) -> float:
+        return self.total_s / self.calls if self.calls else 0.0
+
+
+class StatementPlan(Value, frozen=True, kw_only=True):
+    """The plan of one instance of a statement; without ANALYZE on a target, with it in a lab."""
+
+    query_id: str
+    instance: str
+    plan: Plan
+
+
+class Activity(Value, frozen=True, kw_only=True):
+    """pg_stat_activity and pg_stat_database in numbers. Counters run since the last reset."""
+
+    connections: int
+    """Client backends, of all databases."""
+    active: int
+    idle_in_transaction: int
+    hit_blocks: int
+    read_blocks: int
+    temp_bytes: int
+    temp_files: int
+    database_bytes: int
+    counted_for_s: float | None
+    """Age of the counters; None where the server does not know."""
+
+
+class Host(Value, frozen=True, kw_only=True):
+    """The machine that perfloop runs on. Ratios in [0, 1]."""
+
+    cpus: int
+    """Processors this process may use, after affinity and cgroup quota, at least 1."""
+    memory_bytes: int
+    """The smaller of physical memory and the cgroup's limit."""
+    available_bytes: int
+    load_1m: float
+    busy_ratio: float
+    """CPU time not idle, over a short window."""
+    steal_ratio: float
+    memory_limited: bool = False
+    """Whether a cgroup sets `memory_bytes`."""
+    cpu_limited: bool = False
+    runs_server: bool = False
+    """Whether the target's server runs on this machine."""
+
+
+class Limitation(Value, frozen=True, kw_only=True):
+    """Something that could not be read: what, why, and the exact commands that would allow it."""
+
+    subject: str
+    reason: str
+    remedy: str
+
+
+class Snapshot(Value, frozen=True, kw_only=True):
+    """The state of a target. Empty tuples where a probe had no rights; `limitations` says so."""
+
+    taken_at_s: float
+    """Unix time."""
+    database: str
+    user: str
+    fingerprint: Fingerprint
+    settings: tuple[Setting, ...]
+    tables: tuple[Table, ...]
+    indexes: tuple[Index, ...]
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    extended_statistics: tuple[ExtendedStatistics, ...] = ()
+    statements: tuple[StatementCounters, ...] = ()
+    plans: tuple[StatementPlan, ...] = ()
+    activity: Activity
+    host: Host
+    limitations: tuple[Limitation, ...] = ()
+
+    def setting(self, name: str) -> Setting | None:
+        """The setting of that name, or None."""
+        return next((each for each in self.settings if each.name == name), None)
+
+    def table(self, name: TableName) -> Table | None:
+        """The table of that name, or None."""
+        return next((each for each in self.tables if each.name == name), None)
+
+    def indexes_of(self, name: TableName) -> tuple[Index, ...]:
+        """The indexes of a table, in catalogue order."""
+        return tuple(each for each in self.indexes if each.table == name)
+
+    def total_s(self) -> float:
+        """Execution time of all statements seen, in seconds."""
+        return sum(each.total_s for each in self.statements)
