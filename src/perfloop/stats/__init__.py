@@ -1,0 +1,1 @@
+"""Pure mathematics on samples: plain numbers in, frozen values out."""
