@@ -1,0 +1,154 @@
+"""Servers for the tests: real ones, started once a session and shared; databases are fresh for every test.
+
+`PERFLOOP_TEST_DSN` and `PERFLOOP_TEST_REDIS` name servers to use instead, and then their absence is a failure;
+so it is under `CI=true`. Otherwise a test whose server is not installed is skipped, and the header says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from perfloop.adapters.servers import (
+    PostgresBinaries,
+    PostgresServer,
+    RedisServer,
+    find_redis,
+    installed_postgres,
+    installed_redis,
+)
+from perfloop.errors import ServerNotFound
+
+TEST_DSN = os.environ.get("PERFLOOP_TEST_DSN")
+TEST_REDIS = os.environ.get("PERFLOOP_TEST_REDIS")
+
+# Durability is not under test; everything else is as installed.
+TEST_SETTINGS = {
+    "shared_preload_libraries": "pg_stat_statements",
+    "fsync": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "50",
+}
+
+INSTALLED_POSTGRES = installed_postgres()
+NONE = "none installed, so tests that need one are skipped"
+
+StartServer = Callable[[PostgresBinaries], PostgresServer]
+
+
+def pytest_report_header() -> list[str]:
+    postgres = [f"{one.version} ({one.origin})" for one in INSTALLED_POSTGRES]
+    redis = [f"{one.flavour} {one.version} ({one.origin})" for one in installed_redis()]
+    return [
+        f"postgres: {', '.join(postgres) or NONE}" + (" and PERFLOOP_TEST_DSN" if TEST_DSN else ""),
+        f"redis: {', '.join(redis) or NONE}" + (" and PERFLOOP_TEST_REDIS" if TEST_REDIS else ""),
+    ]
+
+
+def missing(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}; with CI=true a missing server is a failure", pytrace=False)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def start_postgres() -> Iterator[StartServer]:
+    """One shared server per installation, started when the first test asks for it."""
+    servers: dict[PostgresBinaries, PostgresServer] = {}
+    with contextlib.ExitStack() as running:
+
+        def start(binaries: PostgresBinaries) -> PostgresServer:
+            if binaries not in servers:
+                server = running.enter_context(PostgresServer(binaries, settings=TEST_SETTINGS))
+                with psycopg.connect(server.dsn("template1"), autocommit=True) as connection:
+                    connection.execute("CREATE EXTENSION pg_stat_statements")
+                servers[binaries] = server
+            return servers[binaries]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def postgres_binaries() -> PostgresBinaries:
+    """The preferred installation."""
+    if not INSTALLED_POSTGRES:
+        missing("no PostgreSQL with pg_stat_statements is installed")
+    return INSTALLED_POSTGRES[0]
+
+
+@pytest.fixture(scope="session")
+def postgres_server(start_postgres: StartServer, postgres_binaries: PostgresBinaries) -> PostgresServer:
+    """A shared server of the preferred installation; its settings are TEST_SETTINGS, leave them so."""
+    return start_postgres(postgres_binaries)
+
+
+@pytest.fixture(
+    scope="session", params=INSTALLED_POSTGRES or [None], ids=lambda one: f"pg{one.major}" if one else "none"
+)
+def each_postgres_binaries(request: pytest.FixtureRequest) -> PostgresBinaries:
+    """Every installation in turn."""
+    if request.param is None:
+        missing("no PostgreSQL with pg_stat_statements is installed")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def each_postgres_server(
+    start_postgres: StartServer, each_postgres_binaries: PostgresBinaries
+) -> PostgresServer:
+    """A shared server of every installation in turn."""
+    return start_postgres(each_postgres_binaries)
+
+
+@pytest.fixture
+def postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database for this test alone, with pg_stat_statements."""
+    dsn = TEST_DSN or request.getfixturevalue("postgres_server").dsn()
+    with fresh_database(dsn) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def each_postgres_dsn(each_postgres_server: PostgresServer) -> Iterator[str]:
+    """A database for this test alone, on every installation in turn."""
+    with fresh_database(each_postgres_server.dsn()) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A shared server of the preferred installation."""
+    try:
+        binary = find_redis()
+    except ServerNotFound:
+        missing("no Redis or Valkey is installed")
+    with RedisServer(binary) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """A server to use; keys of earlier tests may be on it, so prefix yours."""
+    return TEST_REDIS or request.getfixturevalue("redis_server").url
+
+
+@contextlib.contextmanager
+def fresh_database(dsn: str) -> Iterator[str]:
+    name = f"perfloop_test_{secrets.token_hex(4)}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        fresh = make_conninfo(dsn, dbname=name)
+        try:
+            with psycopg.connect(fresh, autocommit=True) as inside:
+                inside.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            yield fresh
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
