@@ -201,4 +201,6 @@ class AppliedChange(Value, frozen=True, kw_only=True):
     state: ActState
     before: str | None = None
     """What undo restores: an index definition, a setting's earlier value; None where there was nothing."""
+    after: str | None = None
+    """The same once it was applied: undo refuses where somebody has changed it since."""
     at_s: float
