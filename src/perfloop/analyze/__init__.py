@@ -1,0 +1,1 @@
+"""The performance analyzer: checks that turn a Snapshot into Findings. Reads values, touches nothing."""

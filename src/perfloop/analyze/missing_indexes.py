@@ -1,0 +1,194 @@
+"""Scans and sorts that an index would save.
+
+With ANALYZE the rows that were read and thrown away are known; without it the planner's
+estimate of what a filter keeps is held against the table's rows. Where no statement was
+counted and nothing was planned, the tables' own counters are the only evidence left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from perfloop.analyze.expressions import columns_in, condition_text, has_leading_wildcard, sort_columns
+from perfloop.analyze.self_time import GATHERING, WeighedNode, WeighedPlan
+from perfloop.analyze.sites import Site, findings_of_sites, rows_of, table_of, weighed_plans
+from perfloop.model.advice import Evidence, Finding, Severity
+from perfloop.model.snapshot import Snapshot
+from perfloop.model.target import Table
+from perfloop.model.units import count_text, share_text
+
+CHECK = "missing-index"
+LARGE_TABLE_ROWS = 10_000
+"""PgHero looks at tables from 10,000 rows on; below that a scan takes about a millisecond."""
+KEPT_RATIO = 0.10
+"""A scan that keeps no more than this share of what it reads could use an index."""
+REPEATED_SCANS = 1_000
+"""A scan that is executed this often within one statement is an inner side without an index."""
+SORTED_ROWS = 1_000
+INDEX_USE_RATIO = 0.95
+"""PgHero's limit for the share of a table's scans that use an index."""
+COUNTED_SCANS = 100
+"""Fewer sequential scans than this may be dumps and maintenance."""
+
+
+def missing_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """Sequential scans with high discard, repeated inner scans, and sorts under a LIMIT."""
+    sites = [
+        site
+        for plan, weighed in weighed_plans(snapshot)
+        for each in weighed.nodes
+        for site in _sites(snapshot, plan.query_id, weighed, each)
+    ]
+    return (*findings_of_sites(snapshot, CHECK, sites), *_from_table_counters(snapshot))
+
+
+def _sites(snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode) -> Iterator[Site]:
+    table = table_of(snapshot, each.node)
+    if each.node.kind == "Seq Scan" and table is not None:
+        repeated = _repeated_scan(query_id, plan, each, table)
+        discarding = repeated or _discarding_scan(query_id, each, table)
+        if discarding is not None:
+            yield discarding
+    elif each.node.kind in ("Sort", "Incremental Sort"):
+        avoidable = _avoidable_sort(snapshot, query_id, plan, each)
+        if avoidable is not None:
+            yield avoidable
+
+
+def _discarding_scan(query_id: str, each: WeighedNode, table: Table) -> Site | None:
+    condition = str(each.node.fields.get("Filter", ""))
+    read = each.rows + each.removed_rows if each.is_measured else rows_of(table)
+    columns = columns_in(condition, table, each.node.alias)
+    if not columns or read < LARGE_TABLE_ROWS or each.rows > KEPT_RATIO * read:
+        return None
+    read_word = "reads" if each.is_measured else "is expected to read"
+    return Site(
+        location=f"{table.name}({', '.join(columns)})",
+        query_id=query_id,
+        plan_share=each.share,
+        title=(
+            f"A sequential scan of {table.name} {read_word} {count_text(read)} rows"
+            f" to keep {count_text(each.rows)}, filtering on {', '.join(columns)}"
+        ),
+        evidence=(
+            Evidence(label="filter", value=condition_text(condition)),
+            Evidence(label="rows kept", value=f"{share_text(each.rows / read)} of {count_text(read)}"),
+        ),
+        would_try=_index_for(table, columns, condition),
+    )
+
+
+def _repeated_scan(query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table) -> Site | None:
+    """A scan below a nested loop or a correlated subquery that starts over for every outer row.
+
+    A Materialize keeps the rows of one scan, but is itself read from start to end each time.
+    """
+    above = next(iter(plan.ancestors(each)), None)
+    kept = above is not None and above.node.kind == "Materialize"
+    top = above if above is not None and kept else each
+    if top.executions < REPEATED_SCANS:
+        return None
+    join = plan.parent(top) if kept else None
+    condition = str(each.node.fields.get("Filter") or (join and join.node.fields.get("Join Filter")) or "")
+    columns = columns_in(condition, table, each.node.alias)
+    if not columns:
+        return None
+    share = plan.share_below(top) + (join.share if join is not None else 0.0)
+    return Site(
+        location=f"{table.name}({', '.join(columns)})",
+        query_id=query_id,
+        plan_share=min(1.0, share),
+        title=(
+            f"{table.name} is read from start to end {count_text(top.executions)} times in one statement,"
+            f" once per outer row, to match {', '.join(columns)}"
+        ),
+        evidence=(
+            Evidence(label="condition", value=condition_text(condition)),
+            Evidence(label="scans per execution", value=count_text(top.executions)),
+            Evidence(label="rows of the table", value=count_text(rows_of(table))),
+        ),
+        would_try=_index_for(table, columns, condition),
+    )
+
+
+def _avoidable_sort(snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode) -> Site | None:
+    keys = sort_columns(each.node)
+    child = next(iter(plan.children(each)), None)
+    if not keys or child is None or child.rows < SORTED_ROWS or not _is_limited(plan, each):
+        return None
+    table = _only_table(snapshot, plan, each, {alias for alias, _, _ in keys})
+    if table is None or any(table.column(name) is None for _, name, _ in keys):
+        return None
+    order = ", ".join(f"{name} desc" if descending else name for _, name, descending in keys)
+    return Site(
+        location=f"{table.name}({order})",
+        query_id=query_id,
+        plan_share=plan.share_below(each),
+        title=(
+            f"{count_text(child.rows)} rows of {table.name} are sorted by {order}"
+            " for a LIMIT that needs only the first"
+        ),
+        evidence=(
+            Evidence(label="sort key", value=order),
+            Evidence(label="rows sorted", value=count_text(child.rows)),
+        ),
+        would_try=f"an index on {table.name} that gives the rows in this order, so that reading stops early",
+    )
+
+
+def _is_limited(plan: WeighedPlan, each: WeighedNode) -> bool:
+    """Whether a Limit is next above, apart from the Gather that collects a parallel sort."""
+    above = next((other for other in plan.ancestors(each) if other.node.kind not in GATHERING), None)
+    return above is not None and above.node.kind == "Limit"
+
+
+def _only_table(
+    snapshot: Snapshot, plan: WeighedPlan, each: WeighedNode, aliases: set[str | None]
+) -> Table | None:
+    """The one table that all sort keys belong to, if nothing between it and the sort forms new rows."""
+    below = plan.below(each)[1:]
+    if len(aliases) != 1 or any(other.node.kind in ("Aggregate", "Group", "WindowAgg") for other in below):
+        return None
+    scans = [other.node for other in below if other.node.relation is not None]
+    named = [node for node in scans if aliases <= {node.alias, node.relation}]
+    found = named if named else scans if aliases == {None} and len(scans) == 1 else []
+    return table_of(snapshot, found[0]) if len(found) == 1 else None
+
+
+def _index_for(table: Table, columns: tuple[str, ...], condition: str) -> str:
+    if has_leading_wildcard(condition):
+        return f"a trigram index (pg_trgm, GIN) on {table.name}: the pattern starts with a wildcard"
+    return f"an index on {table.name} over {', '.join(columns)}, in the order that pays most"
+
+
+def _from_table_counters(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """Tables that are mostly read whole; only where no statement was counted or planned."""
+    if snapshot.statements or snapshot.plans:
+        return ()
+    return tuple(_read_whole(table) for table in snapshot.tables if _is_read_whole(table))
+
+
+def _is_read_whole(table: Table) -> bool:
+    scans = table.sequential_scans + table.index_scans
+    return (
+        rows_of(table) >= LARGE_TABLE_ROWS
+        and table.sequential_scans >= COUNTED_SCANS
+        and table.index_scans < INDEX_USE_RATIO * scans
+    )
+
+
+def _read_whole(table: Table) -> Finding:
+    scans = table.sequential_scans + table.index_scans
+    used = table.index_scans / scans
+    return Finding(
+        check=CHECK,
+        severity=Severity.MEDIUM,
+        title=f"{share_text(1 - used)} of the scans of {table.name} read the table without an index",
+        location=str(table.name),
+        evidence=(
+            Evidence(label="sequential scans", value=f"{table.sequential_scans:,} of {scans:,}"),
+            Evidence(label="rows read by them", value=count_text(table.sequential_rows)),
+            Evidence(label="rows of the table", value=count_text(rows_of(table))),
+        ),
+        would_try="nothing yet: only pg_stat_statements or a workload can tell which index would help",
+    )
