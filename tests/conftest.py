@@ -1,7 +1,8 @@
 """Servers for the tests: real ones, started once a session and shared; databases are fresh for every test.
 
-`PERFLOOP_TEST_DSN` and `PERFLOOP_TEST_REDIS` name servers to use instead, and then their absence is a failure;
-so it is under `CI=true`. Otherwise a test whose server is not installed is skipped, and the header says so.
+`PERFLOOP_TEST_DSN` and `PERFLOOP_TEST_REDIS` name servers to use instead, and then their absence is a
+failure; so it is under `CI=true`. Otherwise a test whose server is not installed is skipped, and the header
+says so.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import grp
 import os
 import pwd
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict
@@ -48,6 +49,13 @@ class ServerAccount:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
+    def may_run(self, program: Path) -> bool:
+        """Whether the modes on the way to a program let the account run it; access lists are not asked."""
+        if self.uid is None:
+            return True
+        folders = program.resolve().parents
+        return all(step.stat().st_mode & stat.S_IXOTH for step in (program, *folders))
+
     def own(self, path: Path) -> None:
         """Hand one file or folder, not what lies below it, to the account."""
         if self.uid is not None and self.gid is not None:
@@ -79,7 +87,5 @@ def server_account() -> ServerAccount:
             "to step down to; run perfloop as an ordinary user"
         )
         raise ServerFailed(message) from None
-    named_groups = {group.gr_gid for group in grp.getgrall()}
-    return ServerAccount(
-        uid=uid, gid=secrets.choice([gid for gid in PRIVATE_GROUPS if gid not in named_groups])
-    )
+    named = {group.gr_gid for group in grp.getgrall()}
+    return ServerAccount(uid=uid, gid=secrets.choice([gid for gid in PRIVATE_GROUPS if gid not in named]))

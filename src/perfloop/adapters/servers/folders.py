@@ -6,7 +6,7 @@ The folder lies in the system's temporary folder, because a socket path may have
     ├── owner           locked for as long as we live, so that a sweep knows stale from used
     ├── pid             of the server, written before it becomes the server
     ├── log             what the server said
-    └── server/         the server's own: its socket, and its data unless they are kept elsewhere
+    └── x1y2z3/         the server's own: its socket, and its data unless they are kept elsewhere
 
 Rejected: a parent-death signal (Linux only, lost on a change of user, tied to a thread rather than a process)
 and `atexit` (does not run on SIGKILL). A pipe that the kernel closes needs no cooperation from whoever dies.
@@ -18,7 +18,9 @@ import contextlib
 import fcntl
 import os
 import shutil
+import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,10 +34,16 @@ PREFIX: Final = "perfloop-"
 GUARD: Final = Path(__file__).with_name("guard.sh")
 
 # macOS allows 104 bytes with the closing zero, Linux 108.
-LONGEST_FOLDER_BYTES: Final = 103 - len("/server/.s.PGSQL.5432")
+LONGEST_FOLDER_BYTES: Final = 103 - len("/12345678/.s.PGSQL.5432")
 
 # A folder without an owner file belongs to a process between two system calls, or to one that died there.
 UNOWNED_AGE_S: Final = 600.0
+
+# From linux/fs.h; the request numbers hold the size of a long, though the value is an int.
+_LONG_BYTES: Final = struct.calcsize("l")
+FS_IOC_GETFLAGS: Final = 2 << 30 | _LONG_BYTES << 16 | ord("f") << 8 | 1
+FS_IOC_SETFLAGS: Final = 1 << 30 | _LONG_BYTES << 16 | ord("f") << 8 | 2
+FS_TOPDIR_FL: Final = 0x20000
 
 _lifelines: set[int] = set()
 
@@ -73,9 +81,10 @@ class ServerFolder:
     @property
     def server_path(self) -> Path:
         """The part that belongs to the server's account."""
-        return self.path / "server"
+        return self.path / self.path.name.removeprefix(PREFIX)
 
     def _furnish(self) -> None:
+        _scatter_children(self.path)
         self.server_path.mkdir(mode=0o700)
         self.account.own(self.server_path)
         if self.account.gid is not None:
@@ -111,6 +120,23 @@ def _make_folder(parent: Path | None) -> Path:
 
 def _temporary_folder(parent: Path | None) -> Path:
     return Path(tempfile.gettempdir()) if parent is None else parent
+
+
+def _scatter_children(folder: Path) -> None:
+    """Let ext4 put each folder in here into a block group of its own, picked by its name.
+
+    Within a group, ext4 steps over every recently deleted inode for each file it makes. Without this a
+    cluster laid out soon after others were removed took 1 s to copy instead of 0.05 s (Linux 6.18).
+    """
+    if sys.platform != "linux":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # other file systems have no such flag
+            (flags,) = struct.unpack("i", fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(4)))
+            fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("i", flags | FS_TOPDIR_FL))
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

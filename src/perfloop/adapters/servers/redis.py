@@ -86,8 +86,8 @@ class RedisServer:
         return [str(self._readable_binary()), *options]
 
     def _readable_binary(self) -> Path:
-        """As root a copy: one file of a few megabytes, cheaper than asking who can read it."""
-        if self._folder.account.uid is None:
+        """A copy where a closed home keeps the account from it: one file of a few megabytes."""
+        if self._folder.account.may_run(self.binary.path):
             return self.binary.path
         copy = self._folder.server_path / self.binary.path.name
         shutil.copy(self.binary.path, copy)

