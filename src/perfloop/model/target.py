@@ -53,6 +53,8 @@ class IndexKey(Value, frozen=True, kw_only=True):
     """None means the default of the direction: last when ascending, first when descending."""
     operator_class: str | None = None
     """None means the type's default."""
+    collation: str | None = None
+    """None means the column's own; an index of another collation cannot stand in for this one."""
 
 
 class Index(Value, frozen=True, kw_only=True):
@@ -69,6 +71,8 @@ class Index(Value, frozen=True, kw_only=True):
     is_valid: bool = True
     backs_constraint: bool = False
     is_replica_identity: bool = False
+    is_attached: bool = False
+    """Whether it is a part of a partitioned index, and so cannot be dropped by itself."""
     definition: str
     """The whole CREATE INDEX, from pg_get_indexdef()."""
     size_bytes: int
