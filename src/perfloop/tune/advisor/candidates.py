@@ -1,0 +1,156 @@
+"""Which indexes are worth a look: the single keys to begin with, and how to widen what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from perfloop.model.advice import CreateIndex
+from perfloop.model.target import ForeignKey, Index, IndexKey, Table, TableName
+from perfloop.tune.advisor.accesses import Access
+from perfloop.tune.advisor.naming import covers, new_index
+
+_SMALLEST_TABLE_BYTES = 2 * 8192
+"""Below this the planner reads the table sooner than an index."""
+_MOST_INCLUDED = 5
+_WIDEST_INCLUDED_BYTES = 64
+
+
+class Candidates:
+    """The indexes that could serve these Accesses and are not there yet, always in the same order."""
+
+    def __init__(
+        self,
+        accesses: Iterable[Access],
+        tables: Mapping[TableName, Table],
+        indexes: tuple[Index, ...],
+        foreign_keys: tuple[ForeignKey, ...] = (),
+        *,
+        max_keys: int = 4,
+    ) -> None:
+        self._accesses: dict[TableName, list[Access]] = {}
+        for access in accesses:
+            if tables[access.table].size_bytes > _SMALLEST_TABLE_BYTES:
+                self._accesses.setdefault(access.table, []).append(access)
+        self._tables = tables
+        self._indexes = indexes
+        self._foreign_keys = foreign_keys
+        self._max_keys = max_keys
+        self._taken = frozenset(index.name for index in indexes)
+
+    def first(self) -> tuple[CreateIndex, ...]:
+        """Indexes on one key each; on a whole wanted order; and on a foreign key that has none."""
+        found: dict[CreateIndex, None] = {}
+        for table in sorted(self._accesses):
+            for keys in self._first_keys(table):
+                if len(keys) <= self._max_keys and not self._is_there(table, keys):
+                    found[self._index(table, keys)] = None
+        for foreign_key in self._foreign_keys:
+            keys = tuple(IndexKey(text=name) for name in foreign_key.columns)
+            if foreign_key.table in self._accesses and not self._is_there(foreign_key.table, keys):
+                found[self._index(foreign_key.table, keys)] = None
+        return tuple(found)
+
+    def wider(self, index: CreateIndex) -> tuple[CreateIndex, ...]:
+        """The index with one thing more: a key, the rest of an order, included columns, or a predicate."""
+        if index.included or index.table not in self._accesses:
+            return ()
+        together = [each for each in self._accesses[index.table] if _serves(each, index)]
+        found: dict[CreateIndex, None] = {}
+        for access in together:
+            for keys in self._wider_keys(index, access):
+                if len(keys) <= self._max_keys and not self._is_there(index.table, keys):
+                    found[self._index(index.table, keys, predicate=index.predicate)] = None
+            included = self._coverage(index, access)
+            if included:
+                found[self._index(index.table, index.keys, included=included, predicate=index.predicate)] = (
+                    None
+                )
+        for predicate in _common_predicates(together):
+            if index.predicate is None and predicate:
+                found[self._index(index.table, index.keys, predicate=predicate)] = None
+        return tuple(found)
+
+    def _index(
+        self,
+        table: TableName,
+        keys: tuple[IndexKey, ...],
+        *,
+        included: tuple[str, ...] = (),
+        predicate: str | None = None,
+    ) -> CreateIndex:
+        return new_index(table, keys, included=included, predicate=predicate, taken=self._taken)
+
+    def _first_keys(self, table: TableName) -> Iterator[tuple[IndexKey, ...]]:
+        accesses = self._accesses[table]
+        for access in accesses:
+            for key in access.attributes:
+                yield (key,)
+        for access in accesses:
+            for order in access.orders:
+                yield order
+                if access.limited and access.equal:
+                    yield _append(access.equal, order)
+
+    def _wider_keys(self, index: CreateIndex, access: Access) -> Iterator[tuple[IndexKey, ...]]:
+        present = {key.text for key in index.keys}
+        for key in access.attributes:
+            if key.text in present:
+                continue
+            yield (*index.keys, key)
+            ranged = [position for position, each in enumerate(index.keys) if each in access.ranged]
+            if key in access.matched and ranged:
+                yield (*index.keys[: ranged[0]], key, *index.keys[ranged[0] :])
+        for order in access.orders:
+            if len(order) > 1 and not present & {key.text for key in order}:
+                yield _append(index.keys, order)
+
+    def _coverage(self, index: CreateIndex, access: Access) -> tuple[str, ...]:
+        """The columns that would spare the visit of the heap, if they are few and narrow."""
+        if any(key.is_expression for key in index.keys):
+            return ()
+        present = {key.text for key in index.keys}
+        missing = tuple(name for name in access.needed if name not in present)
+        width = sum(self._width(index.table, name) for name in missing)
+        return missing if len(missing) <= _MOST_INCLUDED and width <= _WIDEST_INCLUDED_BYTES else ()
+
+    def _width(self, table: TableName, name: str) -> int:
+        column = self._tables[table].column(name)
+        statistics = column.statistics if column else None
+        return statistics.width_bytes if statistics else _WIDEST_INCLUDED_BYTES
+
+    def _is_there(self, table: TableName, keys: tuple[IndexKey, ...]) -> bool:
+        return any(covers(each, keys) for each in self._indexes if each.table == table)
+
+
+def may_use(access: Access, index: CreateIndex) -> bool:
+    """Whether the planner could use the index for this Access at all.
+
+    An index whose first key the statement does not compare or sort by is only of use when it
+    holds all columns needed.
+    """
+    if access.table != index.table:
+        return False
+    if index.predicate is not None and index.predicate not in access.predicates:
+        return False
+    texts = {key.text for key in access.attributes}
+    held = {key.text for key in index.keys} | set(index.included)
+    return index.keys[0].text in texts or (bool(access.needed) and set(access.needed) <= held)
+
+
+def _serves(access: Access, index: CreateIndex) -> bool:
+    """Whether the access has a use for every key of the index."""
+    texts = {key.text for key in access.attributes}
+    return all(key.text in texts for key in index.keys)
+
+
+def _append(keys: tuple[IndexKey, ...], order: tuple[IndexKey, ...]) -> tuple[IndexKey, ...]:
+    present = {key.text for key in keys}
+    return (*keys, *(key for key in order if key.text not in present))
+
+
+def _common_predicates(accesses: list[Access]) -> tuple[str, ...]:
+    """Predicates that every one of these accesses has: an index under one of them serves them all."""
+    if not accesses:
+        return ()
+    shared = set(accesses[0].predicates).intersection(*(each.predicates for each in accesses[1:]))
+    return tuple(sorted(shared))
