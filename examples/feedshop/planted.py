@@ -11,10 +11,13 @@ from enum import Enum
 
 
 class Yardstick(Enum):
-    """What a change is measured by, per call of an operation."""
+    """What a change is measured by, per call of an operation.
+
+    WAL is counted in records: bytes depend on when the last checkpoint was.
+    """
 
     TIME = "execution time"
-    WAL = "WAL bytes"
+    WAL = "WAL records"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +218,8 @@ TRAPS = (
         before=(),
         operations=("quiet_feeds", "mark_feed_seen"),
         cost=2,
-        story="the read becomes five times faster, but every visit changes last_seen_at: updates stop being HOT,"
-        " and each writes the GIN index of the description anew, some twenty times the work",
+        story="the read becomes five times faster, but each visit changes last_seen_at: updates stop"
+        " being HOT, and each writes the GIN index of the description anew, some twenty times the work",
     ),
     Trap(
         id="index-on-language",
