@@ -49,12 +49,12 @@ class ServerAccount:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
-    def may_run(self, program: Path) -> bool:
-        """Whether the modes on the way to a program let the account run it; access lists are not asked."""
+    def may_reach(self, path: Path) -> bool:
+        """Whether all modes on the way let the account run a program or enter a folder; no ACLs are read."""
         if self.uid is None:
             return True
-        folders = program.resolve().parents
-        return all(step.stat().st_mode & stat.S_IXOTH for step in (program, *folders))
+        real = path.resolve()
+        return all(step.stat().st_mode & stat.S_IXOTH for step in (real, *real.parents))
 
     def own(self, path: Path) -> None:
         """Hand one file or folder, not what lies below it, to the account."""

@@ -20,6 +20,7 @@ from typing import Final
 
 import platformdirs
 
+from perfloop.adapters.servers.placement import scatter_children
 from perfloop.errors import ServerFailed
 
 CACHE_VARIABLE: Final = "PERFLOOP_CACHE_DIR"
@@ -113,6 +114,7 @@ def _own_folder(folder: Path, mode: int) -> None:
         if not path.exists():
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(wanted)  # whatever the umask says
+            scatter_children(path)
         facts = path.lstat()
         if facts.st_uid != os.geteuid() or facts.st_mode & 0o022 or path.is_symlink():
             raise _unusable(path, "others could write it")

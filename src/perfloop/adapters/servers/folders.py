@@ -6,6 +6,7 @@ The folder lies in the system's temporary folder, because a socket path may have
     ├── owner           locked for as long as we live, so that a sweep knows stale from used
     ├── pid             of the server, written before it becomes the server
     ├── log             what the server said
+    ├── postgresql.conf its settings: a server can read but not replace them, for we may be root and it is not
     └── x1y2z3/         the server's own: its socket, and its data unless they are kept elsewhere
 
 Rejected: a parent-death signal (Linux only, lost on a change of user, tied to a thread rather than a process)
@@ -18,9 +19,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from perfloop.adapters.servers.account import server_account
+from perfloop.adapters.servers.placement import scatter_children
 from perfloop.errors import ServerFailed
 
 PREFIX: Final = "perfloop-"
@@ -38,12 +38,6 @@ LONGEST_FOLDER_BYTES: Final = 103 - len("/12345678/.s.PGSQL.5432")
 
 # A folder without an owner file belongs to a process between two system calls, or to one that died there.
 UNOWNED_AGE_S: Final = 600.0
-
-# From linux/fs.h; the request numbers hold the size of a long, though the value is an int.
-_LONG_BYTES: Final = struct.calcsize("l")
-FS_IOC_GETFLAGS: Final = 2 << 30 | _LONG_BYTES << 16 | ord("f") << 8 | 1
-FS_IOC_SETFLAGS: Final = 1 << 30 | _LONG_BYTES << 16 | ord("f") << 8 | 2
-FS_TOPDIR_FL: Final = 0x20000
 
 _lifelines: set[int] = set()
 
@@ -83,8 +77,17 @@ class ServerFolder:
         """The part that belongs to the server's account."""
         return self.path / self.path.name.removeprefix(PREFIX)
 
+    def publish(self, name: str, text: str) -> Path:
+        """Write a file that the server can read and not replace."""
+        path = self.path / name
+        path.write_text(text)
+        if self.account.gid is not None:
+            os.chown(path, -1, self.account.gid)
+        path.chmod(0o640)
+        return path
+
     def _furnish(self) -> None:
-        _scatter_children(self.path)
+        scatter_children(self.path)
         self.server_path.mkdir(mode=0o700)
         self.account.own(self.server_path)
         if self.account.gid is not None:
@@ -120,23 +123,6 @@ def _make_folder(parent: Path | None) -> Path:
 
 def _temporary_folder(parent: Path | None) -> Path:
     return Path(tempfile.gettempdir()) if parent is None else parent
-
-
-def _scatter_children(folder: Path) -> None:
-    """Let ext4 put each folder in here into a block group of its own, picked by its name.
-
-    Within a group, ext4 steps over every recently deleted inode for each file it makes. Without this a
-    cluster laid out soon after others were removed took 1 s to copy instead of 0.05 s (Linux 6.18).
-    """
-    if sys.platform != "linux":
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):  # other file systems have no such flag
-            (flags,) = struct.unpack("i", fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(4)))
-            fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("i", flags | FS_TOPDIR_FL))
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

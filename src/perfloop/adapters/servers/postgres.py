@@ -20,8 +20,8 @@ from perfloop.adapters.servers.binaries import PostgresBinaries
 from perfloop.adapters.servers.cachefolder import copy_tree
 from perfloop.adapters.servers.folders import ServerFolder
 from perfloop.adapters.servers.process import ServerProcess
-from perfloop.adapters.servers.templates import SETTINGS_FILE, SUPERUSER, lay_out_cluster, readable_bin_dir
-from perfloop.errors import InvalidInput, ServerFailed
+from perfloop.adapters.servers.templates import MARK, SUPERUSER, lay_out_cluster, readable_bin_dir
+from perfloop.errors import InvalidInput
 
 READY: Final = "ready"
 STATUS_LINE: Final = 7
@@ -158,33 +158,35 @@ class PostgresServer:
 
     def _lay_out(self) -> Path:
         if self._kept_data_dir is None:
-            return self._fill(self._folder.server_path / "data")
+            data_dir = self._folder.server_path / "data"
+            self._fill(data_dir)
+            return data_dir
         kept = self._kept_data_dir.absolute()
-        if not kept.exists() or not any(kept.iterdir()):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            return self._fill(kept)
-        _check_ours(kept)
-        self._folder.account.own_tree(kept)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if not self._folder.account.may_reach(kept.parent):
+            message = f"an unprivileged server cannot enter {kept.parent}; keep its data in an open folder"
+            raise InvalidInput(message)
+        if kept.exists() and any(kept.iterdir()):
+            _check_ours(kept)
+            self._folder.account.own_tree(kept)
+        else:
+            self._fill(kept)
         return kept
 
-    def _fill(self, data_dir: Path) -> Path:
+    def _fill(self, data_dir: Path) -> None:
         if self._copy_of is None:
-            laid_out = lay_out_cluster(self.binaries, self._folder, checksums=self._checksums)
-            if laid_out == data_dir:
-                return data_dir
-            source = laid_out
-        else:
-            source = self._copy_of.absolute()
-            _check_ours(source)
+            lay_out_cluster(self.binaries, self._folder, data_dir, checksums=self._checksums)
+            return
+        source = self._copy_of.absolute()
+        _check_ours(source)
+        _check_copyable(source)
         with contextlib.suppress(FileNotFoundError):
             data_dir.rmdir()
         copy_tree(source, data_dir)
         self._folder.account.own_tree(data_dir)
-        return data_dir
 
     def _start(self) -> None:
         began_s = time.monotonic()
-        self._write_settings()
         self._process = ServerProcess(
             name=f"PostgreSQL {self.binaries.version}", folder=self._folder, command=self._command()
         )
@@ -198,6 +200,7 @@ class PostgresServer:
 
     def _command(self) -> list[str]:
         fixed = {
+            "config_file": str(self._configuration()),
             "listen_addresses": "",
             "port": "5432",
             "unix_socket_directories": str(self._folder.server_path),
@@ -208,10 +211,10 @@ class PostgresServer:
         options = [word for name, value in fixed.items() for word in ("-c", f"{name}={value}")]
         return [str(self._bin_dir / "postgres"), "-D", str(self.data_dir), *options]
 
-    def _write_settings(self) -> None:
-        path = self.data_dir / SETTINGS_FILE
-        path.write_text("".join(f"{name} = {_quoted(value)}\n" for name, value in self._settings.items()))
-        self._folder.account.own(path)
+    def _configuration(self) -> Path:
+        lines = [f"{name} = {_quoted(value)}" for name, value in self._settings.items()]
+        whole = [f"include = {_quoted(str(self.data_dir / 'postgresql.conf'))}", *lines, ""]
+        return self._folder.publish("postgresql.conf", "\n".join(whole))
 
     def _is_ready(self) -> bool:
         """The server's own word, in its pid file; a connection attempt would cost it a process."""
@@ -234,18 +237,15 @@ def _checked(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_ours(data_dir: Path) -> None:
-    if not (data_dir / SETTINGS_FILE).exists():
-        raise InvalidInput(
-            f"{data_dir} was not made by perfloop and is left alone; name a new or empty folder"
-        )
+    if not (data_dir / MARK).exists():
+        raise InvalidInput(f"{data_dir} was not made by perfloop, which leaves it alone; name a new folder")
+
+
+def _check_copyable(data_dir: Path) -> None:
     if (data_dir / "postmaster.pid").exists():
-        raise ServerFailed(
-            f"a server uses {data_dir}, or crashed there; stop it, or remove its postmaster.pid"
-        )
+        raise InvalidInput(f"a server runs on {data_dir}; copy it once the server is closed")
     if any((data_dir / "pg_tblspc").iterdir()):
-        raise InvalidInput(
-            f"{data_dir} has tablespaces, which a copy would share; move them into the default one"
-        )
+        raise InvalidInput(f"{data_dir} has tablespaces, which a copy would share; use the default one")
 
 
 def _quoted(value: str) -> str:

@@ -37,7 +37,7 @@ class ServerProcess:
         Raises:
             ServerFailed: It is not running.
         """
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self._poll() is not None:
             raise self.failure("is not running")
         return self._process.pid
 
@@ -58,10 +58,11 @@ class ServerProcess:
             ServerFailed: The server died, or the deadline passed.
         """
         give_up_s = time.monotonic() + deadline_s
-        while not ready():
-            if self._process is None or self._process.poll() is not None:
-                code = None if self._process is None else self._process.returncode
+        while True:
+            if (code := self._poll()) is not None:
                 raise self.failure(f"ended with code {code} while it was starting")
+            if ready():
+                return
             if time.monotonic() > give_up_s:
                 raise self.failure(f"was not ready after {deadline_s:g} s")
             time.sleep(POLL_S)
@@ -89,6 +90,9 @@ class ServerProcess:
             return "(it wrote no log)"
         lines = self._log_path.read_text(errors="replace").splitlines()[-LOG_LINES:]
         return "\n".join(f"  {line}" for line in lines) or "(its log is empty)"
+
+    def _poll(self) -> int | None:
+        return None if self._process is None else self._process.poll()
 
     @property
     def _pid_path(self) -> Path:

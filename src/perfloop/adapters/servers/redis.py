@@ -87,7 +87,7 @@ class RedisServer:
 
     def _readable_binary(self) -> Path:
         """A copy where a closed home keeps the account from it: one file of a few megabytes."""
-        if self._folder.account.may_run(self.binary.path):
+        if self._folder.account.may_reach(self.binary.path):
             return self.binary.path
         copy = self._folder.server_path / self.binary.path.name
         shutil.copy(self.binary.path, copy)
