@@ -12,12 +12,14 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import psycopg
 from psycopg import errors
+from psycopg.rows import DictRow
 
+from perfloop.adapters.catalog import read_role, read_settings
+from perfloop.adapters.probe import read_rows
 from perfloop.adapters.queries import load_blocks
 from perfloop.database.knobs import same_value
 from perfloop.errors import ChangeFailed, MissingRights
@@ -67,8 +69,8 @@ def named(connection: psycopg.Connection, change: Change) -> Change:
         return change
     if change.scope is SettingScope.SYSTEM:
         return change
-    database, role = _one(connection, "who")
-    name = database if change.scope is SettingScope.DATABASE else role
+    role = read_role(connection)
+    name = role.database if change.scope is SettingScope.DATABASE else role.user
     return msgspec.structs.replace(change, scope_name=name)
 
 
@@ -102,11 +104,9 @@ def read_state(connection: psycopg.Connection, change: Change) -> str | None:
         case AlterSetting():
             change = _settled(connection, change)
             block = "database_setting" if change.scope is SettingScope.DATABASE else "role_setting"
-            row = _row(connection, block, change.scope_name, change.name)
-            return None if row is None else str(row[0])
+            return _text(_row(connection, block, change.scope_name, change.name))
         case CreateStatistics():
-            row = _row(connection, "statistics", change.table.schema, change.name)
-            return None if row is None else str(row[0])
+            return _text(_row(connection, "statistics", change.table.schema, change.name))
         case AnalyzeTable():
             return None
 
@@ -168,31 +168,15 @@ def standing(connection: psycopg.Connection, change: Change) -> Standing:
             return Standing.IN_EFFECT if state is not None and wanted in (None, state) else Standing.ABSENT
         case AnalyzeTable():
             row = _row(connection, "is_analyzed", change.table.schema, change.table.name)
-            return Standing.IN_EFFECT if row is not None and row[0] else Standing.ABSENT
+            return Standing.IN_EFFECT if row is not None and row["is_analyzed"] else Standing.ABSENT
 
 
 def read_setting(connection: psycopg.Connection, name: str) -> Setting | None:
     """A setting with its limits, as this session has it; None where the server has none of that name."""
-    row = _row(connection, "live_setting", name)
-    if row is None:
-        return None
-    found, value, unit, context, kind, minimum, maximum, choices, source, boot_value, pending = row
-    return Setting(
-        name=found,
-        value=value,
-        unit=unit,
-        context=context,
-        kind=kind,
-        minimum=minimum,
-        maximum=maximum,
-        choices=tuple(choices),
-        source=source,
-        boot_value=boot_value,
-        pending_restart=pending,
-    )
+    return next((each for each in read_settings(connection) if each.name == name.lower()), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _IndexState:
     definition: str
     is_whole: bool
@@ -205,7 +189,7 @@ class _IndexState:
 
 def _index(connection: psycopg.Connection, change: CreateIndex | DropIndex) -> _IndexState | None:
     row = _row(connection, "index", change.table.schema, change.name)
-    return None if row is None else _IndexState(*row)
+    return None if row is None else _IndexState(**row)
 
 
 def _was_invalid(change: Change) -> bool:
@@ -238,7 +222,7 @@ def _system_line(connection: psycopg.Connection, change: AlterSetting) -> tuple[
             "as superuser: GRANT SELECT ON pg_file_settings TO <role>; "
             "GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO <role>"
         ) from error
-    return (None, None) if row is None else (row[0], row[1])
+    return (None, None) if row is None else (row["state"], row["error"])
 
 
 def _system_standing(connection: psycopg.Connection, change: AlterSetting) -> Standing:
@@ -303,10 +287,10 @@ def _alter_system(
     setting = read_setting(connection, change.name)
     if fault is not None and (setting is None or setting.context != "postmaster"):
         raise ChangeFailed(f"the server does not accept its line of {change.name}: {fault}")
-    loaded_at = _one(connection, "loaded_at")
+    loaded_at = _row(connection, "loaded_at")
     connection.execute(reload)
     deadline_s = time.monotonic() + RELOAD_DEADLINE_S
-    while _one(connection, "loaded_at") == loaded_at:
+    while _row(connection, "loaded_at") == loaded_at:
         if time.monotonic() > deadline_s:
             raise ChangeFailed(f"{change.name} is written, but not loaded within {RELOAD_DEADLINE_S:g} s")
         time.sleep(POLL_S)
@@ -321,12 +305,11 @@ def _remove_leftover(connection: psycopg.Connection, change: Change, *, concurre
         connection.execute(drop_leftover(change, concurrently=concurrently))
 
 
-def _one(connection: psycopg.Connection, block: str) -> tuple[Any, ...]:
-    row = _row(connection, block)
-    assert row is not None
-    return row
+def _row(connection: psycopg.Connection, block: str, *parameters: str | None) -> DictRow | None:
+    """The first row. The session is pinned, so that a definition reads as in a Snapshot, names in full."""
+    rows = read_rows(connection, load_blocks("perfloop.tune", "acts.sql")[block], parameters or None)
+    return rows[0] if rows else None
 
 
-def _row(connection: psycopg.Connection, block: str, *parameters: str | None) -> tuple[Any, ...] | None:
-    query = load_blocks("perfloop.tune", "acts.sql")[block]
-    return connection.execute(query, parameters or None).fetchone()
+def _text(row: DictRow | None) -> str | None:
+    return None if row is None else str(row["state"])

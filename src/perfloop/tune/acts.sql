@@ -1,12 +1,13 @@
 -- name: index
 -- The definition of an index, whether it can be used, and what its undo would lose.
-SELECT pg_get_indexdef(i.indexrelid),
-       i.indisvalid AND i.indisready AND i.indislive,
-       EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')),
-       i.indisreplident OR i.indisclustered,
-       c.reltablespace <> 0,
-       obj_description(i.indexrelid, 'pg_class') IS NOT NULL,
-       EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid)
+SELECT
+    pg_get_indexdef(i.indexrelid) AS definition,
+    i.indisvalid AND i.indisready AND i.indislive AS is_whole,
+    EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS backs_constraint,
+    i.indisreplident OR i.indisclustered AS is_marked,
+    c.reltablespace <> 0 AS has_tablespace,
+    obj_description(i.indexrelid, 'pg_class') IS NOT NULL AS has_comment,
+    EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS is_partition
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -14,21 +15,21 @@ WHERE n.nspname = %s AND c.relname = %s;
 
 -- name: statistics
 -- The definition of an extended statistics object.
-SELECT pg_get_statisticsobjdef(s.oid)
+SELECT pg_get_statisticsobjdef(s.oid) AS state
 FROM pg_statistic_ext s
 JOIN pg_namespace n ON n.oid = s.stxnamespace
 WHERE n.nspname = %s AND s.stxname = %s;
 
 -- name: is_analyzed
 -- Whether a table was ever analysed.
-SELECT c.reltuples >= 0
+SELECT c.reltuples >= 0 AS is_analyzed
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s;
 
 -- name: database_setting
 -- What ALTER DATABASE stored for a setting.
-SELECT substr(entry, strpos(entry, '=') + 1)
+SELECT substr(entry, strpos(entry, '=') + 1) AS state
 FROM pg_db_role_setting s
 JOIN pg_database d ON d.oid = s.setdatabase
 CROSS JOIN LATERAL unnest(s.setconfig) AS entry
@@ -36,7 +37,7 @@ WHERE s.setrole = 0 AND d.datname = %s AND lower(split_part(entry, '=', 1)) = lo
 
 -- name: role_setting
 -- What ALTER ROLE stored for a setting, for all databases.
-SELECT substr(entry, strpos(entry, '=') + 1)
+SELECT substr(entry, strpos(entry, '=') + 1) AS state
 FROM pg_db_role_setting s
 JOIN pg_roles r ON r.oid = s.setrole
 CROSS JOIN LATERAL unnest(s.setconfig) AS entry
@@ -44,23 +45,12 @@ WHERE s.setdatabase = 0 AND r.rolname = %s AND lower(split_part(entry, '=', 1)) 
 
 -- name: system_setting
 -- The line of postgresql.auto.conf that counts, which is the last of that name, and its error.
-SELECT setting, error
+SELECT setting AS state, error
 FROM pg_file_settings
 WHERE sourcefile ~ '(^|[/\\])postgresql\.auto\.conf$' AND lower(name) = lower(%s)
 ORDER BY seqno DESC
 LIMIT 1;
 
--- name: live_setting
--- A setting as this session has it.
-SELECT name, setting, unit, context, vartype, min_val::float8, max_val::float8,
-       coalesce(enumvals, '{}'), source, boot_val, pending_restart
-FROM pg_settings
-WHERE lower(name) = lower(%s);
-
 -- name: loaded_at
 -- When this session read the configuration files last.
-SELECT pg_conf_load_time();
-
--- name: who
--- The database and role that a setting without a name means.
-SELECT current_database(), current_user;
+SELECT pg_conf_load_time() AS loaded_at;

@@ -1,0 +1,153 @@
+"""Apply the kept Changes of a Study to its target: all of them, or none.
+
+Everything is checked before the first act. Then, for each Change: write it into the Journal, act, look
+whether it is in effect, write that down. A failure or Ctrl-C undoes what this apply did, last first;
+a kill leaves that to `perfloop recover`, for which the whole batch is in the Journal from the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from perfloop.adapters.store import Batch, Journal
+from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, PerfloopError
+from perfloop.model.advice import Change, CreateIndex
+from perfloop.model.outcome import ActState, Study
+from perfloop.model.units import bytes_text, seconds_text
+from perfloop.tune.acts import Standing, act, named, read_before, read_state, standing
+from perfloop.tune.preflight import ApplyPolicy, preflight
+from perfloop.tune.session import ActingSession, Connect, acting_session
+from perfloop.tune.undo import Report, UndoPolicy, first_line, undo_batch
+
+
+def apply_study(
+    study: Study,
+    connect: Connect,
+    journal: Journal,
+    *,
+    report: Report,
+    target: str | None = None,
+    changes: tuple[Change, ...] | None = None,
+    policy: ApplyPolicy | None = None,
+) -> Batch:
+    """Apply the study's kept Changes, or the `changes` given, in order; returns the batch as applied.
+
+    Args:
+        study: Its fingerprints say what the verdicts hold for.
+        connect: Opens a session on the target; called again if the first one is lost.
+        journal: Open.
+        report: Takes a line for people after each step.
+        target: The DSN without password, where it is not the study's own.
+        changes: To apply some of the kept Changes only.
+        policy: What is allowed.
+
+    Raises:
+        ChangeFailed: the message says whether the target is as it was.
+        ChangeForbidden, InvalidInput, MissingRights: refused before the first act.
+        JournalDamaged: nothing is left on the target that the Journal does not know.
+    """
+    policy = policy or ApplyPolicy()
+    place = target or study.target
+    wanted = tuple(trial.proposal.change for trial in study.kept()) if changes is None else changes
+    if not wanted:
+        raise InvalidInput(f"study {study.study_id} kept no change, so there is nothing to apply")
+    _refuse_unfinished(journal, place)
+    with acting_session(connect) as session:
+        settled = tuple(named(session.connection, change) for change in wanted)
+        preflight(session, study, settled, policy)
+        for line in _space_needed(study, wanted):
+            report(line)
+        batch_id = journal.begin(study.study_id, place, settled, session.backend)
+        run = _Apply(batch_id, session, connect, journal, report, policy)
+        with run.withdrawn_on_failure():
+            for change in settled:
+                run.apply(change)
+            journal.mark_batch(batch_id, ActState.APPLIED)
+    return next(batch for batch in journal.batches(study.study_id) if batch.batch_id == batch_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Apply:
+    """One apply under way."""
+
+    batch_id: int
+    session: ActingSession
+    connect: Connect
+    journal: Journal
+    report: Report
+    policy: ApplyPolicy
+
+    def apply(self, change: Change) -> None:
+        connection = self.session.connection
+        act_id = self.journal.intend(self.batch_id, change, read_before(connection, change))
+        began_s = time.monotonic()
+        act(connection, change, concurrently=True, locks=self.policy.locks)
+        found = standing(connection, change)
+        if found not in {Standing.IN_EFFECT, Standing.AWAITS_RESTART}:
+            raise ChangeFailed(f"{change.title} was carried out, but the server shows it as {found.value}")
+        self.journal.mark(act_id, ActState.APPLIED, after=read_state(connection, change))
+        note = ", takes effect with the next restart" if found is Standing.AWAITS_RESTART else ""
+        self.report(f"applied: {change.title} in {seconds_text(time.monotonic() - began_s)}{note}")
+
+    @contextmanager
+    def withdrawn_on_failure(self) -> Iterator[None]:
+        """Undo the batch when anything goes wrong inside; what cannot be undone is left to recover."""
+        try:
+            yield
+        except (PerfloopError, psycopg.Error) as error:
+            self._withdraw(first_line(error))
+            if isinstance(error, JournalDamaged):
+                raise
+            raise ChangeFailed(f"{first_line(error)}; the target is as it was before this apply") from error
+        except BaseException as error:
+            self._withdraw(type(error).__name__)
+            raise
+
+    def _withdraw(self, cause: str) -> None:
+        self.report(f"{cause}; undoing what this apply did")
+        batch = next(each for each in self.journal.batches() if each.batch_id == self.batch_id)
+        try:
+            with self._usable_session() as session:
+                undo_batch(
+                    session,
+                    self.journal,
+                    batch,
+                    report=self.report,
+                    policy=UndoPolicy(locks=self.policy.locks),
+                    marking=lambda: contextlib.suppress(JournalDamaged),
+                )
+        except (PerfloopError, psycopg.Error) as error:
+            raise ChangeFailed(
+                f"{cause}; and undoing failed too: {first_line(error)}. Part of the batch is on the target: "
+                "run `perfloop recover` as soon as it can be reached"
+            ) from error
+
+    @contextmanager
+    def _usable_session(self) -> Iterator[ActingSession]:
+        """The session, or a new one where it was lost; the old backend is ended first."""
+        if not self.session.connection.closed:
+            yield self.session
+            return
+        with acting_session(self.connect, orphan=self.session.backend) as session:
+            self.journal.hold(self.batch_id, session.backend)
+            yield session
+
+
+def _refuse_unfinished(journal: Journal, target: str) -> None:
+    if any(batch.target == target for batch in journal.unfinished()):
+        raise ChangeFailed(
+            "an earlier apply or undo on this target was cut off or still runs; run `perfloop recover` first"
+        )
+
+
+def _space_needed(study: Study, changes: tuple[Change, ...]) -> Iterator[str]:
+    sizes = {repr(trial.proposal.change): trial.size_bytes for trial in study.kept()}
+    total = sum(sizes.get(repr(change), 0) for change in changes if isinstance(change, CreateIndex))
+    if total > 0:
+        yield f"the new indexes take about {bytes_text(total)} on the server's disk, which nobody checks here"

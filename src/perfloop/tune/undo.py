@@ -1,0 +1,168 @@
+"""Bring back what was there before, act by act, in the reverse order of applying.
+
+The Journal says what was there and what was made of it. Where a server holds a third thing, somebody
+else has been at it since, and perfloop leaves it alone unless it is told otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import psycopg
+
+from perfloop.adapters.probe import read_rows
+from perfloop.adapters.store import Batch, Journal
+from perfloop.errors import ChangeFailed, StudyNotFound
+from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateIndex, CreateStatistics, DropIndex
+from perfloop.model.outcome import ActState, AppliedChange
+from perfloop.tune.acts import LockPolicy, read_state, undo
+from perfloop.tune.session import ActingSession, Connect, acting_session, block
+
+Report = Callable[[str], None]
+"""Takes one line for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoPolicy:
+    """How undo meets others."""
+
+    force: bool = False
+    """Undo also what somebody has changed since."""
+    locks: LockPolicy = field(default_factory=LockPolicy)
+
+
+def undo_study(
+    study_id: str,
+    connect: Connect,
+    journal: Journal,
+    *,
+    report: Report,
+    policy: UndoPolicy | None = None,
+) -> tuple[AppliedChange, ...]:
+    """Undo all that the study applied, the last first; returns what was undone.
+
+    Raises:
+        StudyNotFound: nothing of that study is applied.
+        ChangeFailed: something was changed since (unless forced) or the server refuses; what is undone
+            by then stays undone, and the Journal says so.
+    """
+    batches = [each for each in journal.batches(study_id) if each.state is ActState.APPLIED]
+    undone = tuple(act for batch in batches for act in batch.acts if act.state is ActState.APPLIED)
+    if not undone:
+        raise StudyNotFound(f"nothing of study {study_id} is applied; `perfloop history` lists what is")
+    with acting_session(connect) as session:
+        _refuse_third_values(session.connection, undone, policy)
+        for batch in reversed(batches):
+            journal.hold(batch.batch_id, session.backend)
+            undo_batch(session, journal, batch, report=report, policy=policy)
+    return undone
+
+
+def undo_change(
+    act_id: int,
+    connect: Connect,
+    journal: Journal,
+    *,
+    report: Report,
+    policy: UndoPolicy | None = None,
+) -> AppliedChange:
+    """Undo one act of an apply and leave the others; raises as `undo_study`."""
+    for batch in journal.batches():
+        for act in batch.acts:
+            if act.act_id == act_id and act.state is ActState.APPLIED:
+                with acting_session(connect) as session:
+                    journal.hold(batch.batch_id, session.backend)
+                    undo_act(session, journal, act, report=report, policy=policy)
+                return act
+    raise StudyNotFound(f"no change {act_id} is applied; `perfloop history` lists what is")
+
+
+def undo_batch(
+    session: ActingSession,
+    journal: Journal,
+    batch: Batch,
+    *,
+    report: Report,
+    policy: UndoPolicy | None = None,
+    marking: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> None:
+    """Undo what is left of a batch. `marking` surrounds each writing of the Journal."""
+    with marking():
+        journal.mark_batch(batch.batch_id, ActState.UNDOING)
+    for act in reversed(batch.acts):
+        if act.state is not ActState.UNDONE:
+            undo_act(session, journal, act, report=report, policy=policy, marking=marking)
+    with marking():
+        journal.mark_batch(batch.batch_id, ActState.UNDONE)
+
+
+def undo_act(
+    session: ActingSession,
+    journal: Journal,
+    act: AppliedChange,
+    *,
+    report: Report,
+    policy: UndoPolicy | None = None,
+    marking: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> None:
+    """Undo one act and make sure that it is undone; may be repeated after a crash at any point."""
+    connection, change = session.connection, act.change
+    _refuse_third_values(connection, (act,), policy)
+    with marking():
+        journal.mark(act.act_id, ActState.UNDOING)
+    if _is_gone(connection, change):
+        report(f"{change.title}: the table is gone, and with it the change")
+    else:
+        _undo(connection, act, policy)
+        report(f"undone: {change.title}{_remainder(change)}")
+    with marking():
+        journal.mark(act.act_id, ActState.UNDONE)
+
+
+def _undo(connection: psycopg.Connection, act: AppliedChange, policy: UndoPolicy | None) -> None:
+    try:
+        undo(connection, act.change, act.before, concurrently=True, locks=policy.locks if policy else None)
+    except psycopg.Error as error:
+        raise ChangeFailed(f"{act.change.title} cannot be undone: {first_line(error)}") from error
+    if not _remainder(act.change) and read_state(connection, act.change) != act.before:
+        raise ChangeFailed(f"{act.change.title} was undone, but the server does not show its earlier state")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, which is the fact; psycopg puts the statement after it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _remainder(change: Change) -> str:
+    """What undo cannot bring back, as the end of a sentence; empty where all of it comes back."""
+    if isinstance(change, AnalyzeTable):
+        return " (its statistics stay, they only age)"
+    if isinstance(change, DropIndex) and not change.was_valid:
+        return " (the index was invalid and of no use; it is not built again)"
+    return ""
+
+
+def _is_gone(connection: psycopg.Connection, change: Change) -> bool:
+    if isinstance(change, AlterSetting):
+        return False
+    return not read_rows(connection, block("table_rights"), [change.table.schema, change.table.name])
+
+
+def _refuse_third_values(
+    connection: psycopg.Connection, acts: tuple[AppliedChange, ...], policy: UndoPolicy | None
+) -> None:
+    if policy is not None and policy.force:
+        return
+    for act in acts:
+        now = read_state(connection, act.change)
+        known = {act.before, act.after}
+        if act.after is None:
+            known.add(act.change.value if isinstance(act.change, AlterSetting) else None)
+        is_half_made = isinstance(act.change, CreateIndex | CreateStatistics) and act.after is None
+        if now not in known and not is_half_made:
+            raise ChangeFailed(
+                f"{act.change.title}: somebody has changed it since, it is now {now or 'gone'}; nothing was "
+                "undone. Undo it all the same with --force"
+            )
