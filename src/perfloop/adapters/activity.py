@@ -31,7 +31,7 @@ _PARTS = (
 )
 
 
-def read_activity(connection: psycopg.Connection, log: ProbeLog, role: str) -> Activity:
+def read_activity(connection: psycopg.Connection[Any], log: ProbeLog, role: str) -> Activity:
     """The sessions and counters; what could not be read is 0, and `log` says so."""
     facts: dict[str, Any] = msgspec.structs.asdict(_UNREAD)
     for subject, block in _PARTS:

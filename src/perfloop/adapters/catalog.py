@@ -62,12 +62,12 @@ class TableColumns(Value, frozen=True, kw_only=True):
     unreadable: tuple[int, ...] = ()
 
 
-def read_role(connection: psycopg.Connection) -> Role:
+def read_role(connection: psycopg.Connection[Any]) -> Role:
     """The session's role and database."""
     return msgspec.convert(read_rows(connection, query("read_role"))[0], Role)
 
 
-def read_fingerprint(connection: psycopg.Connection) -> Fingerprint:
+def read_fingerprint(connection: psycopg.Connection[Any]) -> Fingerprint:
     """What the server and its build can do, whatever its settings say just now."""
     with pinned(connection) as cursor:
         cursor.execute(query("switch_jit_on"))
@@ -79,19 +79,19 @@ def read_fingerprint(connection: psycopg.Connection) -> Fingerprint:
     return msgspec.convert(row, Fingerprint)
 
 
-def read_settings(connection: psycopg.Connection) -> tuple[Setting, ...]:
+def read_settings(connection: psycopg.Connection[Any]) -> tuple[Setting, ...]:
     """Every setting that the role may see."""
     rows = read_rows(connection, query("read_settings"))
     return tuple(msgspec.convert({**row, "choices": row["choices"] or []}, Setting) for row in rows)
 
 
-def read_tables(connection: psycopg.Connection) -> Tables:
+def read_tables(connection: psycopg.Connection[Any]) -> Tables:
     """The users' tables with their counters, still without columns."""
     rows = read_rows(connection, query("read_tables"))
     return Tables(rows={row["oid"]: dict(row) for row in rows})
 
 
-def read_columns(connection: psycopg.Connection, tables: Tables) -> TableColumns:
+def read_columns(connection: psycopg.Connection[Any], tables: Tables) -> TableColumns:
     """Columns with pg_stats, for the columns that the role may SELECT."""
     statistics = {
         (row["oid"], row["name"]): msgspec.convert(row, ColumnStatistics)
@@ -118,7 +118,7 @@ def with_columns(tables: Tables, columns: TableColumns) -> tuple[Table, ...]:
     )
 
 
-def read_indexes(connection: psycopg.Connection, tables: Tables) -> tuple[Index, ...]:
+def read_indexes(connection: psycopg.Connection[Any], tables: Tables) -> tuple[Index, ...]:
     """Indexes of the tables; one that was dropped while it was read is left out."""
     keys = _grouped(read_rows(connection, query("read_index_keys"), [tables.oids]), lambda row: row["oid"])
     rows = read_rows(connection, query("read_indexes"), [tables.oids])
@@ -129,7 +129,7 @@ def read_indexes(connection: psycopg.Connection, tables: Tables) -> tuple[Index,
     )
 
 
-def read_foreign_keys(connection: psycopg.Connection, tables: Tables) -> tuple[ForeignKey, ...]:
+def read_foreign_keys(connection: psycopg.Connection[Any], tables: Tables) -> tuple[ForeignKey, ...]:
     """Foreign keys between the tables."""
     rows = read_rows(connection, query("read_foreign_keys"), [tables.oids])
     return tuple(
@@ -143,7 +143,7 @@ def read_foreign_keys(connection: psycopg.Connection, tables: Tables) -> tuple[F
 
 
 def read_extended_statistics(
-    connection: psycopg.Connection, tables: Tables
+    connection: psycopg.Connection[Any], tables: Tables
 ) -> tuple[ExtendedStatistics, ...]:
     """CREATE STATISTICS objects on plain columns of the tables."""
     rows = read_rows(connection, query("read_extended_statistics"), [tables.oids])

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -108,7 +109,7 @@ def safe_dsn(dsn: str) -> str:
 
 
 @contextmanager
-def unreachable_if_lost(connection: psycopg.Connection) -> Iterator[None]:
+def unreachable_if_lost(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Turn the end of a connection into TargetUnreachable; other database errors pass."""
     lost: str | None = None
     try:
@@ -174,7 +175,7 @@ def _without_secrets(text: str, parameters: dict[str, str | int | None]) -> str:
     return text
 
 
-def _confirm(connection: psycopg.Connection, limits: dict[str, str]) -> None:
+def _confirm(connection: psycopg.Connection[Any], limits: dict[str, str]) -> None:
     with unreachable_if_lost(connection):
         version = connection.info.server_version
         in_force: dict[str, str] = dict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import psycopg
 
@@ -22,7 +23,7 @@ _TABLES_TO_NAME = 5
 
 
 def take_snapshot(
-    connection: psycopg.Connection,
+    connection: psycopg.Connection[Any],
     *,
     taken_at_s: float,
     host: Host,
@@ -70,7 +71,7 @@ def take_snapshot(
 
 
 def _statements(
-    connection: psycopg.Connection, role: catalog.Role, earlier: StatementReading | None
+    connection: psycopg.Connection[Any], role: catalog.Role, earlier: StatementReading | None
 ) -> StatementReading:
     now = read_statements(connection, role=role.user)
     return now if earlier is None else statement_difference(earlier, now)

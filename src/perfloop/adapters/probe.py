@@ -22,7 +22,7 @@ ResultT = TypeVar("ResultT")
 
 
 @contextmanager
-def pinned(connection: psycopg.Connection) -> Iterator[psycopg.Cursor[DictRow]]:
+def pinned(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor[DictRow]]:
     """A cursor in a transaction (or savepoint) whose search_path and text forms are fixed."""
     with (
         unreachable_if_lost(connection),
@@ -34,7 +34,9 @@ def pinned(connection: psycopg.Connection) -> Iterator[psycopg.Cursor[DictRow]]:
 
 
 def read_rows(
-    connection: psycopg.Connection, block: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None
+    connection: psycopg.Connection[Any],
+    block: sql.SQL | sql.Composed,
+    parameters: Sequence[Any] | None = None,
 ) -> list[DictRow]:
     """The rows of one block, as dicts."""
     with pinned(connection) as cursor:

@@ -265,3 +265,9 @@ FROM {schema}.pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND {is_top_level}
 GROUP BY queryid
 ORDER BY queryid
+
+-- name: read_session_start
+-- When this session began, to find its process.
+SELECT extract(epoch FROM backend_start)::float8 AS began_at_s
+FROM pg_stat_activity
+WHERE pid = pg_backend_pid()

@@ -7,6 +7,8 @@ toplevel and pg_stat_statements_info, 1.10 the jit columns.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import psycopg
 from psycopg import errors, sql
@@ -64,7 +66,7 @@ class _Extension(Value, frozen=True, kw_only=True):
         return tuple(int(part) for part in (self.version or "0").split("."))
 
 
-def read_statements(connection: psycopg.Connection, *, role: str) -> StatementReading:
+def read_statements(connection: psycopg.Connection[Any], *, role: str) -> StatementReading:
     """What was counted for this database; whatever stands in the way is told as a Limitation."""
     found = msgspec.convert(read_rows(connection, query("read_statements_extension"))[0], _Extension)
     if found.schema is None or not found.is_loaded:
@@ -92,7 +94,7 @@ def statement_difference(earlier: StatementReading, later: StatementReading) -> 
     )
 
 
-def _read(connection: psycopg.Connection, found: _Extension, role: str) -> StatementReading:
+def _read(connection: psycopg.Connection[Any], found: _Extension, role: str) -> StatementReading:
     info: DictRow = {"reset_at_s": None, "evictions": None}
     schema = sql.Identifier(found.schema or "")
     if found.parts >= (1, 9):

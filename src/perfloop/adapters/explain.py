@@ -1,0 +1,87 @@
+"""Asks the server for the plan of one statement.
+
+The statement travels in the extended protocol, which takes one command: whatever follows a
+semicolon in a text is refused by the server, not by a parser of ours. The transaction is
+always rolled back; without `analyze` it is read-only on top.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.rows import tuple_row
+
+from perfloop.adapters.connection import unreachable_if_lost
+from perfloop.adapters.statements import parameter_count, statement_kind, without_prepare
+from perfloop.errors import InvalidInput, UnsupportedStatement
+from perfloop.model.plan import Plan, read_plan
+
+_PLANNED = "EXPLAIN (VERBOSE, SETTINGS, FORMAT JSON) "
+_GENERIC = "EXPLAIN (VERBOSE, SETTINGS, GENERIC_PLAN, FORMAT JSON) "
+_EXECUTED = "EXPLAIN (ANALYZE, VERBOSE, SETTINGS, BUFFERS, WAL, FORMAT JSON) "
+_FIRST_WITH_GENERIC = 160_000
+
+_WAYS_OUT: tuple[tuple[type[psycopg.Error], str], ...] = (
+    (errors.InsufficientPrivilege, "GRANT this role SELECT on the tables, or pg_read_all_data"),
+    (errors.UndefinedTable, "if the service has its own search_path, add options=-csearch_path=… to the DSN"),
+    (errors.UndefinedParameter, "give it values in place of $1, $2, …"),
+    (errors.QueryCanceled, "allow a longer statement timeout"),
+    (errors.LockNotAvailable, "try again when no DDL holds the table"),
+)
+
+
+def explain(
+    connection: psycopg.Connection[Any], text: str, *, analyze: bool = False, generic: bool = False
+) -> Plan:
+    """The plan of one statement with literals in place of `$n`.
+
+    Args:
+        connection: In autocommit, or inside a transaction, which goes on unharmed.
+        text: One SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE or MERGE.
+        analyze: Execute it, with the checks of deferred constraints; for labs only. What it
+            wrote is rolled back, but sequences, dead rows and functions that reach outside are not.
+        generic: Plan a text that still has `$n`, as a prepared statement would be; from
+            PostgreSQL 16 on, and not together with `analyze`.
+
+    Raises:
+        UnsupportedStatement: The server refuses it; the message has the server's reason.
+        TargetUnreachable: The server went away.
+    """
+    if analyze and generic:
+        raise InvalidInput("a generic plan has no values to execute with; choose analyze or generic")
+    statement = without_prepare(text)
+    if statement_kind(statement) is None:
+        raise UnsupportedStatement("only queries have a plan: SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES")
+    if generic and connection.info.server_version < _FIRST_WITH_GENERIC:
+        raise UnsupportedStatement("generic plans need PostgreSQL 16; give it values in place of $1, $2, …")
+    prefix = _EXECUTED if analyze else _GENERIC if generic else _PLANNED
+    nothing = [None] * parameter_count(statement) if generic else []
+    try:
+        document = _run(connection, prefix + statement, nothing, analyze=analyze)
+    except psycopg.Error as error:
+        raise UnsupportedStatement(_reason(error)) from error
+    return read_plan(document)
+
+
+def _run(connection: psycopg.Connection[Any], command: str, nothing: list[None], *, analyze: bool) -> Any:
+    with (
+        unreachable_if_lost(connection),
+        connection.transaction(force_rollback=True),
+        psycopg.RawCursor(connection, row_factory=tuple_row) as cursor,
+    ):
+        if not analyze:
+            cursor.execute("SET TRANSACTION READ ONLY")
+        # `binary` is what makes psycopg use the extended protocol when there are no parameters.
+        cursor.execute(sql.SQL(command), nothing, binary=True)
+        row = cursor.fetchone()
+        if analyze:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        return None if row is None else row[0]
+
+
+def _reason(error: psycopg.Error) -> str:
+    reason = error.diag.message_primary or str(error).strip()
+    way_out = next((text for kind, text in _WAYS_OUT if isinstance(error, kind)), error.diag.message_hint)
+    return f"{reason}; {way_out}" if way_out else reason
