@@ -66,8 +66,8 @@ SELECT i, pg_temp.skewed(pg_temp.u(i, 31), %(tenants)s), pg_temp.pick(pg_temp.u(
        initcap(pg_temp.word(pg_temp.u(i, 33))) || ' ' || pg_temp.word(pg_temp.u(i, 34)),
        pg_temp.word(pg_temp.u(i, 35)) || '-' || pg_temp.pick(pg_temp.u(i, 36), 300) || '.example.net',
        CASE WHEN pg_temp.u(i, 37) < 0.85 THEN 'EN' WHEN pg_temp.u(i, 37) < 0.95 THEN 'De' ELSE 'fr' END,
-       (SELECT string_agg(pg_temp.word(pg_temp.u(i * 64 + w, 38)) || pg_temp.word(pg_temp.u(i * 64 + w, 39)), ' ')
-        FROM generate_series(1, 48) AS w),
+       (SELECT string_agg(pg_temp.word(pg_temp.u(i * 128 + w, 38)) || pg_temp.word(pg_temp.u(i * 128 + w, 39)), ' ')
+        FROM generate_series(1, 72) AS w),
        pg_temp.skewed(pg_temp.u(i, 40), 500), pg_temp.moment(20000000 - pg_temp.u(i, 41) * 5000000),
        CASE WHEN pg_temp.u(i, 42) < 0.04 THEN pg_temp.moment(18000000) END
 FROM generate_series(1, %(feeds)s::bigint) AS i;

@@ -1,5 +1,5 @@
 -- Feeds that nobody has opened for longest.
--- weight: 80
+-- weight: 120
 -- params: tenant.id
 SELECT f.id, f.title, f.last_seen_at
 FROM feeds AS f
