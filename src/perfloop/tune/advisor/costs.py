@@ -71,6 +71,10 @@ class KnownCosts:
             self._sizes[index] = self._what_if.size_bytes(index)
         return self._sizes[index]
 
+    def built_bytes(self) -> int:
+        """What the indexes that were built for answers take on the lab's disk."""
+        return self._what_if.statistics().built_bytes
+
     def statistics(self) -> CostStatistics:
         """How the questions so far were answered."""
         return CostStatistics(

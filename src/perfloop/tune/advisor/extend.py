@@ -39,6 +39,8 @@ class SearchPolicy(Value, frozen=True, kw_only=True):
     """No statement's planner cost may come to this multiple of its cost before."""
     max_questions: int = 4000
     """How often the planner may be asked for a cost."""
+    built_bytes: int | None = None
+    """What real builds may take on the lab's disk, for time and space; None for eight times the tables."""
     max_keys: int = 4
     max_instances: int = 3
     """Per operation: the cheapest, the dearest, and those between."""
@@ -64,6 +66,8 @@ class SearchResult(Value, frozen=True, kw_only=True):
     """Different indexes that were looked at."""
     refused: tuple[str, ...]
     """Why the server did not build some of them."""
+    out_of_room: bool = False
+    """Whether some were not looked at, because real builds had used up their room."""
 
 
 class Extend:
@@ -76,7 +80,7 @@ class Extend:
         indexes: Mapping[TableName, tuple[Index, ...]],
         known: KnownCosts,
         *,
-        storage_bytes: int,
+        table_bytes: int,
         policy: SearchPolicy,
     ) -> None:
         self._statements = statements
@@ -84,17 +88,19 @@ class Extend:
         self._candidates = candidates
         self._indexes = indexes
         self._known = known
-        self._storage_bytes = storage_bytes
+        self._storage_bytes = policy.storage_bytes if policy.storage_bytes is not None else table_bytes // 2
+        self._built_bytes = policy.built_bytes if policy.built_bytes is not None else 8 * table_bytes
         self._policy = policy
         self._looked_at: dict[CreateIndex, bool] = {}
         self._refused: list[str] = []
+        self._out_of_room = False
 
     def run(self) -> SearchResult:
         """Choose indexes until no step gains enough."""
         chosen: tuple[CreateIndex, ...] = ()
         ratios = tuple(1.0 for _ in self._statements)
         steps: list[Step] = []
-        first = self._by_promise([each for each in self._candidates.first() if self._usable(each)])
+        first = self._by_promise([each for each in self._candidates.first() if self.usable(each)])
         self._offer_all(first)
         while self._statements:
             step = self._best_step(chosen, ratios, first)
@@ -109,6 +115,7 @@ class Extend:
             steps=tuple(steps),
             considered=len(self._looked_at),
             refused=tuple(self._refused),
+            out_of_room=self._out_of_room,
         )
 
     def ratios(
@@ -165,7 +172,7 @@ class Extend:
                 yield index, None
         for index in chosen:
             for wider in self._candidates.wider(index):
-                if wider not in chosen and self._usable(wider):
+                if wider not in chosen and self.usable(wider):
                     yield wider, index
 
     def _ratio(self, statement: Considered, indexes: tuple[CreateIndex, ...]) -> float | None:
@@ -191,9 +198,12 @@ class Extend:
             return None
         return None if answer is None else answer.total_cost
 
-    def _usable(self, index: CreateIndex) -> bool:
-        """Whether the server builds it; asked once."""
+    def usable(self, index: CreateIndex) -> bool:
+        """Whether the server builds it; asked once. False when the room for builds is used up."""
         if index not in self._looked_at:
+            if self._known.built_bytes() > self._built_bytes:
+                self._out_of_room = True
+                return False
             self._looked_at[index] = True
             try:
                 self._known.size_bytes(index)

@@ -70,7 +70,12 @@ class RealIndexes:
         return self._build(index)[1]
 
     def statistics(self) -> WhatIfStatistics:
-        return WhatIfStatistics(explains=self._explains, builds=len(self._built), build_s=self._build_s)
+        return WhatIfStatistics(
+            explains=self._explains,
+            builds=len(self._built),
+            build_s=self._build_s,
+            built_bytes=sum(size for _, size in self._built.values()),
+        )
 
     def _build(self, index: CreateIndex) -> tuple[int, int]:
         if index in self._built:

@@ -25,6 +25,8 @@ class WhatIfStatistics(Value, frozen=True, kw_only=True):
     builds: int = 0
     """Indexes created, hypothetical or real."""
     build_s: float = 0.0
+    built_bytes: int = 0
+    """What real indexes take on the lab's disk; 0 for hypothetical ones."""
 
 
 class WhatIf(Protocol):

@@ -1,0 +1,180 @@
+"""From Snapshot, Findings and Workload to ranked Proposals, and a sentence on every statement without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from perfloop.model.advice import Finding, Proposal
+from perfloop.model.snapshot import Snapshot
+from perfloop.model.value import Value
+from perfloop.model.workload import Workload
+from perfloop.tune.advisor.candidates import Candidates
+from perfloop.tune.advisor.consider import Reading, read_workload
+from perfloop.tune.advisor.costs import CostStatistics, KnownCosts
+from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
+from perfloop.tune.advisor.index_proposals import GAIN_RATIO, chosen_proposals, demanded_proposals
+from perfloop.tune.advisor.objective import Considered, geometric_ratio, weighted_ratio
+from perfloop.tune.advisor.settings_proposals import propose_settings
+from perfloop.tune.advisor.upkeep_proposals import (
+    propose_analyze,
+    propose_drops,
+    propose_statistics,
+    superseded,
+)
+from perfloop.tune.advisor.what_if import WhatIf
+
+MOST_PROPOSALS = 24
+
+
+class SearchStatistics(Value, frozen=True, kw_only=True):
+    """How the index search went."""
+
+    statements: int
+    indexes_considered: int
+    steps: int
+    costs: CostStatistics
+    weighted_ratio: float
+    """Expected time of the Workload with all chosen indexes over its time before."""
+    geometric_ratio: float
+    """The same as a geometric mean in which every statement counts the same."""
+    size_bytes: int
+    """Of all chosen indexes."""
+
+
+class Advice(Value, frozen=True, kw_only=True):
+    """Proposals in the order of trying, and why nothing was proposed for the rest."""
+
+    proposals: tuple[Proposal, ...]
+    unexplained: tuple[str, ...]
+    statistics: SearchStatistics
+
+
+def propose(
+    snapshot: Snapshot,
+    findings: tuple[Finding, ...],
+    workload: Workload,
+    what_if: WhatIf,
+    *,
+    policy: SearchPolicy | None = None,
+) -> Advice:
+    """What to try, in this order: what changes the planner's belief, indexes by gain, settings, drops.
+
+    The same input gives the same output. Nothing is run but the planner of `what_if`.
+    """
+    policy = policy or SearchPolicy()
+    reading = read_workload(workload, snapshot, what_if, max_instances=policy.max_instances)
+    known = KnownCosts(what_if, max_questions=policy.max_questions)
+    search = _search(snapshot, reading, known, policy)
+    result = search.run()
+    statements = reading.statements
+    plans = tuple(plan for each in reading.plans for plan in each)
+
+    settings = propose_settings(snapshot, findings, plans)
+    drops, kept = propose_drops(snapshot, findings, plans)
+    groups = [
+        propose_analyze(snapshot, findings),
+        propose_statistics(snapshot, findings, statements),
+        chosen_proposals(search, result, statements, findings, known),
+        demanded_proposals(snapshot, search, result, statements, findings, known),
+        settings.proposals,
+        (*drops, *_new_drops(drops, superseded(snapshot, result.chosen))),
+    ]
+    proposals, cut = _capped(groups)
+    return Advice(
+        proposals=proposals,
+        unexplained=(
+            *reading.unreadable,
+            *_without_index(statements, result),
+            *result.refused,
+            *settings.unexplained,
+            *kept,
+            *cut,
+            *_spent(known, result, policy),
+        ),
+        statistics=_statistics(statements, result, known),
+    )
+
+
+def _search(snapshot: Snapshot, reading: Reading, known: KnownCosts, policy: SearchPolicy) -> Extend:
+    tables = {table.name: table for table in snapshot.tables}
+    candidates = Candidates(
+        (access for statement in reading.statements for access in statement.accesses),
+        tables,
+        snapshot.indexes,
+        snapshot.foreign_keys,
+        max_keys=policy.max_keys,
+    )
+    return Extend(
+        reading.statements,
+        candidates,
+        {name: snapshot.indexes_of(name) for name in tables},
+        known,
+        table_bytes=sum(table.size_bytes for table in snapshot.tables),
+        policy=policy,
+    )
+
+
+def _new_drops(there: tuple[Proposal, ...], more: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
+    changes = [each.change for each in there]
+    return tuple(each for each in more if each.change not in changes)
+
+
+def _capped(groups: list[tuple[Proposal, ...]]) -> tuple[tuple[Proposal, ...], tuple[str, ...]]:
+    """At most MOST_PROPOSALS. What goes first is what the longest group ranks last."""
+    kept = [list(group) for group in groups]
+    cut = []
+    while sum(len(group) for group in kept) > MOST_PROPOSALS:
+        longest = max(kept, key=len)
+        cut.append(f"{longest.pop().change.title}: not tried, because {MOST_PROPOSALS} others come first")
+    return tuple(each for group in kept for each in group), tuple(cut)
+
+
+def _without_index(statements: tuple[Considered, ...], result: SearchResult) -> Iterator[str]:
+    for statement, ratio in zip(statements, result.ratios, strict=True):
+        unserved = sorted({each for access in statement.accesses for each in access.unserved})
+        if unserved:
+            yield f"{statement.label}: {', '.join(unserved)} needs a GIN index; not tried yet"
+        if ratio > 1 / GAIN_RATIO:
+            yield f"{statement.label}: expected to cost {ratio:.2f} times as much, for keeping up indexes"
+        elif ratio >= GAIN_RATIO:
+            yield f"{statement.label}: {_why_nothing(statement)}"
+
+
+def _why_nothing(statement: Considered) -> str:
+    if not statement.accesses:
+        return "no index proposed, because it reads no table that an index could be made on"
+    keys = list(
+        dict.fromkeys(
+            f"{access.table}({key.text})" for access in statement.accesses for key in access.attributes
+        )
+    )
+    if not keys:
+        return "no index proposed, because it has no condition, join or order that an index could serve"
+    return f"no index proposed; on {', '.join(keys)} none made its plan cheap enough to be worth its space"
+
+
+def _spent(known: KnownCosts, result: SearchResult, policy: SearchPolicy) -> Iterator[str]:
+    if result.out_of_room:
+        yield (
+            "not every index was looked at: real builds have taken the room they may take in the lab; "
+            "install HypoPG there, or raise built_bytes"
+        )
+    if known.statistics().unanswered:
+        yield (
+            f"the index search ended early: the planner was asked {policy.max_questions} times, the limit; "
+            "raise max_questions, or give a smaller workload"
+        )
+
+
+def _statistics(
+    statements: tuple[Considered, ...], result: SearchResult, known: KnownCosts
+) -> SearchStatistics:
+    return SearchStatistics(
+        statements=len(statements),
+        indexes_considered=result.considered,
+        steps=len(result.steps),
+        costs=known.statistics(),
+        weighted_ratio=weighted_ratio(tuple(each.time_share for each in statements), result.ratios),
+        geometric_ratio=geometric_ratio(result.ratios),
+        size_bytes=sum(known.size_bytes(index) for index in result.chosen),
+    )

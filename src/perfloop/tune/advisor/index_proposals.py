@@ -1,0 +1,149 @@
+"""Turns what the search chose, and what it did not choose though a Finding asks for it, into Proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from perfloop.model.advice import CreateIndex, Finding, Proposal, Risk
+from perfloop.model.snapshot import Snapshot
+from perfloop.model.target import IndexKey, TableName
+from perfloop.tune.advisor.accesses import Access
+from perfloop.tune.advisor.candidates import may_use
+from perfloop.tune.advisor.costs import KnownCosts
+from perfloop.tune.advisor.extend import Extend, SearchResult
+from perfloop.tune.advisor.naming import covers, new_index
+from perfloop.tune.advisor.objective import Considered
+from perfloop.tune.advisor.upkeep_proposals import place_columns
+
+_INDEX_CHECKS = ("missing-index", "foreign-key-without-index")
+_NAMED_STATEMENTS = 3
+GAIN_RATIO = 0.98
+"""A statement gains by the search when its expected cost is below this."""
+
+
+def chosen_proposals(
+    search: Extend,
+    result: SearchResult,
+    statements: tuple[Considered, ...],
+    findings: tuple[Finding, ...],
+    known: KnownCosts,
+) -> tuple[Proposal, ...]:
+    """The chosen indexes, the one that saves most first.
+
+    What an index saves is the better of two figures: alone, and as the last one to be added. Of
+    two that only help together the first shows nothing, of two that do the same the second.
+    """
+    proposals = []
+    for index in result.chosen:
+        ratio = _expected_ratio(search, result.chosen, index)
+        proposals.append(
+            Proposal(
+                change=index,
+                reason=_reason(index, result, statements),
+                findings=tuple(each.identity for each in findings if _asks_for(each, index)),
+                expected_ratio=ratio,
+                size_bytes=known.size_bytes(index),
+                risk=Risk.MEDIUM,
+            )
+        )
+    return tuple(sorted(proposals, key=lambda each: (each.expected_ratio or 1.0, each.change.title)))
+
+
+def demanded_proposals(
+    snapshot: Snapshot,
+    search: Extend,
+    result: SearchResult,
+    statements: tuple[Considered, ...],
+    findings: tuple[Finding, ...],
+    known: KnownCosts,
+) -> tuple[Proposal, ...]:
+    """Indexes that a Finding asks for and the search did not choose: the trial decides on them."""
+    there = list(result.chosen)
+    proposals = []
+    for finding in findings:
+        index = _demanded(snapshot, statements, finding)
+        if index is None or any(_begins_alike(each, index) for each in there) or not search.usable(index):
+            continue
+        there.append(index)
+        proposals.append(
+            Proposal(
+                change=index,
+                reason=f"{finding.title}; the search expects little of it",
+                findings=(finding.identity,),
+                expected_ratio=search.workload_ratio((index,)),
+                size_bytes=known.size_bytes(index),
+                risk=Risk.MEDIUM,
+            )
+        )
+    return tuple(sorted(proposals, key=lambda each: (each.expected_ratio or 1.0, each.change.title)))
+
+
+def _expected_ratio(search: Extend, chosen: tuple[CreateIndex, ...], index: CreateIndex) -> float | None:
+    alone = search.workload_ratio((index,))
+    whole = search.workload_ratio(chosen)
+    without = search.workload_ratio(tuple(each for each in chosen if each != index))
+    last = whole / without if whole is not None and without else None
+    return min((each for each in (alone, last) if each is not None), default=None)
+
+
+def _reason(index: CreateIndex, result: SearchResult, statements: tuple[Considered, ...]) -> str:
+    gains = sorted(
+        (ratio, statement.label)
+        for statement, ratio in zip(statements, result.ratios, strict=True)
+        if ratio < GAIN_RATIO and any(may_use(access, index) for access in statement.accesses)
+    )
+    named = ", ".join(f"{label} to {ratio:.0%}" for ratio, label in gains[:_NAMED_STATEMENTS])
+    more = f" and {len(gains) - _NAMED_STATEMENTS} more" if len(gains) > _NAMED_STATEMENTS else ""
+    if not gains:
+        return "chosen over the whole workload, each statement gaining little"
+    return f"chosen over the whole workload; all chosen together should bring the cost of {named}{more}"
+
+
+def _asks_for(finding: Finding, index: CreateIndex) -> bool:
+    if finding.check not in _INDEX_CHECKS:
+        return False
+    place = place_columns(finding.location)
+    if place is None:
+        return finding.location == str(index.table)
+    return place[0] == str(index.table) and index.keys[0].text in place[1]
+
+
+def _demanded(snapshot: Snapshot, statements: tuple[Considered, ...], finding: Finding) -> CreateIndex | None:
+    place = place_columns(finding.location) if finding.check in _INDEX_CHECKS else None
+    table = next((each for each in snapshot.tables if place and str(each.name) == place[0]), None)
+    if place is None or table is None or table.is_partitioned:
+        return None
+    if any(table.column(name) is None for name in place[1]):
+        return None
+    accesses = [
+        access
+        for statement in statements
+        if not finding.query_ids or statement.query_id in finding.query_ids
+        for access in statement.accesses
+        if access.table == table.name
+    ]
+    keys = _keys(place[1], accesses)
+    if any(covers(each, keys) for each in snapshot.indexes_of(table.name)):
+        return None
+    return new_index(table.name, keys, taken=frozenset(each.name for each in snapshot.indexes))
+
+
+def _keys(columns: tuple[str, ...], accesses: Iterable[Access]) -> tuple[IndexKey, ...]:
+    """The columns in the order in which an index can use them: a wanted order, else equality before range."""
+    for keys in _wanted(accesses):
+        if {key.text for key in keys} == set(columns):
+            return keys
+    return tuple(IndexKey(text=name) for name in columns)
+
+
+def _wanted(accesses: Iterable[Access]) -> Iterator[tuple[IndexKey, ...]]:
+    for access in accesses:
+        yield from access.orders
+        yield access.attributes
+        yield (*access.matched, *access.ranged)
+        yield access.matched
+
+
+def _begins_alike(chosen: CreateIndex, index: CreateIndex) -> bool:
+    same_table: tuple[TableName, TableName] = (chosen.table, index.table)
+    return same_table[0] == same_table[1] and chosen.keys[: len(index.keys)] == index.keys
