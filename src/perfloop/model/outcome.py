@@ -68,8 +68,8 @@ class StatementEffect(Value, frozen=True, kw_only=True):
     """What a Change did to one statement."""
 
     statement: Statement
-    cpu: Effect | None
-    """None where the plan and the work were the same in both arms, so that nothing was timed."""
+    time: Effect | None
+    """cpu_s in a Trial, mean_s (wall time) in the confirmation; None where nothing was timed."""
     control_work: Work
     treatment_work: Work
     plan_changed: bool

@@ -1,0 +1,122 @@
+"""`perfloop apply` and `perfloop undo`: the two commands that change a target."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import click
+
+from perfloop.adapters.connection import connect, safe_dsn
+from perfloop.adapters.store import Journal
+from perfloop.cli.options import target_option, yes_option
+from perfloop.cli.terminal import output, show_changes
+from perfloop.errors import InvalidInput
+from perfloop.tune.apply import apply_study
+from perfloop.tune.preflight import ApplyPolicy
+from perfloop.tune.session import Connect
+from perfloop.tune.undo import undo_change, undo_study
+from perfloop.tune.watch import watch_study
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+
+
+class Duration(click.ParamType):
+    """A duration as 90s, 10m or 2h, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write it as 90s, 10m or 2h", param, ctx)
+        return float(match[1]) * _UNITS_S[match[2]]
+
+
+def session_opener(dsn: str) -> Connect:
+    """Opens the sessions that act: they may write, and a build may take as long as it takes."""
+    return lambda: connect(dsn, read_only=False, statement_timeout_s=0)
+
+
+@click.command()
+@click.argument("study")
+@target_option
+@yes_option
+@click.option(
+    "--restart",
+    "restart_allowed",
+    is_flag=True,
+    help="Also write settings that take effect with the next restart, which you do.",
+)
+@click.option(
+    "--other-major",
+    "other_major_allowed",
+    is_flag=True,
+    help="Carry verdicts to a server of another major version than the lab's.",
+)
+@click.option(
+    "--watch",
+    "watch_s",
+    type=Duration(),
+    metavar="DURATION",
+    help="Then compare live statements for so long (as 10m), and undo what hurts.",
+)
+def apply(
+    study: str,
+    dsn: str | None,
+    yes: bool,
+    restart_allowed: bool,
+    other_major_allowed: bool,
+    watch_s: float | None,
+) -> None:
+    """Bring the kept changes of STUDY to its target: all of them, or none.
+
+    Every act is written to the journal with its exact undo before it happens. STUDY is a name, the
+    beginning of one, or "latest".
+
+    \b
+    perfloop apply latest
+    perfloop apply 20261121-4f2c --yes --watch 10m
+    """
+    policy = ApplyPolicy(restart_allowed=restart_allowed, other_major_allowed=other_major_allowed)
+    with Journal() as journal:
+        found = journal.study(study)
+        target = dsn or found.target
+        changes = tuple(trial.proposal.change for trial in found.kept())
+        if not changes:
+            raise InvalidInput(f"study {found.study_id} kept no change, so there is nothing to apply")
+        show_changes(found)
+        if not yes and not click.confirm(f"Apply these to {safe_dsn(target)}?"):
+            raise click.Abort
+        opener = session_opener(target)
+        apply_study(found, opener, journal, report=output, target=safe_dsn(target), policy=policy)
+        output(f"applied; undo with: perfloop undo {found.study_id}")
+        if watch_s is not None:
+            watch_study(
+                found, opener, journal, report=output, watch_s=watch_s, clock=time.monotonic, sleep=time.sleep
+            )
+
+
+@click.command()
+@click.argument("name", metavar="STUDY|CHANGE")
+@target_option
+@yes_option
+@click.option("--force", is_flag=True, help="Also undo what somebody has changed since.")
+def undo(name: str, dsn: str | None, yes: bool, force: bool) -> None:
+    """Bring back what was there before STUDY was applied, or before the one CHANGE of that number.
+
+    \b
+    perfloop undo latest
+    perfloop undo 7          the act number 7, as `perfloop studies` lists it
+    """
+    with Journal() as journal:
+        act = next((each for each in journal.acts() if str(each.act_id) == name), None)
+        study = journal.study(act.study_id if act else name)
+        target = dsn or study.target
+        what = act.change.title if act else f"all that study {study.study_id} applied"
+        if not yes and not click.confirm(f"Undo {what} on {safe_dsn(target)}?"):
+            raise click.Abort
+        if act:
+            undo_change(act.act_id, session_opener(target), journal, report=output, force=force)
+        else:
+            undo_study(study.study_id, session_opener(target), journal, report=output, force=force)

@@ -1,0 +1,115 @@
+"""`perfloop optimize`: the loop, in a lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from perfloop.adapters.store import Journal
+from perfloop.cli.options import dsn_argument, seed_option, workload_option
+from perfloop.cli.progress import Progress
+from perfloop.cli.terminal import output, show_study
+from perfloop.model.units import size_bytes
+from perfloop.tune.report.study import study_html, study_json
+from perfloop.tune.study import StudyOptions
+from perfloop.tune.study import optimize as run_study
+
+
+class Size(click.ParamType):
+    """A size as PostgreSQL writes it."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return size_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@dsn_argument
+@workload_option
+@click.option(
+    "--window",
+    "window_s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Count statements over this time from now, instead of since the last reset.",
+)
+@click.option(
+    "--lab",
+    "lab_dsn",
+    metavar="DSN",
+    help="A scratch server of yours with the right to create databases; default: one of perfloop's own.",
+)
+@click.option(
+    "--keep-lab", is_flag=True, help="Leave the lab's databases for a look; perfloop recover removes them."
+)
+@click.option(
+    "--max-lab-size",
+    "max_lab_bytes",
+    type=Size(),
+    default="20GB",
+    show_default=True,
+    help="Refuse to copy a larger database.",
+)
+@click.option(
+    "--trials",
+    "most_trials",
+    type=click.IntRange(min=1),
+    default=24,
+    show_default=True,
+    help="Try at most so many changes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the study as JSON instead of text.")
+@click.option(
+    "--html",
+    "html_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the report as a self-contained HTML page.",
+)
+@seed_option
+def optimize(
+    dsn: str,
+    workload: Path | None,
+    window_s: float | None,
+    lab_dsn: str | None,
+    keep_lab: bool,
+    max_lab_bytes: int,
+    most_trials: int,
+    as_json: bool,
+    html_path: Path | None,
+    seed: int,
+) -> None:
+    """Try what would make the database at DSN faster, on a copy, with its own statements.
+
+    The target is only read. What proves itself is kept in the study; `perfloop apply` brings it there.
+
+    \b
+    perfloop optimize postgresql://localhost/shop
+    perfloop optimize postgresql://localhost/shop --workload queries/ --html report.html
+    """
+    options = StudyOptions(
+        workload_source=str(workload) if workload else None,
+        window_s=window_s,
+        lab_dsn=lab_dsn,
+        keep_lab=keep_lab,
+        max_lab_bytes=max_lab_bytes,
+        most_trials=most_trials,
+        seed=seed,
+    )
+    with Journal() as journal, Progress(quiet=as_json) as progress:
+        study = run_study(dsn, options, journal, progress)
+    if as_json:
+        output(study_json(study))
+    else:
+        show_study(study)
+    if html_path is not None:
+        html_path.write_text(study_html(study), encoding="utf-8")
+        if not as_json:
+            output(f"wrote {html_path}")

@@ -1,0 +1,68 @@
+"""`perfloop report` and `perfloop studies`: read the journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from perfloop.adapters.store import Journal
+from perfloop.cli.terminal import output, show_acts, show_studies, show_study
+from perfloop.model.value import to_json
+from perfloop.tune.report.study import apply_sql, study_html, study_json, study_markdown, undo_sql
+
+_FORMATS = {
+    "html": study_html,
+    "markdown": study_markdown,
+    "json": study_json,
+    "apply.sql": apply_sql,
+    "undo.sql": undo_sql,
+}
+
+
+@click.command()
+@click.argument("study", default="latest")
+@click.option("--format", "form", type=click.Choice(["text", *_FORMATS]), default="text", show_default=True)
+@click.option(
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write to a file instead of the terminal.",
+)
+def report(study: str, form: str, path: Path | None) -> None:
+    """Show what STUDY found, tried, kept and reverted.
+
+    \b
+    perfloop report latest
+    perfloop report latest --format html --output report.html
+    perfloop report latest --format apply.sql
+    """
+    with Journal() as journal:
+        found = journal.study(study)
+    if form == "text":
+        show_study(found)
+        return
+    text = _FORMATS[form](found)
+    if path is None:
+        output(text)
+    else:
+        path.write_text(text, encoding="utf-8")
+        output(f"wrote {path}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def studies(as_json: bool) -> None:
+    """List the studies in the journal, newest first, and what is applied.
+
+    \b
+    perfloop studies
+    """
+    with Journal() as journal:
+        found, acts = journal.studies(), journal.acts()
+    if as_json:
+        output(to_json({"studies": found, "acts": acts}).decode())
+        return
+    show_studies(found)
+    show_acts(acts)

@@ -1,0 +1,257 @@
+"""One Study: the whole loop from a target's DSN to a confirmed stack of changes. The target is only read.
+
+The Study is saved after every step, so that a crash leaves what was found so far, and `perfloop recover`
+removes the lab.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from perfloop.adapters.connection import safe_dsn
+from perfloop.adapters.servers.binaries import find_postgres
+from perfloop.adapters.store import Journal
+from perfloop.analyze.checks import analyze
+from perfloop.errors import InvalidInput
+from perfloop.model.advice import Change
+from perfloop.model.outcome import Study, StudyState, TrialRecord, Verdict
+from perfloop.model.snapshot import Snapshot, StatementPlan
+from perfloop.model.value import Value
+from perfloop.model.workload import Operation, SkippedStatement, Workload
+from perfloop.tune.advisor.advice import Advice, propose
+from perfloop.tune.advisor.lab_what_if import open_what_if
+from perfloop.tune.analysis import Analysis, analyze_target
+from perfloop.tune.confirm import confirm
+from perfloop.tune.decision import STANDARD_KEEP_POLICY, KeepPolicy
+from perfloop.tune.lab.fill import refuse_unless_it_fits
+from perfloop.tune.lab.lab import Lab
+from perfloop.tune.measure import count
+from perfloop.tune.observer import Observer
+from perfloop.tune.samples import Count
+from perfloop.tune.trial import run_trial
+
+WHAT_IF = "perfloop_what_if"
+
+
+class StudyOptions(Value, frozen=True, kw_only=True):
+    """What a user may choose of a Study."""
+
+    workload_source: str | None = None
+    """A folder of .sql files or a pgbench script; None for pg_stat_statements."""
+    window_s: float | None = None
+    lab_dsn: str | None = None
+    """A scratch server of the user's own, with the right to create databases; None for one of perfloop's."""
+    max_lab_bytes: int = 20_000_000_000
+    most_trials: int = 24
+    seed: int = 1
+    policy: KeepPolicy = STANDARD_KEEP_POLICY
+
+
+@dataclass(slots=True)
+class _Run:
+    """A Study under way."""
+
+    study: Study
+    journal: Journal
+    observer: Observer
+    options: StudyOptions
+    counts: dict[str, Count] = field(default_factory=dict)
+    kept_bytes: int = 0
+
+    def save(self, **changes: object) -> None:
+        self.study = msgspec.structs.replace(self.study, **changes)
+        self.journal.save_study(self.study)
+
+
+def optimize(dsn: str, options: StudyOptions, journal: Journal, observer: Observer) -> Study:
+    """Run the loop against a target and return the finished Study; the target itself is not changed.
+
+    Raises:
+        TargetUnreachable, MissingRights, InvalidInput: the target cannot be read.
+        LabRefused, ServerNotFound, ServerFailed: no lab can be had.
+        KeyboardInterrupt: as given; the Study is saved as interrupted and the lab removed.
+    """
+    source = Path(options.workload_source) if options.workload_source else None
+    started_at_s = time.time()
+    analysis = analyze_target(
+        dsn, observer, workload_source=source, window_s=options.window_s, seed=options.seed
+    )
+    if analysis.workload is None:
+        reasons = [f"{each.subject}: {each.reason}" for each in analysis.snapshot.limitations]
+        raise InvalidInput(
+            "there is no workload to try changes on; give one with --workload FOLDER or FILE.sql"
+            + (f" ({'; '.join(reasons)})" if reasons else "")
+        )
+    run = _Run(_new_study(dsn, options, analysis, started_at_s), journal, observer, options)
+    run.save()
+    try:
+        _run_in_lab(dsn, run, analysis, analysis.workload)
+    except BaseException as error:
+        state = StudyState.INTERRUPTED if isinstance(error, KeyboardInterrupt) else StudyState.FAILED
+        run.save(state=state, finished_at_s=time.time())
+        raise
+    run.save(state=StudyState.FINISHED, finished_at_s=time.time())
+    return run.study
+
+
+def _new_study(dsn: str, options: StudyOptions, analysis: Analysis, started_at_s: float) -> Study:
+    assert analysis.workload is not None
+    day = time.strftime("%Y%m%d", time.gmtime(started_at_s))
+    return Study(
+        study_id=f"{day}-{secrets.token_hex(3)}",
+        target=safe_dsn(dsn),
+        started_at_s=started_at_s,
+        state=StudyState.RUNNING,
+        seed=options.seed,
+        fingerprint=analysis.snapshot.fingerprint,
+        workload_origin=analysis.workload.origin,
+        statements=tuple(each.statement for each in analysis.workload.operations),
+        skipped=analysis.workload.skipped,
+        findings=analysis.findings,
+        limitations=analysis.snapshot.limitations,
+        unexplained=analysis.unexplained,
+    )
+
+
+def _run_in_lab(dsn: str, run: _Run, analysis: Analysis, workload: Workload) -> None:
+    binaries = find_postgres(prefer_major=analysis.snapshot.fingerprint.major)
+    lab = Lab(snapshot=analysis.snapshot, target_dsn=dsn, binaries=binaries, tell=run.observer.phase)
+    refuse_unless_it_fits(analysis.snapshot.activity.database_bytes, limit_bytes=run.options.max_lab_bytes)
+    with lab:
+        run.save(lab_fingerprint=lab.fingerprint, notes=run.study.notes + lab.notes + _differences(run, lab))
+        workload = _count_all(run, lab, workload)
+        advice = _advise(run, lab, analysis.snapshot, workload)
+        _try_all(run, lab, workload, advice)
+        _recheck_all(run, lab, workload)
+        _confirm(run, lab, workload)
+
+
+def _differences(run: _Run, lab: Lab) -> tuple[str, ...]:
+    target = run.study.fingerprint
+    notes = []
+    if lab.fingerprint.major != target.major:
+        notes.append(
+            f"the lab runs PostgreSQL {lab.fingerprint.major}, the target {target.major}: "
+            f"plans may differ; install PostgreSQL {target.major} here for verdicts that apply accepts"
+        )
+    notes += [
+        f"the lab's build has no {each}: nothing is decided about it"
+        for each in lab.fingerprint.lacks(target)
+    ]
+    return tuple(notes)
+
+
+def _count_all(run: _Run, lab: Lab, workload: Workload) -> Workload:
+    """Count every operation once in the lab; those that fail there leave the workload, with the reason."""
+    run.observer.phase("running the workload once in the lab")
+    failed = []
+    running: list[Operation] = []
+    with lab.control_arm() as arm:
+        for operation in workload.operations:
+            counted = count(arm, operation)
+            if counted.error is None:
+                run.counts[operation.statement.query_id] = counted
+                running.append(operation)
+            else:
+                reason = f"fails in the lab: {counted.error}"
+                failed.append(SkippedStatement(statement=operation.statement, reason=reason))
+    if not running:
+        raise InvalidInput(f"no statement of the workload runs in the lab: {failed[0].reason}")
+    total = sum(each.calls_share for each in running)
+    operations = tuple(
+        msgspec.structs.replace(each, calls_share=each.calls_share / total) for each in running
+    )
+    run.save(skipped=run.study.skipped + tuple(failed))
+    return msgspec.structs.replace(workload, operations=operations)
+
+
+def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advice:
+    """Look again with the lab's measured plans, and search for changes."""
+    run.observer.phase("searching for changes")
+    measured = tuple(
+        StatementPlan(query_id=each.statement.query_id, instance=instance, plan=plan)
+        for each in workload.operations
+        for instance, plan in zip(each.instances, run.counts[each.statement.query_id].plans, strict=True)
+    )
+    snapshot = msgspec.structs.replace(snapshot, plans=measured)
+    run.save(findings=analyze(snapshot))
+    lab.clone(WHAT_IF)
+    try:
+        with lab.connect(WHAT_IF) as connection, open_what_if(connection, snapshot.tables) as what_if:
+            advice = propose(snapshot, run.study.findings, workload, what_if)
+    finally:
+        lab.drop(WHAT_IF)
+    run.save(unexplained=tuple(dict.fromkeys(run.study.unexplained + advice.unexplained)))
+    return advice
+
+
+def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
+    proposals = advice.proposals[: run.options.most_trials]
+    database_bytes = lab.database_bytes()
+    for number, proposal in enumerate(proposals, start=1):
+        run.observer.trial_started(proposal, number, len(proposals))
+        with lab.arms(proposal.change) as arms:
+            result = run_trial(
+                proposal,
+                arms,
+                workload,
+                run.counts,
+                run.options.policy,
+                seed=run.options.seed + number,
+                growth_ratio=max(0.0, (run.kept_bytes + arms.size_bytes) / database_bytes),
+            )
+        if result.record.verdict is Verdict.KEEP:
+            lab.keep(proposal.change)
+            run.kept_bytes += result.record.size_bytes
+            run.counts.update(result.counts)
+        else:
+            lab.revert(proposal.change)
+        _finish(run, lab, result.record)
+
+
+def _finish(run: _Run, lab: Lab, record: TrialRecord) -> None:
+    if record.control_work.wal_bytes or record.treatment_work.wal_bytes:
+        lab.vacuum()
+    run.save(trials=(*run.study.trials, record))
+    run.observer.trial_finished(record)
+
+
+def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
+    """Try each kept change once more by leaving it out: a later one may have made it useless."""
+    kept = [trial.proposal for trial in run.study.kept()]
+    if len(kept) < 2:
+        return
+    run.observer.phase("trying each kept change once more by leaving it out")
+    for number, proposal in enumerate(kept, start=1):
+        run.observer.trial_started(proposal, number, len(kept))
+        standing: list[Change] = [trial.proposal.change for trial in run.study.kept()]
+        with lab.arms_without(proposal.change, standing) as arms:
+            record = run_trial(
+                proposal,
+                arms,
+                workload,
+                run.counts,
+                run.options.policy,
+                seed=run.options.seed + 1000 + number,
+            ).record
+        if record.verdict is Verdict.KEEP:
+            lab.restore(proposal.change)
+        else:
+            lab.withdraw(proposal.change)
+        run.save(rechecks=(*run.study.rechecks, record))
+        run.observer.trial_finished(record)
+
+
+def _confirm(run: _Run, lab: Lab, workload: Workload) -> None:
+    kept: list[Change] = [trial.proposal.change for trial in run.study.kept()]
+    if not kept:
+        return
+    run.observer.phase("confirming the kept changes together against the original")
+    with lab.arms_of_stack(kept) as arms:
+        confirmation = confirm(arms, workload, seed=run.options.seed + 2000)
+    run.save(confirmation=confirmation)

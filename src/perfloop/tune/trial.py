@@ -1,0 +1,300 @@
+"""One Change tried: which statements it reaches, what they cost in both arms, and the verdict.
+
+A Trial looks first at what costs nothing to know. EXPLAIN in both arms shows which statements plan
+differently; one counted run shows which do different work. Only those are timed, since the others run the
+same plan over the same data in both arms. Their share of the whole workload puts the effect in proportion.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import psycopg
+
+from perfloop.adapters.explain import explain
+from perfloop.errors import UnsupportedStatement
+from perfloop.model.advice import AlterSetting, Change, DropIndex, Proposal
+from perfloop.model.outcome import Effect, LabKind, StatementEffect, TrialRecord
+from perfloop.model.workload import Operation, StatementKind, Workload
+from perfloop.stats.sequential import log_ratio
+from perfloop.tune.decision import (
+    Aim,
+    Decision,
+    KeepPolicy,
+    StatementPairs,
+    TrialEvidence,
+    decide,
+    effect_bounds,
+    mix_ratio,
+)
+from perfloop.tune.lab.arms import Arm, Arms
+from perfloop.tune.measure import count, plan_turns, run_pair
+from perfloop.tune.samples import Block, Count, Pair, Turn
+from perfloop.tune.summary import (
+    counted_cpu_s,
+    counts_differ,
+    host_of,
+    mean,
+    plans_differ,
+    weighted_s,
+    work_of,
+    work_of_mix,
+)
+
+VOID_STEAL_RATIO = 0.05
+"""A pair that lost more than this to the hypervisor is run again, whatever it shows."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trial:
+    """A Trial under way: what stands fixed, and the pairs so far."""
+
+    proposal: Proposal
+    arms: Arms
+    reached: tuple[Operation, ...]
+    control: Mapping[str, Count]
+    treatment: Mapping[str, Count]
+    reached_share: float
+    growth_ratio: float
+    pairs: list[Pair] = field(default_factory=list)
+    voided: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """What a Trial leaves: its record, and the counted runs of what it reached in the treatment arm."""
+
+    record: TrialRecord
+    counts: Mapping[str, Count]
+
+
+def run_trial(
+    proposal: Proposal,
+    arms: Arms,
+    workload: Workload,
+    baseline: Mapping[str, Count],
+    policy: KeepPolicy,
+    *,
+    seed: int,
+    growth_ratio: float = 0.0,
+) -> TrialResult:
+    """Try one Change whose arms are open.
+
+    Args:
+        proposal: what is tried; its change is in place in the treatment arm.
+        arms: the two sessions.
+        workload: the whole mix.
+        baseline: the counts of all operations in the control arm's state, by query_id.
+        policy: when to keep.
+        seed: of the order within pairs; recorded by the caller.
+        growth_ratio: space of this and all kept changes over the database's size.
+    """
+    started_at_s, started_s = time.time(), time.monotonic()
+    trial = _reach(proposal, arms, workload, baseline, growth_ratio)
+    decision = decide(_evidence(trial), policy)
+    if _needs_timing(trial, decision):
+        decision = _time(trial, policy, Random(seed))
+    record = _record(trial, decision, started_at_s, time.monotonic() - started_s)
+    return TrialResult(record=record, counts=trial.treatment)
+
+
+def _reach(
+    proposal: Proposal,
+    arms: Arms,
+    workload: Workload,
+    baseline: Mapping[str, Count],
+    growth_ratio: float,
+) -> _Trial:
+    """Count the candidates in both arms and keep those whose plan or work differs."""
+    control: dict[str, Count] = {}
+    treatment: dict[str, Count] = {}
+    reached = []
+    for operation in workload.operations:
+        if not _may_reach(proposal.change, arms, operation):
+            continue
+        query_id = operation.statement.query_id
+        control[query_id] = count(arms.control, operation)
+        treatment[query_id] = count(arms.treatment, operation)
+        if arms.kind is LabKind.INSTANCES or counts_differ(control[query_id], treatment[query_id]):
+            reached.append(operation)
+    whole_s = counted_cpu_s(workload.operations, {**baseline, **control})
+    reached_s = counted_cpu_s(reached, control)
+    return _Trial(
+        proposal=proposal,
+        arms=arms,
+        reached=tuple(reached),
+        control=control,
+        treatment=treatment,
+        reached_share=reached_s / whole_s if whole_s > 0 else 1.0,
+        growth_ratio=growth_ratio,
+    )
+
+
+def _may_reach(change: Change, arms: Arms, operation: Operation) -> bool:
+    """Whether a counted run is worth while: settings may act on any work, the rest on plans and writes."""
+    if isinstance(change, AlterSetting) or operation.statement.kind is StatementKind.WRITE:
+        return True
+    return any(_shape(arms.control, text) != _shape(arms.treatment, text) for text in operation.instances)
+
+
+def _shape(arm: Arm, text: str) -> str:
+    try:
+        return explain(arm.connection, text).shape
+    except (UnsupportedStatement, psycopg.Error) as error:
+        return str(error)
+
+
+def _needs_timing(trial: _Trial, decision: Decision) -> bool:
+    """Whether counting alone could not decide: something that reads was reached, and nothing broke."""
+    if _new_errors(trial) or any(rail.broken for rail in decision.guardrails):
+        return False
+    return any(each.statement.kind is StatementKind.READ for each in trial.reached)
+
+
+def _time(trial: _Trial, policy: KeepPolicy, rng: Random) -> Decision:
+    turns = plan_turns(trial.reached, trial.control, trial.treatment)
+    for wanted in policy.looks:
+        while len(trial.pairs) < wanted:
+            _add_pair(trial, turns, rng, most_voids=policy.looks[-1])
+        decision = decide(_evidence(trial), policy)
+        if decision.verdict is not None:
+            return decision
+    raise AssertionError("the last look always decides")
+
+
+def _add_pair(trial: _Trial, turns: Sequence[Turn], rng: Random, *, most_voids: int) -> None:
+    pair = run_pair(trial.arms.control, trial.arms.treatment, turns, len(trial.pairs), rng)
+    if pair.steal_ratio > VOID_STEAL_RATIO and trial.voided < most_voids:
+        trial.voided += 1
+        return
+    trial.pairs.append(pair)
+
+
+def _evidence(trial: _Trial) -> TrialEvidence:
+    reads = [each for each in trial.reached if each.statement.kind is StatementKind.READ]
+    writes = [each for each in trial.reached if each.statement.kind is StatementKind.WRITE]
+    return TrialEvidence(
+        aim=Aim.LEANER if isinstance(trial.proposal.change, DropIndex) else Aim.FASTER,
+        log_ratios=tuple(
+            log_ratio(_cpu_s(pair.control, trial.reached), _cpu_s(pair.treatment, trial.reached))
+            for pair in trial.pairs
+        ),
+        statements=tuple(
+            StatementPairs(
+                label=each.statement.label,
+                is_write=each.statement.kind is StatementKind.WRITE,
+                log_ratios=_statement_ratios(trial, each),
+            )
+            for each in (trial.reached if trial.pairs else ())
+        ),
+        reached_share=trial.reached_share,
+        reached_reads=len(reads),
+        reached_writes=len(writes),
+        control_wal_bytes=work_of_mix(writes, trial.control).wal_bytes,
+        treatment_wal_bytes=work_of_mix(writes, trial.treatment).wal_bytes,
+        new_errors=_new_errors(trial),
+        growth_ratio=trial.growth_ratio,
+        crowded=host_of(trial.pairs).crowded,
+    )
+
+
+def _cpu_s(blocks: Mapping[str, Block], operations: Iterable[Operation]) -> float:
+    return weighted_s(blocks, operations, lambda block: block.cpu_per_call_s)
+
+
+def _wall_s(blocks: Mapping[str, Block], operations: Iterable[Operation]) -> float:
+    return weighted_s(blocks, operations, lambda block: block.wall_per_call_s)
+
+
+def _statement_ratios(trial: _Trial, operation: Operation) -> tuple[float, ...]:
+    query_id = operation.statement.query_id
+    return tuple(
+        log_ratio(pair.control[query_id].cpu_per_call_s, pair.treatment[query_id].cpu_per_call_s)
+        for pair in trial.pairs
+    )
+
+
+def _new_errors(trial: _Trial) -> tuple[str, ...]:
+    return tuple(
+        f"{each.statement.label}: {trial.treatment[each.statement.query_id].error}"
+        for each in trial.reached
+        if trial.treatment[each.statement.query_id].error and not trial.control[each.statement.query_id].error
+    )
+
+
+def _record(trial: _Trial, decision: Decision, started_at_s: float, took_s: float) -> TrialRecord:
+    assert decision.verdict is not None
+    cpu = _effect("cpu_s", _evidence(trial).log_ratios)
+    wall_ratios = [
+        log_ratio(_wall_s(pair.control, trial.reached), _wall_s(pair.treatment, trial.reached))
+        for pair in trial.pairs
+    ]
+    return TrialRecord(
+        proposal=trial.proposal,
+        lab=trial.arms.kind,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        cpu=cpu,
+        mix_ratio=None if cpu is None else mix_ratio(cpu.ratio, trial.reached_share),
+        wall=_effect("wall_s", wall_ratios),
+        control_work=work_of_mix(trial.reached, trial.control),
+        treatment_work=work_of_mix(trial.reached, trial.treatment),
+        statements=tuple(_statement_effect(trial, each) for each in trial.reached),
+        guardrails=decision.guardrails,
+        size_bytes=trial.arms.size_bytes,
+        build_s=trial.arms.build_s,
+        host=host_of(trial.pairs, voided=trial.voided) if trial.pairs else None,
+        took_s=took_s,
+        started_at_s=started_at_s,
+    )
+
+
+def _effect(
+    metric: str,
+    log_ratios: Sequence[float],
+    *,
+    control: float | None = None,
+    treatment: float | None = None,
+) -> Effect | None:
+    """The Effect with its 95 % interval; None where there are too few pairs for one."""
+    if not log_ratios:
+        return None
+    ratio, low, high = effect_bounds(log_ratios)
+    if not math.isfinite(high):
+        return None
+    return Effect(
+        metric=metric,
+        ratio=ratio,
+        low=low,
+        high=high,
+        pairs=len(log_ratios),
+        control=control,
+        treatment=treatment,
+    )
+
+
+def _statement_effect(trial: _Trial, operation: Operation) -> StatementEffect:
+    query_id = operation.statement.query_id
+    control, treatment = trial.control[query_id], trial.treatment[query_id]
+    reached_s = counted_cpu_s(trial.reached, trial.control)
+    own_share = counted_cpu_s([operation], trial.control) / reached_s if reached_s else 0.0
+    time_effect = None
+    if trial.pairs:
+        time_effect = _effect(
+            "cpu_s",
+            _statement_ratios(trial, operation),
+            control=mean(pair.control[query_id].cpu_per_call_s for pair in trial.pairs),
+            treatment=mean(pair.treatment[query_id].cpu_per_call_s for pair in trial.pairs),
+        )
+    return StatementEffect(
+        statement=operation.statement,
+        time=time_effect,
+        control_work=work_of(control),
+        treatment_work=work_of(treatment),
+        plan_changed=plans_differ(control, treatment),
+        mix_share=own_share * trial.reached_share,
+    )
