@@ -6,8 +6,6 @@ for replication, or is the only index that keeps the deletes of a referenced tab
 
 from __future__ import annotations
 
-import re
-
 from perfloop.analyze.foreign_keys import supports
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.snapshot import Snapshot
@@ -63,7 +61,13 @@ def _writes(snapshot: Snapshot, index: Index) -> int:
 
 
 def _is_needed(index: Index) -> bool:
-    return index.is_unique or index.is_primary or index.backs_constraint or index.is_replica_identity
+    return (
+        index.is_unique
+        or index.is_primary
+        or index.backs_constraint
+        or index.is_replica_identity
+        or index.is_attached
+    )
 
 
 def _is_sole_support(snapshot: Snapshot, index: Index) -> bool:
@@ -129,26 +133,21 @@ def _replaces(keeper: Index, index: Index) -> bool:
 
 
 def _are_of_a_kind(keeper: Index, index: Index) -> bool:
-    return (
-        keeper.method == index.method
-        and keeper.predicate == index.predicate
-        and _collations(keeper) == _collations(index)
-    )
-
-
-def _collations(index: Index) -> tuple[str, ...]:
-    """Keys carry no collation, so that the definition has to tell; a doubt keeps both indexes."""
-    return tuple(re.findall(r"COLLATE (\S+?)(?=[,)\s])", index.definition))
+    return keeper.method == index.method and keeper.predicate == index.predicate
 
 
 def _agree(wide: tuple[IndexKey, ...], narrow: tuple[IndexKey, ...], method: str) -> bool:
     """Whether `narrow` is a prefix of `wide`, read forwards or, as a b-tree can be, backwards."""
     pairs = list(zip(wide, narrow, strict=False))
-    if any((a.text, a.operator_class) != (b.text, b.operator_class) for a, b in pairs):
+    if any(_meaning(a) != _meaning(b) for a, b in pairs):
         return False
     forwards = all(_order(a) == _order(b) for a, b in pairs)
     backwards = all(_order(a) == tuple(not part for part in _order(b)) for a, b in pairs)
     return forwards or (method == "btree" and backwards)
+
+
+def _meaning(key: IndexKey) -> tuple[str, str | None, str | None]:
+    return key.text, key.operator_class, key.collation
 
 
 def _order(key: IndexKey) -> tuple[bool, bool]:
@@ -158,7 +157,7 @@ def _order(key: IndexKey) -> tuple[bool, bool]:
 
 def _outranks(keeper: Index, index: Index) -> bool:
     """Of two equal indexes the one with more duties stays; then the more used, then the first by name."""
-    if index.is_primary or index.backs_constraint or index.is_replica_identity:
+    if index.is_primary or index.backs_constraint or index.is_replica_identity or index.is_attached:
         return False
     if index.is_unique and not keeper.is_unique:
         return False
@@ -194,5 +193,5 @@ def invalid_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
             space_bytes=index.size_bytes,
         )
         for index in snapshot.indexes
-        if not index.is_valid and index.table not in partitioned
+        if not index.is_valid and not index.is_attached and index.table not in partitioned
     )
