@@ -23,7 +23,7 @@ from perfloop.model.units import bytes_text, seconds_text
 from perfloop.tune.acts import Standing, act, named, read_before, read_state, standing
 from perfloop.tune.preflight import ApplyPolicy, preflight
 from perfloop.tune.session import ActingSession, Connect, acting_session
-from perfloop.tune.undo import Report, UndoPolicy, first_line, undo_batch
+from perfloop.tune.undo import Report, first_line, undo_batch
 
 
 def apply_study(
@@ -58,13 +58,13 @@ def apply_study(
     if not wanted:
         raise InvalidInput(f"study {study.study_id} kept no change, so there is nothing to apply")
     _refuse_unfinished(journal, place)
-    with acting_session(connect) as session:
+    with acting_session(connect, locks=policy.locks) as session:
         settled = tuple(named(session.connection, change) for change in wanted)
         preflight(session, study, settled, policy)
         for line in _space_needed(study, wanted):
             report(line)
         batch_id = journal.begin(study.study_id, place, settled, session.backend)
-        run = _Apply(batch_id, session, connect, journal, report, policy)
+        run = _Apply(batch_id, session, connect, journal, report)
         with run.withdrawn_on_failure():
             for change in settled:
                 run.apply(change)
@@ -81,13 +81,12 @@ class _Apply:
     connect: Connect
     journal: Journal
     report: Report
-    policy: ApplyPolicy
 
     def apply(self, change: Change) -> None:
         connection = self.session.connection
         act_id = self.journal.intend(self.batch_id, change, read_before(connection, change))
         began_s = time.monotonic()
-        act(connection, change, concurrently=True, locks=self.policy.locks)
+        act(connection, change, concurrently=True, locks=self.session.locks)
         found = standing(connection, change)
         if found not in {Standing.IN_EFFECT, Standing.AWAITS_RESTART}:
             raise ChangeFailed(f"{change.title} was carried out, but the server shows it as {found.value}")
@@ -119,7 +118,6 @@ class _Apply:
                     self.journal,
                     batch,
                     report=self.report,
-                    policy=UndoPolicy(locks=self.policy.locks),
                     marking=lambda: contextlib.suppress(JournalDamaged),
                 )
         except (PerfloopError, psycopg.Error) as error:
@@ -134,7 +132,7 @@ class _Apply:
         if not self.session.connection.closed:
             yield self.session
             return
-        with acting_session(self.connect, orphan=self.session.backend) as session:
+        with acting_session(self.connect, orphan=self.session.backend, locks=self.session.locks) as session:
             self.journal.hold(self.batch_id, session.backend)
             yield session
 

@@ -20,7 +20,7 @@ from perfloop.model.outcome import ActState, AppliedChange
 from perfloop.model.value import Value
 from perfloop.tune.acts import Standing, read_state, standing
 from perfloop.tune.session import ActingSession, acting_session
-from perfloop.tune.undo import Report, UndoPolicy, first_line, undo_act, undo_batch
+from perfloop.tune.undo import Report, first_line, undo_act, undo_batch
 
 
 class RecoveryOutcome(enum.Enum):
@@ -47,7 +47,7 @@ def recover(
     connect: Callable[[str], psycopg.Connection],
     *,
     report: Report,
-    policy: UndoPolicy | None = None,
+    force: bool = False,
 ) -> tuple[Recovery, ...]:
     """Bring every target with an unfinished batch into the state before it or after it.
 
@@ -57,7 +57,7 @@ def recover(
     """
     for study in journal.interrupt_orphans():
         report(f"study {study.study_id} was cut off while it ran; what it measured until then is kept")
-    return tuple(_recover(batch, journal, connect, report, policy) for batch in journal.unfinished())
+    return tuple(_recover(batch, journal, connect, report, force) for batch in journal.unfinished())
 
 
 def _recover(
@@ -65,7 +65,7 @@ def _recover(
     journal: Journal,
     connect: Callable[[str], psycopg.Connection],
     report: Report,
-    policy: UndoPolicy | None,
+    force: bool,
 ) -> Recovery:
     if batch.process.process_id != os.getpid() and batch.process.is_alive:
         return _told(
@@ -74,7 +74,7 @@ def _recover(
     try:
         with acting_session(lambda: connect(batch.target), orphan=batch.backend) as session:
             journal.hold(batch.batch_id, session.backend)
-            return _settle(batch, session, journal, report, policy)
+            return _settle(batch, session, journal, report, force)
     except (PerfloopError, psycopg.Error) as error:
         return _told(batch, RecoveryOutcome.LEFT, f"not recovered: {first_line(error)}")
 
@@ -84,12 +84,12 @@ def _settle(
     session: ActingSession,
     journal: Journal,
     report: Report,
-    policy: UndoPolicy | None,
+    force: bool,
 ) -> Recovery:
     if batch.state is ActState.APPLIED:
         cut = [act for act in batch.acts if act.state is ActState.UNDOING]
         for act in reversed(cut):
-            undo_act(session, journal, act, report=report, policy=policy)
+            undo_act(session, journal, act, report=report, force=force)
         titles = ", ".join(act.change.title for act in cut)
         return _told(batch, RecoveryOutcome.UNDONE, f"its undo of {titles} is finished; the rest stays")
     if batch.state is ActState.INTENDED and _is_complete(batch, session.connection):
@@ -97,7 +97,7 @@ def _settle(
         count = len(batch.changes)
         return _told(batch, RecoveryOutcome.FINISHED, f"all {count} changes are in effect; apply is finished")
     was_undoing = batch.state is ActState.UNDOING
-    undo_batch(session, journal, batch, report=report, policy=policy)
+    undo_batch(session, journal, batch, report=report, force=force)
     done = f"{len(batch.acts)} of {len(batch.changes)} changes had been begun"
     reason = "its undo was cut off and is finished" if was_undoing else f"{done}; all of them are undone"
     return _told(batch, RecoveryOutcome.UNDONE, f"{reason}; the target is as it was before")

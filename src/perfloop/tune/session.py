@@ -19,6 +19,7 @@ from perfloop.adapters.probe import read_rows
 from perfloop.adapters.queries import load_blocks
 from perfloop.adapters.store import BackendMark
 from perfloop.errors import ChangeFailed, InvalidInput, MissingRights
+from perfloop.tune.acts import LockPolicy
 
 END_DEADLINE_S = 60.0
 POLL_S = 0.05
@@ -34,6 +35,7 @@ class ActingSession:
     connection: psycopg.Connection
     backend: BackendMark
     allows_alter_system: bool
+    locks: LockPolicy
 
 
 def block(name: str) -> sql.SQL:
@@ -42,7 +44,9 @@ def block(name: str) -> sql.SQL:
 
 
 @contextmanager
-def acting_session(connect: Connect, *, orphan: BackendMark | None = None) -> Iterator[ActingSession]:
+def acting_session(
+    connect: Connect, *, orphan: BackendMark | None = None, locks: LockPolicy | None = None
+) -> Iterator[ActingSession]:
     """Open the session and take the lock, after the end of the `orphan` that may still hold it.
 
     Raises:
@@ -57,7 +61,10 @@ def acting_session(connect: Connect, *, orphan: BackendMark | None = None) -> It
             end_backend(connection, orphan)
         _lock(connection)
         yield ActingSession(
-            connection=connection, backend=backend, allows_alter_system=told["allows_alter_system"]
+            connection=connection,
+            backend=backend,
+            allows_alter_system=told["allows_alter_system"],
+            locks=locks or LockPolicy(),
         )
 
 

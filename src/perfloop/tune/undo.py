@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 import psycopg
 
@@ -17,20 +16,11 @@ from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import ChangeFailed, StudyNotFound
 from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateIndex, CreateStatistics, DropIndex
 from perfloop.model.outcome import ActState, AppliedChange
-from perfloop.tune.acts import LockPolicy, read_state, undo
+from perfloop.tune.acts import read_state, undo
 from perfloop.tune.session import ActingSession, Connect, acting_session, block
 
 Report = Callable[[str], None]
 """Takes one line for people."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoPolicy:
-    """How undo meets others."""
-
-    force: bool = False
-    """Undo also what somebody has changed since."""
-    locks: LockPolicy = field(default_factory=LockPolicy)
 
 
 def undo_study(
@@ -39,7 +29,7 @@ def undo_study(
     journal: Journal,
     *,
     report: Report,
-    policy: UndoPolicy | None = None,
+    force: bool = False,
 ) -> tuple[AppliedChange, ...]:
     """Undo all that the study applied, the last first; returns what was undone.
 
@@ -53,10 +43,10 @@ def undo_study(
     if not undone:
         raise StudyNotFound(f"nothing of study {study_id} is applied; `perfloop history` lists what is")
     with acting_session(connect) as session:
-        _refuse_third_values(session.connection, undone, policy)
+        _refuse_third_values(session.connection, undone, force=force)
         for batch in reversed(batches):
             journal.hold(batch.batch_id, session.backend)
-            undo_batch(session, journal, batch, report=report, policy=policy)
+            undo_batch(session, journal, batch, report=report, force=force)
     return undone
 
 
@@ -66,7 +56,7 @@ def undo_change(
     journal: Journal,
     *,
     report: Report,
-    policy: UndoPolicy | None = None,
+    force: bool = False,
 ) -> AppliedChange:
     """Undo one act of an apply and leave the others; raises as `undo_study`."""
     for batch in journal.batches():
@@ -74,7 +64,7 @@ def undo_change(
             if act.act_id == act_id and act.state is ActState.APPLIED:
                 with acting_session(connect) as session:
                     journal.hold(batch.batch_id, session.backend)
-                    undo_act(session, journal, act, report=report, policy=policy)
+                    undo_act(session, journal, act, report=report, force=force)
                 return act
     raise StudyNotFound(f"no change {act_id} is applied; `perfloop history` lists what is")
 
@@ -85,7 +75,7 @@ def undo_batch(
     batch: Batch,
     *,
     report: Report,
-    policy: UndoPolicy | None = None,
+    force: bool = False,
     marking: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> None:
     """Undo what is left of a batch. `marking` surrounds each writing of the Journal."""
@@ -93,7 +83,7 @@ def undo_batch(
         journal.mark_batch(batch.batch_id, ActState.UNDOING)
     for act in reversed(batch.acts):
         if act.state is not ActState.UNDONE:
-            undo_act(session, journal, act, report=report, policy=policy, marking=marking)
+            undo_act(session, journal, act, report=report, force=force, marking=marking)
     with marking():
         journal.mark_batch(batch.batch_id, ActState.UNDONE)
 
@@ -104,26 +94,27 @@ def undo_act(
     act: AppliedChange,
     *,
     report: Report,
-    policy: UndoPolicy | None = None,
+    force: bool = False,
     marking: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> None:
     """Undo one act and make sure that it is undone; may be repeated after a crash at any point."""
     connection, change = session.connection, act.change
-    _refuse_third_values(connection, (act,), policy)
+    _refuse_third_values(connection, (act,), force=force)
     with marking():
         journal.mark(act.act_id, ActState.UNDOING)
     if _is_gone(connection, change):
         report(f"{change.title}: the table is gone, and with it the change")
     else:
-        _undo(connection, act, policy)
+        _undo(session, act)
         report(f"undone: {change.title}{_remainder(change)}")
     with marking():
         journal.mark(act.act_id, ActState.UNDONE)
 
 
-def _undo(connection: psycopg.Connection, act: AppliedChange, policy: UndoPolicy | None) -> None:
+def _undo(session: ActingSession, act: AppliedChange) -> None:
+    connection = session.connection
     try:
-        undo(connection, act.change, act.before, concurrently=True, locks=policy.locks if policy else None)
+        undo(connection, act.change, act.before, concurrently=True, locks=session.locks)
     except psycopg.Error as error:
         raise ChangeFailed(f"{act.change.title} cannot be undone: {first_line(error)}") from error
     if not _remainder(act.change) and read_state(connection, act.change) != act.before:
@@ -151,9 +142,9 @@ def _is_gone(connection: psycopg.Connection, change: Change) -> bool:
 
 
 def _refuse_third_values(
-    connection: psycopg.Connection, acts: tuple[AppliedChange, ...], policy: UndoPolicy | None
+    connection: psycopg.Connection, acts: tuple[AppliedChange, ...], *, force: bool
 ) -> None:
-    if policy is not None and policy.force:
+    if force:
         return
     for act in acts:
         now = read_state(connection, act.change)
