@@ -32,10 +32,20 @@ with server:
     signal.pause()
 """
 
-FORKING_OWNER = OWNER.replace(
-    "    signal.pause()",
-    "    import os\n    child = os.fork()\n    print(child, flush=True)\n    signal.pause()",
-)
+FORK = """
+    import os
+    if child := os.fork():
+        print(child, flush=True)
+"""
+FORKING_OWNER = OWNER.replace("    signal.pause()", f"{FORK}    signal.pause()")
+
+LEAVING_FORK = f"""{FORK}
+    else:
+        sys.exit()
+    os.waitpid(child, 0)
+    print(server.pid, flush=True)
+"""
+LEFT_OWNER = OWNER.replace("    signal.pause()", f"{LEAVING_FORK}    signal.pause()")
 
 
 class Owner:
@@ -152,6 +162,16 @@ def test_a_forked_child_does_not_keep_the_server_alive(start_owner: StartOwner) 
 
     assert child.is_running()
     child.kill()
+
+
+def test_a_forked_child_that_leaves_does_not_stop_the_server(start_owner: StartOwner) -> None:
+    """It unwinds the same blocks as its parent would."""
+    owner = start_owner(script=LEFT_OWNER)
+    child = int(owner.read_line())
+
+    assert child != owner.server_pid
+    assert owner.server_pid == int(owner.read_line())
+    assert 1 == len(owner.folders)
 
 
 def test_a_sweep_ends_servers_whose_guard_died_too(start_owner: StartOwner) -> None:

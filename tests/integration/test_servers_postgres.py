@@ -149,6 +149,25 @@ def test_a_server_that_died_is_reported_with_its_last_words(postgres_binaries: P
             _ = server.pid
 
 
+def test_a_server_that_hangs_while_starting_is_given_up_and_removed(
+    postgres_binaries: PostgresBinaries, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfloop.adapters.servers.postgres.START_DEADLINE_S", 0.2)
+    bin_dir = open_folder / "bin"
+    bin_dir.mkdir()
+    (bin_dir / "initdb").symlink_to(postgres_binaries.bin_dir / "initdb")
+    (bin_dir / "postgres").write_text("#!/bin/sh\necho reading a very slow disk >&2\nexec sleep 60\n")
+    (bin_dir / "postgres").chmod(0o755)
+    kept = open_folder / "kept"
+    with PostgresServer(postgres_binaries, data_dir=kept):
+        pass
+
+    hanging = PostgresServer(replace(postgres_binaries, bin_dir=bin_dir), data_dir=kept, parent=open_folder)
+    with pytest.raises(ServerFailed, match=r"(?s)not ready after 0\.2 s.*a very slow disk"):
+        hanging.open()
+    assert [] == list(open_folder.glob("perfloop-*"))
+
+
 def test_kept_data_are_there_again(postgres_binaries: PostgresBinaries, open_folder: Path) -> None:
     kept = open_folder / "kept"
     for statement in ("CREATE TABLE kept AS SELECT 7 AS n", "SELECT n FROM kept"):

@@ -2,12 +2,12 @@
 
 The folder lies in the system's temporary folder, because a socket path may have some 104 bytes at most::
 
-    perfloop-x1y2z3/    ours; as root, only the server's private group may pass
-    ├── owner           locked for as long as we live, so that a sweep knows stale from used
-    ├── pid             of the server, written before it becomes the server
-    ├── log             what the server said
-    ├── postgresql.conf its settings: a server can read but not replace them, for we may be root and it is not
-    └── x1y2z3/         the server's own: its socket, and its data unless they are kept elsewhere
+    perfloop-server-x1y2z3/ ours; as root, only the server's private group may pass
+    ├── owner               locked for as long as we live, so that a sweep knows stale from used
+    ├── pid                 of the server, written before it becomes the server
+    ├── log                 what the server said
+    ├── postgresql.conf     its settings; it can read but not replace them, for we may be root
+    └── x1y2z3/             the server's own: its socket, and its data unless they are kept elsewhere
 
 Rejected: a parent-death signal (Linux only, lost on a change of user, tied to a thread rather than a process)
 and `atexit` (does not run on SIGKILL). A pipe that the kernel closes needs no cooperation from whoever dies.
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -30,14 +30,11 @@ from perfloop.adapters.servers.account import server_account
 from perfloop.adapters.servers.placement import scatter_children
 from perfloop.errors import ServerFailed
 
-PREFIX: Final = "perfloop-"
+PREFIX: Final = "perfloop-server-"
 GUARD: Final = Path(__file__).with_name("guard.sh")
 
 # macOS allows 104 bytes with the closing zero, Linux 108.
 LONGEST_FOLDER_BYTES: Final = 103 - len("/12345678/.s.PGSQL.5432")
-
-# A folder without an owner file belongs to a process between two system calls, or to one that died there.
-UNOWNED_AGE_S: Final = 600.0
 
 _lifelines: set[int] = set()
 
@@ -61,7 +58,8 @@ class ServerFolder:
             self._furnish()
             undo.enter_context(_locked(self.path / "owner"))
             undo.enter_context(_guarded(self.path))
-            # Leaving runs backwards: remove first, then let the guard see that nothing is left to do.
+            # Before the pipe is closed, so that the guard finds nothing left to do; and not in the generator
+            # that closes it, which a forked child finalises as it exits.
             undo.callback(shutil.rmtree, self.path, ignore_errors=True)
             self._owner_pid = os.getpid()
             self._undo = undo.pop_all()
@@ -98,7 +96,7 @@ class ServerFolder:
 def sweep_stale_servers(parent: Path | None = None) -> list[Path]:
     """End servers and remove folders whose owner died together with its guard; returns the folders.
 
-    Folders of other users are left alone.
+    Folders of other users, and those that do not look like ours, are left alone.
     """
     stale = [folder for folder in sorted(_temporary_folder(parent).glob(f"{PREFIX}*")) if _is_stale(folder)]
     for folder in stale:
@@ -128,8 +126,10 @@ def _temporary_folder(parent: Path | None) -> Path:
 @contextlib.contextmanager
 def _locked(owner: Path) -> Iterator[None]:
     """Hold a lock that the kernel drops when we die, so that no process id has to be believed."""
-    with owner.open("w") as file:
+    unlocked = owner.with_name("owner.new")
+    with unlocked.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        unlocked.rename(owner)  # a sweep never sees it without its lock
         yield
 
 
@@ -155,13 +155,13 @@ def _guarded(folder: Path) -> Iterator[None]:
 
 def _keep_from_children(lifeline: int) -> None:
     """Close the pipe in forked children: a worker that outlives us must not keep our servers alive."""
-    if not _fork_hook_installed:
-        os.register_at_fork(after_in_child=_cut_lifelines)
-        _fork_hook_installed.append(True)
+    _watch_forks()
     _lifelines.add(lifeline)
 
 
-_fork_hook_installed: list[bool] = []
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_cut_lifelines)
 
 
 def _cut_lifelines() -> None:
@@ -180,8 +180,6 @@ def _is_stale(folder: Path) -> bool:
             return False
         with (folder / "owner").open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, FileNotFoundError):
         return False
-    except FileNotFoundError:
-        return folder.exists() and time.time() - folder.lstat().st_mtime > UNOWNED_AGE_S
     return True

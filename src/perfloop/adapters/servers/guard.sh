@@ -42,4 +42,7 @@ for signal in INT QUIT KILL; do
         sleep 0.05
     done
 done
+
+# The owner file goes last: by it a sweep knows what is left, should this be interrupted.
+rm -rf "$doomed"/*/
 rm -rf "$doomed"

@@ -109,7 +109,7 @@ def spawn(
     """Start a command as the server's account, in its folder, with none of our secrets in its environment.
 
     Raises:
-        ServerFailed: The step down to the account is not permitted.
+        ServerFailed: There is no such program, or the step down to the account is not permitted.
     """
     try:
         return subprocess.Popen(
@@ -122,10 +122,10 @@ def spawn(
             start_new_session=True,
             **folder.account.spawn_identity,
         )
-    except PermissionError as error:
-        message = (
-            f"cannot start {command[0]} as an unprivileged user: {error}; run perfloop as an ordinary user"
-        )
+    except OSError as error:
+        message = f"cannot start {command[0]}: {error}"
+        if folder.account.uid is not None:
+            message += "; without the rights to step down from root, run perfloop as an ordinary user"
         raise ServerFailed(message) from error
 
 
