@@ -4,9 +4,11 @@ Bucket `i` at scale `s` holds the values in `(2**(i / 2**s), 2**((i + 1) / 2**s)
 64 buckets, each 1.09 % wide, so that a value named by the middle of its bucket is off by 0.54 % at most. The
 layout is the one of OTLP's ExponentialHistogram; Prometheus' native histograms number it from 1 instead of 0.
 
-The index is found with integers, from the bits of the float: the textbook `ceil(log2(v) * 64)` is one bucket
-off for about 2 % of the values that lie on an edge. A mantissa is looked up among 128 cells, each narrower
-than a bucket, so that one comparison with the only edge a cell can hold settles the rest: 3 ns per value.
+A chunk of values is sorted and the edges are looked up in it, not the values among the edges: 5 ns per
+value where numpy sorts with AVX2 or AVX-512 (50 ns on an x86 without), and exact, as floats are only compared.
+The textbook `ceil(log2(v) * 64)` is one bucket off for 2 % of the values on an edge, and the index from the
+float's bits, exact and as fast, needs three times the numpy calls: each of them gives up the GIL, and beside
+busy threads waits some milliseconds to get it back, while the buffer grows.
 
 What has no logarithm has a slot of its own: NaN, zero (with the subnormals, below 2.3e-308), negative
 values, and positive infinity.
@@ -29,12 +31,13 @@ MIN_SCALE: Final = -4
 """The coarsest scale on offer: one bucket spans a factor of 65,536."""
 
 _PER_OCTAVE: Final = 1 << SCALE
+_LARGEST_OCTAVE: Final = 1023
 _SMALLEST_NORMAL: Final = float(np.finfo(np.float64).smallest_normal)
 _LARGEST: Final = float(np.finfo(np.float64).max)
-_MANTISSA_BITS: Final = 52
-_MANTISSA: Final = (1 << _MANTISSA_BITS) - 1
-_EXPONENT_BIAS: Final = 1023
-_CELL_SHIFT: Final = _MANTISSA_BITS - 7
+# Between them lie, in sorted values: minus infinity, negative, zero, ordinary, infinite, NaN.
+_SLOT_EDGES: Final = np.array(
+    [-_LARGEST, math.nextafter(-_SMALLEST_NORMAL, 0.0), _SMALLEST_NORMAL, math.inf, math.nan]
+)
 
 
 def _octave_edges() -> NDArray[np.float64]:
@@ -49,17 +52,7 @@ def _octave_edges() -> NDArray[np.float64]:
     return np.array(edges)
 
 
-def _cells() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each cell of the mantissa: how many edges lie below it, and the first edge from its start on."""
-    mantissas = _EDGES.view(np.int64) & _MANTISSA
-    starts = np.arange(128, dtype=np.int64) << _CELL_SHIFT
-    below = np.searchsorted(mantissas, starts, side="left").astype(np.int64)
-    next_edge = np.append(mantissas, 1 << _MANTISSA_BITS)[below]
-    return below, next_edge
-
-
 _EDGES: Final = _octave_edges()
-_BELOW, _NEXT_EDGE = _cells()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,75 +129,47 @@ def edge(index: int, scale: int = SCALE) -> float:
     Infinity beyond the largest float, zero below the smallest.
     """
     octave, within = divmod(index << (SCALE - scale), _PER_OCTAVE)
-    if octave > _EXPONENT_BIAS:
+    if octave > _LARGEST_OCTAVE:
         return math.inf
     return math.ldexp(float(_EDGES[within]), octave)
 
 
-def indices(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The bucket of each value at scale 6; the values are positive, normal and finite."""
-    bits = values.view(np.int64)
-    mantissas = bits & _MANTISSA
-    cells = mantissas >> _CELL_SHIFT
-    index = bits >> _MANTISSA_BITS
-    index -= _EXPONENT_BIAS
-    index <<= SCALE
-    index += _BELOW.take(cells)
-    index += mantissas > _NEXT_EDGE.take(cells)
-    index -= 1
-    return index
-
-
 def tally(values: NDArray[np.float64]) -> Buckets:
-    """Count values of any kind, in one pass each for the index, the sum and the extremes."""
-    if values.size == 0:
-        return EMPTY
-    smallest, largest = float(values.min()), float(values.max())
-    # NaN makes both of them NaN, and a comparison with it is false.
-    if smallest >= _SMALLEST_NORMAL and largest <= _LARGEST:
-        return _tally_ordinary(values, smallest, largest)
-    return _tally_with_slots(values)
-
-
-def _tally_ordinary(values: NDArray[np.float64], smallest: float, largest: float) -> Buckets:
-    index = indices(values)
-    offset = int(index.min())
-    index -= offset
+    """Count values of any kind. Sorts them in place."""
+    values.sort()
+    # NaN sorts last, and searching knows that.
+    first_finite, negative, ordinary, finite, numbers = values.searchsorted(_SLOT_EDGES).tolist()
+    offset, counts = _count_ordinary(values[ordinary:finite])
+    with np.errstate(over="ignore"):
+        total = float(values[first_finite:finite].sum())
     return Buckets(
         offset=offset,
-        counts=_frozen(np.bincount(index)),
-        total=_sum(values),
-        smallest=smallest,
-        largest=largest,
-    )
-
-
-def _tally_with_slots(values: NDArray[np.float64]) -> Buckets:
-    numbers = values[~np.isnan(values)]
-    nan = values.size - numbers.size
-    if numbers.size == 0:
-        return Buckets(counts=EMPTY.counts, nan=nan)
-    ordinary = numbers[(numbers >= _SMALLEST_NORMAL) & (numbers <= _LARGEST)]
-    negative = int(np.count_nonzero(numbers <= -_SMALLEST_NORMAL))
-    infinite = int(np.count_nonzero(numbers > _LARGEST))
-    slots = Buckets(
-        counts=EMPTY.counts,
-        zero=numbers.size - ordinary.size - negative - infinite,
+        counts=counts,
+        zero=ordinary - negative,
         negative=negative,
-        infinite=infinite,
-        nan=nan,
-        total=_sum(numbers[(numbers < _SMALLEST_NORMAL) & (numbers >= -_LARGEST)]),
-        smallest=float(numbers.min()),
-        largest=float(numbers.max()),
+        infinite=numbers - finite,
+        nan=values.size - numbers,
+        total=total,
+        smallest=float(values[0]) if numbers else math.inf,
+        largest=float(values[numbers - 1]) if numbers else -math.inf,
     )
-    if ordinary.size == 0:
-        return slots
-    return merge(slots, _tally_ordinary(ordinary, float(ordinary.min()), float(ordinary.max())))
 
 
-def _sum(values: NDArray[np.float64]) -> float:
-    with np.errstate(over="ignore"):
-        return float(values.sum())
+def _count_ordinary(values: NDArray[np.float64]) -> tuple[int, NDArray[np.int64]]:
+    """The offset and the counts of sorted values that are positive, normal and finite."""
+    if values.size == 0:
+        return EMPTY.offset, EMPTY.counts
+    first = math.frexp(values[0])[1] - 1
+    octaves = np.arange(first, math.frexp(values[-1])[1], dtype=np.int32)
+    edges = np.ldexp(_EDGES, octaves[:, np.newaxis]).ravel()
+    counts = np.empty(edges.size + 1, dtype=np.int64)
+    counts[:-1] = values.searchsorted(edges, side="right")
+    counts[-1] = values.size
+    counts[1:] -= counts[:-1].copy()
+    filled = counts.nonzero()[0]
+    # The bucket that ends at an octave's first edge belongs to the octave before.
+    offset = first * _PER_OCTAVE - 1 + int(filled[0])
+    return offset, _frozen(counts[filled[0] : filled[-1] + 1])
 
 
 def merge(first: Buckets, second: Buckets) -> Buckets:
