@@ -91,7 +91,9 @@ def copy_tree(source: Path, destination: Path) -> None:
         complaint = _cp([str(source), str(destination)])
     if complaint is not None:
         shutil.rmtree(destination, ignore_errors=True)
-        raise ServerFailed(f"cannot copy {source} to {destination}: {complaint}; free some space")
+        raise ServerFailed(
+            f"cannot copy {source}: {complaint}; make room on the disk, or name another folder"
+        )
 
 
 def _cp(arguments: list[str]) -> str | None:

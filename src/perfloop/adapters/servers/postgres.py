@@ -122,6 +122,7 @@ class PostgresServer:
             self._bin_dir = readable_bin_dir(self.binaries, self._folder)
             self.data_dir = self._lay_out()
             self._statistics = ServerStatistics(prepare_s=time.monotonic() - began_s, start_s=0.0, starts=0)
+            self._process = self._configured_process()
             undo.callback(self._stop)
             self._start()
             self._undo = undo.pop_all()
@@ -139,6 +140,7 @@ class PostgresServer:
         wanted = self._settings if settings is None else _checked(settings)
         self._process.stop(signal.SIGINT)
         self._settings = wanted
+        self._process = self._configured_process()
         self._start()
 
     def dsn(self, dbname: str = "postgres") -> str:
@@ -187,9 +189,6 @@ class PostgresServer:
 
     def _start(self) -> None:
         began_s = time.monotonic()
-        self._process = ServerProcess(
-            name=f"PostgreSQL {self.binaries.version}", folder=self._folder, command=self._command()
-        )
         self._process.start()
         self._process.wait_until(self._is_ready, deadline_s=START_DEADLINE_S)
         self._statistics = ServerStatistics(
@@ -197,6 +196,10 @@ class PostgresServer:
             start_s=time.monotonic() - began_s,
             starts=self._statistics.starts + 1,
         )
+
+    def _configured_process(self) -> ServerProcess:
+        name = f"PostgreSQL {self.binaries.version}"
+        return ServerProcess(name=name, folder=self._folder, command=self._command())
 
     def _command(self) -> list[str]:
         fixed = {
