@@ -56,10 +56,12 @@ class Tables(Value, frozen=True, kw_only=True):
 
 
 class TableColumns(Value, frozen=True, kw_only=True):
-    """Columns by table, and the tables with columns whose statistics are kept from this role."""
+    """Columns by table, and the tables whose statistics are kept from this role."""
 
     columns: dict[int, tuple[Column, ...]] = msgspec.field(default_factory=dict)
-    unreadable: tuple[int, ...] = ()
+    not_granted: tuple[int, ...] = ()
+    row_secured: tuple[int, ...] = ()
+    """Row-level security holds for this role: SELECT alone does not open their statistics."""
 
 
 def read_role(connection: psycopg.Connection[Any]) -> Role:
@@ -98,15 +100,16 @@ def read_columns(connection: psycopg.Connection[Any], tables: Tables) -> TableCo
         for row in read_rows(connection, query("read_column_statistics"), [tables.oids])
     }
     columns: defaultdict[int, list[Column]] = defaultdict(list)
-    unreadable = {oid for oid, row in tables.rows.items() if row["hides_rows"]}
+    not_granted: set[int] = set()
     for row in read_rows(connection, query("read_columns"), [tables.oids]):
         known = statistics.get((row["oid"], row["name"]))
         columns[row["oid"]].append(msgspec.convert({**row, "statistics": known}, Column))
         if not row["readable"]:
-            unreadable.add(row["oid"])
+            not_granted.add(row["oid"])
     return TableColumns(
         columns={oid: tuple(of_table) for oid, of_table in columns.items()},
-        unreadable=tuple(sorted(unreadable)),
+        not_granted=tuple(sorted(not_granted)),
+        row_secured=tuple(oid for oid, row in tables.rows.items() if row["hides_rows"]),
     )
 
 

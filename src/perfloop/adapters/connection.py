@@ -125,13 +125,16 @@ def unreachable_if_lost(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 def _read_dsn(dsn: str) -> dict[str, str | int | None]:
-    fault: str | None = None
+    # libpq would take a NUL for the end of the DSN.
+    fault = "it has a character that no DSN has" if "\0" in dsn else ""
     parameters: dict[str, str | int | None] = {}
     try:
         parameters = dict(conninfo.conninfo_to_dict(dsn))
     except psycopg.ProgrammingError as error:
         fault = re.sub(r'".*"', '"…"', str(error).strip(), flags=re.DOTALL)
-    if fault is not None:
+    except UnicodeEncodeError:
+        fault = "it is not UTF-8"
+    if fault:
         raise InvalidInput(f"the DSN cannot be read: {fault}; {_EXPECTED}")
     if _URI.match(dsn) and _is_ambiguous(dsn, parameters):
         raise InvalidInput(

@@ -24,9 +24,11 @@ _EXECUTED = "EXPLAIN (ANALYZE, VERBOSE, SETTINGS, BUFFERS, WAL, FORMAT JSON) "
 _FIRST_WITH_GENERIC = 160_000
 
 _WAYS_OUT: tuple[tuple[type[psycopg.Error], str], ...] = (
-    (errors.InsufficientPrivilege, "GRANT this role SELECT on the tables, or pg_read_all_data"),
+    (
+        errors.InsufficientPrivilege,
+        "planning needs the right to run the statement: SELECT for reads; writes can be left to the lab",
+    ),
     (errors.UndefinedTable, "if the service has its own search_path, add options=-csearch_path=… to the DSN"),
-    (errors.UndefinedParameter, "give it values in place of $1, $2, …"),
     (errors.QueryCanceled, "allow a longer statement timeout"),
     (errors.LockNotAvailable, "try again when no DDL holds the table"),
 )
@@ -54,12 +56,14 @@ def explain(
     statement = without_prepare(text)
     if statement_kind(statement) is None:
         raise UnsupportedStatement("only queries have a plan: SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES")
+    parameters = parameter_count(statement)
+    if parameters and not generic:
+        raise UnsupportedStatement("it has parameters; give it values in place of $1, $2, …")
     if generic and connection.info.server_version < _FIRST_WITH_GENERIC:
         raise UnsupportedStatement("generic plans need PostgreSQL 16; give it values in place of $1, $2, …")
     prefix = _EXECUTED if analyze else _GENERIC if generic else _PLANNED
-    nothing = [None] * parameter_count(statement) if generic else []
     try:
-        document = _run(connection, prefix + statement, nothing, analyze=analyze)
+        document = _run(connection, prefix + statement, [None] * parameters, analyze=analyze)
     except psycopg.Error as error:
         raise UnsupportedStatement(_reason(error)) from error
     return read_plan(document)

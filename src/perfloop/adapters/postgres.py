@@ -18,6 +18,7 @@ from perfloop.adapters.statement_counters import (
     statement_difference,
 )
 from perfloop.model.snapshot import Host, Limitation, Snapshot
+from perfloop.model.target import TableName
 
 _TABLES_TO_NAME = 5
 
@@ -84,16 +85,28 @@ def _hidden_parts(
     if not role.reads_settings:
         reason = "settings that only privileged roles may see are missing, as shared_preload_libraries"
         told.append(Limitation(subject="pg_settings", reason=reason, remedy=grant_monitor(role.user)))
-    closed = [tables.name(oid) for oid in columns.unreadable]
-    if closed:
-        named = ", ".join(str(name) for name in closed[:_TABLES_TO_NAME])
-        more = f" and {len(closed) - _TABLES_TO_NAME} more" if len(closed) > _TABLES_TO_NAME else ""
-        schemas = sorted({name.schema for name in closed})
-        grants = [
-            f"GRANT USAGE ON SCHEMA {quoted(each)} TO {quoted(role.user)};\n"
-            f"GRANT SELECT ON ALL TABLES IN SCHEMA {quoted(each)} TO {quoted(role.user)};"
-            for each in schemas
-        ]
-        reason = f"the values of columns of {named}{more} are hidden, so parameters cannot be drawn from them"
-        told.append(Limitation(subject="pg_stats", reason=reason, remedy="\n".join(grants)))
+    hidden = "so parameters cannot be drawn from their values"
+    if columns.not_granted:
+        names = [tables.name(oid) for oid in columns.not_granted]
+        reason = f"{_listed(names)} may not be read, {hidden}"
+        told.append(Limitation(subject="pg_stats", reason=reason, remedy=_grant_select(names, role.user)))
+    if columns.row_secured:
+        names = [tables.name(oid) for oid in columns.row_secured]
+        reason = f"row-level security holds on {_listed(names)}, {hidden}"
+        remedy = f"ALTER ROLE {quoted(role.user)} BYPASSRLS;"
+        told.append(Limitation(subject="pg_stats", reason=reason, remedy=remedy))
     return told
+
+
+def _listed(names: list[TableName]) -> str:
+    more = f" and {len(names) - _TABLES_TO_NAME} more" if len(names) > _TABLES_TO_NAME else ""
+    return ", ".join(str(name) for name in names[:_TABLES_TO_NAME]) + more
+
+
+def _grant_select(names: list[TableName], role: str) -> str:
+    """Grants by schema: they stay short with a thousand tables, and the next parameter needs the rest too."""
+    return "\n".join(
+        f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {quoted(role)};\n"
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA {quoted(schema)} TO {quoted(role)};"
+        for schema in sorted({name.schema for name in names})
+    )

@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     | (?P<comment> /\* )
     | (?P<quoted> [eE]'(?:[^'\\]|\\.|'')*'? | [uU]&'(?:[^']|'')*'? | '(?:[^']|'')*'? )
     | (?P<dollar> (?P<tag> \$(?:[A-Za-z_\x80-\uffff][\w]*)?\$ ) .*? (?:(?P=tag)|\Z) )
-    | (?P<parameter> \$\d+ )
+    | (?P<parameter> \$[0-9]+ )
     | (?P<identifier> "(?:[^"]|"")*"? )
     | (?P<word> [^\W\d][\w$]* )
     | (?P<number> \d[\w.]* )
@@ -54,7 +54,7 @@ def statement_kind(text: str) -> StatementKind | None:
 
 def parameter_count(text: str) -> int:
     """The highest `$n` outside of literals and comments; 0 where there is none."""
-    return max((int(word[1:]) for word in _words(text) if word.startswith("$")), default=0)
+    return max((int(word[1:]) for word in _words(text) if word[0] == "$" != word), default=0)
 
 
 def without_prepare(text: str) -> str:
