@@ -20,6 +20,7 @@ from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.target import Table, TableName
 from perfloop.tune.advisor.index_size import estimated_size_bytes, tree_height
 from perfloop.tune.advisor.planner import block, explain, refused
+from perfloop.tune.advisor.sampling import KeySamples, is_sampled
 from perfloop.tune.advisor.what_if import PlannedCost, WhatIfStatistics
 from perfloop.tune.statements import act_statements
 
@@ -37,6 +38,7 @@ class HypotheticalIndexes:
         self._tables = tables
         self._created: dict[CreateIndex, tuple[int, str]] = {}
         self._accepted: dict[CreateIndex, int] = {}
+        self._samples = KeySamples(connection)
         self._operator_cost = 0.0
         self._explains = 0
         self._builds = 0
@@ -52,6 +54,7 @@ class HypotheticalIndexes:
     def __exit__(self, *_: object) -> None:
         if not self._connection.broken:
             self._connection.execute(block("reset_hypothetical"))
+            self._samples.close()
         self._created.clear()
 
     def plan(self, instance: str) -> Plan:
@@ -72,11 +75,18 @@ class HypotheticalIndexes:
     def size_bytes(self, index: CreateIndex) -> int:
         if index not in self._accepted:
             self._show((index,))
-            self._accepted[index] = estimated_size_bytes(index, self._tables[index.table])
+            table = self._tables[index.table]
+            self._accepted[index] = estimated_size_bytes(index, table, distinct=self._distinct(index, table))
         return self._accepted[index]
 
     def statistics(self) -> WhatIfStatistics:
         return WhatIfStatistics(explains=self._explains, builds=self._builds, build_s=self._build_s)
+
+    def _distinct(self, index: CreateIndex, table: Table) -> float | None:
+        columns = tuple(key.text for key in index.keys)
+        if len(columns) < 2 or index.included or not all(is_sampled(table, name) for name in columns):
+            return None
+        return self._samples.distinct(table, columns)
 
     def _height(self, index: CreateIndex) -> int:
         return tree_height(index, self._tables[index.table], self.size_bytes(index))

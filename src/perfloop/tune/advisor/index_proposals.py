@@ -8,7 +8,6 @@ from perfloop.model.advice import CreateIndex, Finding, Proposal, Risk
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import IndexKey, TableName
 from perfloop.tune.advisor.accesses import Access
-from perfloop.tune.advisor.candidates import may_use
 from perfloop.tune.advisor.costs import KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchResult
 from perfloop.tune.advisor.naming import covers, new_index
@@ -39,7 +38,7 @@ def chosen_proposals(
         proposals.append(
             Proposal(
                 change=index,
-                reason=_reason(index, result, statements),
+                reason=_reason(search, result, statements, index),
                 findings=tuple(each.identity for each in findings if _asks_for(each, index)),
                 expected_ratio=ratio,
                 size_bytes=known.size_bytes(index),
@@ -86,17 +85,31 @@ def _expected_ratio(search: Extend, chosen: tuple[CreateIndex, ...], index: Crea
     return min((each for each in (alone, last) if each is not None), default=None)
 
 
-def _reason(index: CreateIndex, result: SearchResult, statements: tuple[Considered, ...]) -> str:
+def _reason(
+    search: Extend, result: SearchResult, statements: tuple[Considered, ...], index: CreateIndex
+) -> str:
+    """The statements that gain most: by the index alone, or else by adding it to the other chosen ones."""
+    ones = tuple(1.0 for _ in statements)
+    alone = search.ratios((index,), ones, frozenset({index.table})) or ones
+    words = _gains(statements, alone)
+    if words:
+        return f"alone it should bring the planner's cost of {words}"
+    rest = tuple(each for each in result.chosen if each != index)
+    without = search.ratios(rest, result.ratios, frozenset({index.table})) or result.ratios
+    added = tuple(ratio / before for ratio, before in zip(result.ratios, without, strict=True))
+    words = _gains(statements, added)
+    return f"next to the other indexes it should bring the planner's cost of {words or 'many a little down'}"
+
+
+def _gains(statements: tuple[Considered, ...], ratios: tuple[float, ...]) -> str:
     gains = sorted(
         (ratio, statement.label)
-        for statement, ratio in zip(statements, result.ratios, strict=True)
-        if ratio < GAIN_RATIO and any(may_use(access, index) for access in statement.accesses)
+        for statement, ratio in zip(statements, ratios, strict=True)
+        if ratio < GAIN_RATIO
     )
-    named = ", ".join(f"{label} to {ratio:.0%}" for ratio, label in gains[:_NAMED_STATEMENTS])
-    more = f" and {len(gains) - _NAMED_STATEMENTS} more" if len(gains) > _NAMED_STATEMENTS else ""
-    if not gains:
-        return "chosen over the whole workload, each statement gaining little"
-    return f"chosen over the whole workload; all chosen together should bring the cost of {named}{more}"
+    named = ", ".join(f"{label} to {max(ratio, 0.001):.1%}" for ratio, label in gains[:_NAMED_STATEMENTS])
+    more = f" and {len(gains) - _NAMED_STATEMENTS} more down" if len(gains) > _NAMED_STATEMENTS else ""
+    return named + more
 
 
 def _asks_for(finding: Finding, index: CreateIndex) -> bool:

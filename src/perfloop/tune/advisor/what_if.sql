@@ -22,6 +22,20 @@ SELECT hypopg_drop_index(%s::oid);
 -- Forget all of them.
 SELECT hypopg_reset();
 
+-- name: sample_rows
+-- The columns of some rows, the same ones each time, kept for the length of the session.
+CREATE TEMP TABLE {sample} AS
+SELECT {columns} FROM {table} TABLESAMPLE BERNOULLI ({percent}) REPEATABLE (1);
+
+-- name: count_keys
+-- How many keys the sample has, how many of them once, and how many rows.
+SELECT count(*), count(*) FILTER (WHERE n = 1), coalesce(sum(n), 0)
+FROM (SELECT count(*) AS n FROM {sample} GROUP BY {columns}) AS keys;
+
+-- name: drop_sample
+-- Remove a sample.
+DROP TABLE {sample};
+
 -- name: cpu_operator_cost
 -- The unit of the correction for descents.
 SELECT current_setting('cpu_operator_cost')::float8;
