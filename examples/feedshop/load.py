@@ -18,9 +18,9 @@ DEFAULT_SEED = 7
 # work_mem and the jit costs are an operator's mistakes; the last two keep plans the same from host to host.
 DATABASE_SETTINGS = {
     "work_mem": "512kB",
-    "jit_above_cost": "5000",
-    "jit_inline_above_cost": "5000",
-    "jit_optimize_above_cost": "5000",
+    "jit_above_cost": "6500",
+    "jit_inline_above_cost": "6500",
+    "jit_optimize_above_cost": "6500",
     "max_parallel_workers_per_gather": "0",
     "default_statistics_target": "100",
 }

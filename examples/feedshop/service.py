@@ -55,8 +55,8 @@ class FeedShop:
     def feeds_of_owner(self, user_id: int) -> list[Row]:
         return self._call("feeds_of_owner", user_id)
 
-    def quiet_feeds(self, tenant_id: int) -> list[Row]:
-        return self._call("quiet_feeds", tenant_id)
+    def quiet_feeds(self) -> list[Row]:
+        return self._call("quiet_feeds")
 
     def mirror_feeds(self, tenant_id: int) -> list[Row]:
         return self._call("mirror_feeds", tenant_id)

@@ -66,7 +66,7 @@ def shop(each_postgres_server: PostgresServer) -> Iterator[Shop]:
             loaded_shop.clone("feedshop_untouched")
             yield loaded_shop
         finally:
-            for name in ("feedshop_template", "feedshop_untouched", "feedshop_changed"):
+            for name in ("feedshop_template", "feedshop_untouched", "feedshop_busy", "feedshop_changed"):
                 connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
@@ -152,7 +152,7 @@ def test_a_trap_costs_what_it_states(shop: Shop, trap: Trap, record_property: Re
 def test_all_fixes_together_make_the_service_several_times_faster(
     shop: Shop, record_property: Record
 ) -> None:
-    control = shop.clone("feedshop_untouched")
+    control = shop.clone("feedshop_busy")
     treatment = shop.clone("feedshop_changed")
     settings = [each.fix.removeprefix("SET ") for each in PLANTED if each.fix.startswith("SET ")]
     with psycopg.connect(treatment, autocommit=True) as connection:

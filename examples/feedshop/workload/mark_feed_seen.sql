@@ -1,5 +1,5 @@
 -- A reader opens a feed.
--- weight: 200
+-- weight: 300
 -- params: feed.id
 UPDATE feeds SET last_seen_at = now(), unread_count = 0
 WHERE id = $1;
