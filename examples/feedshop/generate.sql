@@ -65,7 +65,7 @@ INSERT INTO feeds (id, tenant_id, owner_id, title, host, language, description, 
 SELECT i, pg_temp.skewed(pg_temp.u(i, 31), %(tenants)s), pg_temp.pick(pg_temp.u(i, 32), %(users)s),
        initcap(pg_temp.word(pg_temp.u(i, 33))) || ' ' || pg_temp.word(pg_temp.u(i, 34)),
        pg_temp.word(pg_temp.u(i, 35)) || '-' || pg_temp.pick(pg_temp.u(i, 36), 300) || '.example.net',
-       CASE WHEN pg_temp.u(i, 37) < 0.85 THEN 'EN' WHEN pg_temp.u(i, 37) < 0.95 THEN 'De' ELSE 'fr' END,
+       CASE WHEN pg_temp.u(i, 37) < 0.94 THEN 'EN' WHEN pg_temp.u(i, 37) < 0.98 THEN 'De' ELSE 'fr' END,
        (SELECT string_agg(pg_temp.word(pg_temp.u(i * 128 + w, 38)) || pg_temp.word(pg_temp.u(i * 128 + w, 39)), ' ')
         FROM generate_series(1, 72) AS w),
        pg_temp.skewed(pg_temp.u(i, 40), 500), pg_temp.moment(20000000 - pg_temp.u(i, 41) * 5000000),

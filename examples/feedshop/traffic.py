@@ -36,7 +36,7 @@ class Traffic:
         return sum(self.spent_s.values()) / self.total
 
 
-def run(
+def run_traffic(
     dsn: str,
     *,
     seconds: float | None = None,
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=2, help="clients at the same time (default 2)")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other calls (default 1)")
     options = parser.parse_args()
-    traffic = run(
+    traffic = run_traffic(
         options.dsn,
         seconds=options.seconds,
         operations=options.operations,
