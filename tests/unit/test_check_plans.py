@@ -108,6 +108,83 @@ def test_an_inner_side_read_from_start_to_end_per_outer_row_misses_an_index(mode
     )
 
 
+@BOTH_MODES
+def test_a_scan_for_a_join_that_keeps_few_rows_misses_an_index(mode: str) -> None:
+    finding = only(missing_indexes(with_plan(f"join_of_few_{mode}_15")))
+
+    assert "orders(customer_id)" == finding.location
+
+
+def test_a_join_whose_index_the_planner_did_not_want_misses_nothing() -> None:
+    by_customer = replace(
+        QUIET.indexes[1],
+        name="by_customer",
+        keys=(replace(QUIET.indexes[1].keys[0], text="customer_id"),),
+        is_unique=False,
+    )
+    snapshot = with_plan("join_of_few_plain_15")
+
+    assert () == missing_indexes(replace(snapshot, indexes=(*snapshot.indexes, by_customer)))
+
+
+@pytest.mark.parametrize(
+    ("condition", "remedy"),
+    [
+        ("(orders.status = 'open'::text)", "an index on orders over status, in the order that pays most"),
+        (
+            "((orders.status)::text = 'open'::text)",
+            "an index on orders over status, in the order that pays most",
+        ),
+        (
+            "(orders.status ~~ '%pen'::text)",
+            "a trigram index (pg_trgm, GIN) on orders: the pattern starts with a wildcard",
+        ),
+        (
+            "(lower(orders.status) = 'open'::text)",
+            "an index on the expression over status; or compare the bare column, as with a range",
+        ),
+        (
+            "((orders.status)::date = '2026-01-01'::date)",
+            "an index on the expression over status; or compare the bare column, as with a range",
+        ),
+        (
+            "(orders.id = 7)",
+            "a lower random_page_cost: index orders_pkey is there, but seems dearer than the scan",
+        ),
+    ],
+)
+def test_the_remedy_of_a_scan_fits_its_condition(condition: str, remedy: str) -> None:
+    document = {
+        "Node Type": "Seq Scan",
+        "Schema": "public",
+        "Relation Name": "orders",
+        "Alias": "orders",
+        "Total Cost": 900.0,
+        "Plan Rows": 10,
+        "Filter": condition,
+    }
+    plan = StatementPlan(query_id="1", instance="select", plan=read_plan({"Plan": document}))
+    snapshot = replace(QUIET, plans=(plan,), statements=(counters(),))
+
+    assert remedy == only(missing_indexes(snapshot)).would_try
+
+
+def test_an_estimated_scan_that_a_limit_stops_early_misses_nothing() -> None:
+    scan = {
+        "Node Type": "Seq Scan",
+        "Schema": "public",
+        "Relation Name": "orders",
+        "Alias": "orders",
+        "Total Cost": 900.0,
+        "Plan Rows": 1200,
+        "Filter": "(orders.status = 'open'::text)",
+    }
+    limit = {"Node Type": "Limit", "Total Cost": 0.75, "Plan Rows": 1, "Plans": [scan]}
+    plan = StatementPlan(query_id="1", instance="select", plan=read_plan({"Plan": limit}))
+
+    assert () == missing_indexes(replace(QUIET, plans=(plan,), statements=(counters(),)))
+
+
 @BOTH
 @BOTH_MODES
 def test_a_sort_under_a_limit_misses_an_index(mode: str, version: int) -> None:
@@ -244,8 +321,8 @@ def test_findings_come_by_severity_and_then_by_time() -> None:
         ),
         (
             "parallel_aggregate_plain_15",
-            "query 1 (100 % of the time) reads all 60,000 rows of orders without a condition;"
-            " an index would not help",
+            "query 1 (100 % of the time) reads all 60,000 rows of orders;"
+            " no missing index would spare it that",
         ),
     ],
 )

@@ -68,6 +68,32 @@ def test_an_initplan_is_paid_by_the_node_that_mentions_its_result(version: int) 
     assert pytest.approx(totals[2], abs=0.001) == 1000 * (inner.self_s or 0.0)
 
 
+def test_an_initplan_that_workers_read_is_paid_by_their_gather() -> None:
+    """PostgreSQL 18 does not say where it was evaluated; only a worker's filter mentions it."""
+    weighed = weigh(plan("parallel_initplan_analyze_18"))
+    gather = weighed.nodes[5]
+    clock_ms = 1000 * (gather.node.total_s or 0.0)
+    initplan_ms = 1000 * (weighed.nodes[1].node.total_s or 0.0)
+    below_ms = 1000 * (weighed.nodes[6].node.total_s or 0.0) / 3
+
+    assert "Gather" == gather.node.kind
+    assert pytest.approx(clock_ms - initplan_ms - below_ms, abs=0.01) == 1000 * (gather.self_s or 0.0)
+
+
+def test_what_a_materialize_keeps_is_read_once() -> None:
+    scan = {"Node Type": "Seq Scan", "Parent Relationship": "Outer", "Total Cost": 10.0, "Plan Rows": 20}
+    kept = {"Node Type": "Materialize", "Parent Relationship": "Inner", "Total Cost": 10.1, "Plan Rows": 20}
+    outer = {"Node Type": "Seq Scan", "Parent Relationship": "Outer", "Total Cost": 90.0, "Plan Rows": 5000}
+    join = {
+        "Node Type": "Nested Loop",
+        "Total Cost": 900.0,
+        "Plan Rows": 9,
+        "Plans": [outer, {**kept, "Plans": [scan]}],
+    }
+
+    assert [1, 1, 5000, 1] == [each.executions for each in weigh(read_plan({"Plan": join})).nodes]
+
+
 def test_a_subplan_is_paid_by_its_parent_once_per_loop() -> None:
     weighed = weigh(plan("subplan_analyze_15"))
 

@@ -7,6 +7,7 @@ import re
 from perfloop.model.plan import PlanNode
 from perfloop.model.target import Table
 
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
 _LITERAL_OR_CAST = re.compile(r"'(?:[^']|'')*'|::\"?\w+\"?")
 _NAME = r'"(?:[^"]|"")+"|[A-Za-z_][\w$]*'
 _REFERENCE = re.compile(rf"(?:({_NAME})\.)?({_NAME})(?![\w\"$(.])")
@@ -46,6 +47,16 @@ def unquoted(name: str) -> str:
 def has_leading_wildcard(condition: str) -> bool:
     """Whether it is a LIKE or ILIKE whose pattern starts with a wildcard, which no b-tree serves."""
     return re.search(r"~~\*? '[%_]", condition) is not None
+
+
+def wraps_a_column(condition: str, columns: tuple[str, ...]) -> bool:
+    """Whether a function or a cast stands around a column, so that no plain index on it is of use.
+
+    The cast of a varchar to text changes nothing and does not count.
+    """
+    bare = _LITERAL.sub("''", condition)
+    named = rf'(?:(?:{_NAME})\.)?"?(?:{"|".join(re.escape(name) for name in columns)})"?'
+    return re.search(rf"[a-z_]\w*\({named}[,)]|\({named}\)::(?!text\b)\w", bare) is not None
 
 
 def condition_text(condition: str, limit: int = 120) -> str:

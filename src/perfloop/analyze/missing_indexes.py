@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from perfloop.analyze.expressions import columns_in, condition_text, has_leading_wildcard, sort_columns
+from perfloop.analyze.expressions import (
+    columns_in,
+    condition_text,
+    has_leading_wildcard,
+    sort_columns,
+    wraps_a_column,
+)
 from perfloop.analyze.self_time import GATHERING, WeighedNode, WeighedPlan
 from perfloop.analyze.sites import Site, findings_of_sites, rows_of, table_of, weighed_plans
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.snapshot import Snapshot
-from perfloop.model.target import Table
+from perfloop.model.target import Index, Table
 from perfloop.model.units import count_text, share_text
 
 CHECK = "missing-index"
@@ -22,6 +28,7 @@ LARGE_TABLE_ROWS = 10_000
 """PgHero looks at tables from 10,000 rows on; below that a scan takes about a millisecond."""
 KEPT_RATIO = 0.10
 """A scan that keeps no more than this share of what it reads could use an index."""
+"""The same share of the scanned rows in a join's result says that the join could look rows up instead."""
 REPEATED_SCANS = 1_000
 """A scan that is executed this often within one statement is an inner side without an index."""
 SORTED_ROWS = 1_000
@@ -29,6 +36,9 @@ INDEX_USE_RATIO = 0.95
 """PgHero's limit for the share of a table's scans that use an index."""
 COUNTED_SCANS = 100
 """Fewer sequential scans than this may be dumps and maintenance."""
+
+_HANDS_ON = GATHERING | {"Hash", "Sort", "Materialize"}
+"""Kinds between a scan and its join that hand on every row."""
 
 
 def missing_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
@@ -45,21 +55,28 @@ def missing_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
 def _sites(snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode) -> Iterator[Site]:
     table = table_of(snapshot, each.node)
     if each.node.kind == "Seq Scan" and table is not None:
-        repeated = _repeated_scan(query_id, plan, each, table)
-        discarding = repeated or _discarding_scan(query_id, each, table)
-        if discarding is not None:
-            yield discarding
+        found = (
+            _repeated_scan(snapshot, query_id, plan, each, table)
+            or _discarding_scan(snapshot, query_id, plan, each, table)
+            or _joined_scan(snapshot, query_id, plan, each, table)
+        )
+        if found is not None:
+            yield found
     elif each.node.kind in ("Sort", "Incremental Sort"):
         avoidable = _avoidable_sort(snapshot, query_id, plan, each)
         if avoidable is not None:
             yield avoidable
 
 
-def _discarding_scan(query_id: str, each: WeighedNode, table: Table) -> Site | None:
+def _discarding_scan(
+    snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table
+) -> Site | None:
     condition = str(each.node.fields.get("Filter", ""))
-    read = each.rows + each.removed_rows if each.is_measured else rows_of(table)
+    part = _part_read(plan, each)
+    kept = each.rows * part
+    read = each.rows + each.removed_rows if each.is_measured else rows_of(table) * part
     columns = columns_in(condition, table, each.node.alias)
-    if not columns or read < LARGE_TABLE_ROWS or each.rows > KEPT_RATIO * read:
+    if not columns or read < LARGE_TABLE_ROWS or kept > KEPT_RATIO * read:
         return None
     read_word = "reads" if each.is_measured else "is expected to read"
     return Site(
@@ -68,46 +85,88 @@ def _discarding_scan(query_id: str, each: WeighedNode, table: Table) -> Site | N
         plan_share=each.share,
         title=(
             f"A sequential scan of {table.name} {read_word} {count_text(read)} rows"
-            f" to keep {count_text(each.rows)}, filtering on {', '.join(columns)}"
+            f" to keep {count_text(kept)}, filtering on {', '.join(columns)}"
         ),
         evidence=(
             Evidence(label="filter", value=condition_text(condition)),
-            Evidence(label="rows kept", value=f"{share_text(each.rows / read)} of {count_text(read)}"),
+            Evidence(label="rows kept", value=f"{share_text(kept / read)} of {count_text(read)}"),
         ),
-        would_try=_index_for(table, columns, condition),
+        would_try=_index_for(snapshot, table, columns, condition),
     )
 
 
-def _repeated_scan(query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table) -> Site | None:
-    """A scan below a nested loop or a correlated subquery that starts over for every outer row.
+def _part_read(plan: WeighedPlan, each: WeighedNode) -> float:
+    """The part of an estimated scan that a Limit next above it lets happen; 1 for an executed one."""
+    above = _above_gather(plan, each)
+    if each.is_measured or above is None or above.node.kind != "Limit" or each.rows <= 0:
+        return 1.0
+    return min(1.0, above.rows / each.rows)
 
-    A Materialize keeps the rows of one scan, but is itself read from start to end each time.
-    """
-    above = next(iter(plan.ancestors(each)), None)
-    kept = above is not None and above.node.kind == "Materialize"
-    top = above if above is not None and kept else each
-    if top.executions < REPEATED_SCANS:
+
+def _above_gather(plan: WeighedPlan, each: WeighedNode) -> WeighedNode | None:
+    return next((other for other in plan.ancestors(each) if other.node.kind not in GATHERING), None)
+
+
+def _repeated_scan(
+    snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table
+) -> Site | None:
+    """A scan below a nested loop or a correlated subquery that starts over for every outer row."""
+    if each.executions < REPEATED_SCANS:
         return None
-    join = plan.parent(top) if kept else None
-    condition = str(each.node.fields.get("Filter") or (join and join.node.fields.get("Join Filter")) or "")
+    above = plan.parent(each)
+    condition = str(each.node.fields.get("Filter") or (above and above.node.fields.get("Join Filter")) or "")
     columns = columns_in(condition, table, each.node.alias)
     if not columns:
         return None
-    share = plan.share_below(top) + (join.share if join is not None else 0.0)
     return Site(
         location=f"{table.name}({', '.join(columns)})",
         query_id=query_id,
-        plan_share=min(1.0, share),
+        plan_share=each.share,
         title=(
-            f"{table.name} is read from start to end {count_text(top.executions)} times in one statement,"
+            f"{table.name} is read from start to end {count_text(each.executions)} times in one statement,"
             f" once per outer row, to match {', '.join(columns)}"
         ),
         evidence=(
             Evidence(label="condition", value=condition_text(condition)),
-            Evidence(label="scans per execution", value=count_text(top.executions)),
+            Evidence(label="scans per execution", value=count_text(each.executions)),
             Evidence(label="rows of the table", value=count_text(rows_of(table))),
         ),
-        would_try=_index_for(table, columns, condition),
+        would_try=_index_for(snapshot, table, columns, condition),
+    )
+
+
+def _joined_scan(
+    snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table
+) -> Site | None:
+    """A scan of many rows for a join with few, which keeps only what matches them.
+
+    Where an index leads with the columns already, the planner had the choice and is believed.
+    """
+    join = next((other for other in plan.ancestors(each) if other.node.kind not in _HANDS_ON), None)
+    if join is None or join.node.kind not in ("Hash Join", "Merge Join") or each.rows < LARGE_TABLE_ROWS:
+        return None
+    condition = str(join.node.fields.get("Hash Cond") or join.node.fields.get("Merge Cond") or "")
+    columns = columns_in(condition, table, each.node.alias)
+    beside = [child for child in plan.children(join) if not child.position <= each.position < child.end]
+    few = KEPT_RATIO * each.rows
+    if not columns or join.rows > few or any(child.rows > few for child in beside):
+        return None
+    if _leading_index(snapshot, table, columns) is not None:
+        return None
+    about = "" if join.is_measured else "an estimated "
+    return Site(
+        location=f"{table.name}({', '.join(columns)})",
+        query_id=query_id,
+        plan_share=min(1.0, each.share + join.share),
+        title=(
+            f"A sequential scan of {table.name} reads {count_text(each.rows)} rows,"
+            f" of which a join on {', '.join(columns)} keeps {about}{count_text(join.rows)}"
+        ),
+        evidence=(
+            Evidence(label="join", value=condition_text(condition)),
+            Evidence(label="rows on the other side", value=count_text(sum(child.rows for child in beside))),
+        ),
+        would_try=_index_for(snapshot, table, columns, condition),
     )
 
 
@@ -138,7 +197,7 @@ def _avoidable_sort(snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: 
 
 def _is_limited(plan: WeighedPlan, each: WeighedNode) -> bool:
     """Whether a Limit is next above, apart from the Gather that collects a parallel sort."""
-    above = next((other for other in plan.ancestors(each) if other.node.kind not in GATHERING), None)
+    above = _above_gather(plan, each)
     return above is not None and above.node.kind == "Limit"
 
 
@@ -155,10 +214,22 @@ def _only_table(
     return table_of(snapshot, found[0]) if len(found) == 1 else None
 
 
-def _index_for(table: Table, columns: tuple[str, ...], condition: str) -> str:
+def _index_for(snapshot: Snapshot, table: Table, columns: tuple[str, ...], condition: str) -> str:
+    named = ", ".join(columns)
     if has_leading_wildcard(condition):
         return f"a trigram index (pg_trgm, GIN) on {table.name}: the pattern starts with a wildcard"
-    return f"an index on {table.name} over {', '.join(columns)}, in the order that pays most"
+    if wraps_a_column(condition, columns):
+        return f"an index on the expression over {named}; or compare the bare column, as with a range"
+    existing = _leading_index(snapshot, table, columns)
+    if existing is not None:
+        return f"a lower random_page_cost: index {existing.name} is there, but seems dearer than the scan"
+    return f"an index on {table.name} over {named}, in the order that pays most"
+
+
+def _leading_index(snapshot: Snapshot, table: Table, columns: tuple[str, ...]) -> Index | None:
+    """A valid index of all rows that leads with these columns, in any order."""
+    indexes = (each for each in snapshot.indexes_of(table.name) if each.is_valid and each.predicate is None)
+    return next((each for each in indexes if set(each.columns[: len(columns)]) == set(columns)), None)
 
 
 def _from_table_counters(snapshot: Snapshot) -> tuple[Finding, ...]:

@@ -40,16 +40,20 @@ def explain_nothing(snapshot: Snapshot, findings: tuple[Finding, ...]) -> tuple[
 
 
 def _reason(snapshot: Snapshot, counters: StatementCounters, plan: Plan) -> str:
-    heaviest = max(weigh(plan).nodes, key=lambda each: each.share)
+    weighed = weigh(plan)
+    heaviest = max(weighed.nodes, key=lambda each: each.share)
     kind = heaviest.node.kind
+    if not heaviest.is_measured and any(node.kind == "ModifyTable" for node in plan.root.walk()):
+        return "changes rows; the planner's costs leave out the writing, and finding the rows shows no fault"
     if kind == "Seq Scan":
         return _why_scan(snapshot, heaviest)
     if kind.startswith(("Index", "Bitmap")):
         return _why_index_scan(snapshot, heaviest, counters)
     part = share_text(heaviest.share)
+    rows = count_text(max(each.rows for each in (heaviest, *weighed.children(heaviest))))
     for kinds, reason in _REASONS:
         if kind in kinds:
-            return reason.format(part=part, rows=count_text(heaviest.rows))
+            return reason.format(part=part, rows=rows)
     return f"spends {part} of it in {kind}, for which no check knows a remedy"
 
 
@@ -60,7 +64,7 @@ _REASONS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("Sort", "Incremental Sort"),
-        "spends {part} of it sorting {rows} rows, all of which it returns or joins, so no index saves it",
+        "spends {part} of it sorting {rows} rows, all needed; to read them in order is seldom cheaper",
     ),
     (
         ("Aggregate", "Group", "WindowAgg", "Unique"),
@@ -68,7 +72,7 @@ _REASONS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("Hash Join", "Hash", "Merge Join", "Nested Loop"),
-        "spends {part} of it joining rows that no condition excludes, so an index would not help",
+        "spends {part} of it joining; it keeps so many of the rows that look-ups by index would cost more",
     ),
     (
         ("Result", "ProjectSet", "Function Scan", "Values Scan"),
@@ -93,9 +97,7 @@ def _why_scan(snapshot: Snapshot, each: WeighedNode) -> str:
     if rows_of(table) < LARGE_TABLE_ROWS:
         return f"reads {table.name} whole, which has only {count_text(rows)} rows; an index would not help"
     if "Filter" not in each.node.fields:
-        return (
-            f"reads all {count_text(rows)} rows of {table.name} without a condition; an index would not help"
-        )
+        return f"reads all {count_text(rows)} rows of {table.name}; no missing index would spare it that"
     part = (
         f"{share_text(each.rows / rows)} of {table.name} ({count_text(each.rows)} of {count_text(rows)} rows)"
     )
@@ -113,7 +115,8 @@ def _why_index_scan(snapshot: Snapshot, each: WeighedNode, counters: StatementCo
         return f"spends it in primary key look-ups on {index.table}, {mean} per call; fewer calls would help"
     if index.is_unique and each.rows <= 1:
         return f"spends it in look-ups by the unique index {index.name}, {mean} per call"
-    return f"already uses index {index.name}, {mean} per call for {count_text(each.rows)} rows a time"
+    rows = f" for {count_text(each.rows)} rows a time" if each.is_measured else ""
+    return f"already uses index {index.name}, {mean} per call{rows}"
 
 
 def _index_of(snapshot: Snapshot, node: PlanNode) -> Index | None:

@@ -183,8 +183,8 @@ def _condition(each: WeighedNode) -> str:
 
 
 def _remedy(table: Table | None, columns: tuple[str, ...]) -> str:
-    if table is None:
-        return "nothing by itself: the error arises where rows of several tables meet"
+    if table is None or not columns:
+        return "nothing by itself: no statistics describe such a result"
     if len(columns) >= 2:
         return f"extended statistics on {table.name} ({', '.join(columns)}), which may depend on one another"
     return f"analyze {table.name}, with more detailed statistics if that is not enough"

@@ -213,7 +213,17 @@ def _readers(places: tuple[_Place, ...], position: int) -> tuple[int, ...]:
     if name.startswith("CTE "):
         table = name.removeprefix("CTE ")
         return tuple(other for other in outside if places[other].node.fields.get("CTE Name") == table)
-    return tuple(other for other in outside if _mentions(places[other].node, _parameters(name)))
+    mentions = [other for other in outside if _mentions(places[other].node, _parameters(name))]
+    return tuple(_outside_workers(places, other) for other in mentions)
+
+
+def _outside_workers(places: tuple[_Place, ...], position: int) -> int:
+    """The Gather above a node that workers run: it computes what they need before it starts them."""
+    while places[position].processes > 1:
+        parent = places[position].parent
+        assert parent is not None
+        position = parent
+    return position
 
 
 def _parameters(name: str) -> tuple[str, ...]:
@@ -251,7 +261,8 @@ def _estimate(places: tuple[_Place, ...]) -> _Estimate:
         left = budgets[position]
         for child in _in_order_of_charging(places, position):
             repeats = _repeats(places, place, child, fraction)
-            counts[child] = counts[position] * repeats
+            # A Materialize keeps what its child returned once.
+            counts[child] = 1.0 if place.node.kind == "Materialize" else counts[position] * repeats
             once = 1.0 if repeats > 1 else fraction
             budgets[child] = min(left, places[child].node.total_cost * counts[child] * once)
             left -= budgets[child]
