@@ -71,8 +71,8 @@ _REASONS: tuple[tuple[tuple[str, ...], str], ...] = (
         "spends {part} of it aggregating; it needs all the rows it reads, so an index would not help",
     ),
     (
-        ("Hash Join", "Hash", "Merge Join", "Nested Loop"),
-        "spends {part} of it joining; it keeps so many of the rows that look-ups by index would cost more",
+        ("Hash Join", "Hash", "Merge Join", "Nested Loop", "Materialize", "Memoize"),
+        "spends {part} of it joining {rows} rows, and no missing index would spare it that",
     ),
     (
         ("Result", "ProjectSet", "Function Scan", "Values Scan"),
