@@ -9,6 +9,7 @@ the Change's own name before it builds again, so that each may be repeated after
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class LockPolicy:
     """
 
     wait_s: float = 3.0
-    concurrent_wait_s: float = 60.0
+    concurrent_wait_s: float = 30.0
     attempts: int = 3
     pause_s: float = 2.0
 
@@ -259,7 +260,9 @@ def _run(
             _execute(connection, change, statements)
         except errors.LockNotAvailable as error:
             if attempt == locks.attempts:
-                _remove_leftover(connection, change, concurrently=concurrently)
+                # Where the leftover is locked too, undo and recover remove it later.
+                with contextlib.suppress(errors.LockNotAvailable):
+                    _remove_leftover(connection, change, concurrently=concurrently)
                 raise ChangeFailed(
                     f"{change.title}: others held its locks for {wait_s:g} s, {attempt} times; "
                     "try again when no long transaction is open"

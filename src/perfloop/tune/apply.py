@@ -1,7 +1,8 @@
 """Apply the kept Changes of a Study to its target: all of them, or none.
 
 Everything is checked before the first act. Then, for each Change: write it into the Journal, act, look
-whether it is in effect, write that down. A failure or Ctrl-C undoes what this apply did, last first;
+whether it is in effect, write that down. Indexes are dropped last: to undo that takes a build, which
+waits for every open transaction. A failure or Ctrl-C undoes what this apply did, last first;
 a kill leaves that to `perfloop recover`, for which the whole batch is in the Journal from the start.
 """
 
@@ -17,7 +18,7 @@ import psycopg
 
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, PerfloopError
-from perfloop.model.advice import Change, CreateIndex
+from perfloop.model.advice import Change, CreateIndex, DropIndex
 from perfloop.model.outcome import ActState, Study
 from perfloop.model.units import bytes_text, seconds_text
 from perfloop.tune.acts import Standing, act, named, read_before, read_state, standing
@@ -36,7 +37,7 @@ def apply_study(
     changes: tuple[Change, ...] | None = None,
     policy: ApplyPolicy | None = None,
 ) -> Batch:
-    """Apply the study's kept Changes, or the `changes` given, in order; returns the batch as applied.
+    """Apply the study's kept Changes, or the `changes` given; returns the batch as applied.
 
     Args:
         study: Its fingerprints say what the verdicts hold for.
@@ -59,7 +60,7 @@ def apply_study(
         raise InvalidInput(f"study {study.study_id} kept no change, so there is nothing to apply")
     _refuse_unfinished(journal, place)
     with acting_session(connect, locks=policy.locks) as session:
-        settled = tuple(named(session.connection, change) for change in wanted)
+        settled = tuple(named(session.connection, change) for change in _drops_last(wanted))
         preflight(session, study, settled, policy)
         for line in _space_needed(study, wanted):
             report(line)
@@ -135,6 +136,10 @@ class _Apply:
         with acting_session(self.connect, orphan=self.session.backend, locks=self.session.locks) as session:
             self.journal.hold(self.batch_id, session.backend)
             yield session
+
+
+def _drops_last(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    return tuple(sorted(changes, key=lambda change: isinstance(change, DropIndex)))
 
 
 def _refuse_unfinished(journal: Journal, target: str) -> None:

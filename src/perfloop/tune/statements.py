@@ -41,7 +41,7 @@ def act_statements(change: Change, *, concurrently: bool) -> tuple[Statement, ..
         case CreateIndex():
             return (_create_index(change, concurrently),)
         case DropIndex():
-            return (_drop_index(change.table.schema, change.name, concurrently, if_exists=False),)
+            return (_drop_index(change.table.schema, change.name, concurrently),)
         case AlterSetting():
             forbid(change.name, change.value, change.scope)
             return _set(change, change.value)
@@ -55,7 +55,7 @@ def undo_statements(change: Change, before: str | None, *, concurrently: bool) -
     """What brings back `before`, as `acts.read_before` gave it. Empty where there is nothing to undo."""
     match change:
         case CreateIndex():
-            return (_drop_index(change.table.schema, change.name, concurrently, if_exists=True),)
+            return (_drop_index(change.table.schema, change.name, concurrently),)
         case DropIndex():
             definition = before or change.definition
             return (index_from_definition(definition, concurrently),) if change.was_valid else ()
@@ -70,7 +70,7 @@ def undo_statements(change: Change, before: str | None, *, concurrently: bool) -
 
 def drop_leftover(change: CreateIndex | DropIndex, *, concurrently: bool) -> Statement:
     """What removes the invalid index that a build or a drop leaves behind when it is cut."""
-    return _drop_index(change.table.schema, change.name, concurrently, if_exists=True)
+    return _drop_index(change.table.schema, change.name, concurrently)
 
 
 def apply_sql(change: Change) -> str:
@@ -106,12 +106,10 @@ def _verbatim(text: str) -> sql.SQL:
     return sql.SQL(text)
 
 
-def _drop_index(schema: str, name: str, concurrently: bool, *, if_exists: bool) -> Statement:
-    return sql.SQL("DROP INDEX {}{}{}").format(
-        sql.SQL("CONCURRENTLY " if concurrently else ""),
-        sql.SQL("IF EXISTS " if if_exists else ""),
-        sql.Identifier(schema, name),
-    )
+def _drop_index(schema: str, name: str, concurrently: bool) -> Statement:
+    """IF EXISTS, because a drop that is repeated may find that the first one came through."""
+    word = sql.SQL("CONCURRENTLY " if concurrently else "")
+    return sql.SQL("DROP INDEX {}IF EXISTS {}").format(word, sql.Identifier(schema, name))
 
 
 def _create_index(change: CreateIndex, concurrently: bool) -> Statement:
@@ -150,7 +148,7 @@ def _create_statistics(change: CreateStatistics) -> Statement:
     unknown = sorted(set(change.kinds) - _STATISTICS_KINDS)
     if unknown:
         raise InvalidInput(f"{', '.join(unknown)} is no kind of statistics; use {sorted(_STATISTICS_KINDS)}")
-    return sql.SQL("CREATE STATISTICS {} ({}) ON {} FROM {}").format(
+    return sql.SQL("CREATE STATISTICS IF NOT EXISTS {} ({}) ON {} FROM {}").format(
         sql.Identifier(change.table.schema, change.name),
         sql.SQL(", ").join(sql.SQL(kind) for kind in change.kinds),
         _columns(change.columns),

@@ -1,0 +1,112 @@
+"""Targets to act on: servers of their own, because acts write settings of the whole server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from perfloop.adapters.catalog import read_fingerprint
+from perfloop.adapters.servers import PostgresBinaries, PostgresServer
+from perfloop.adapters.store import Journal
+from perfloop.model.advice import Change, Proposal
+from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
+
+TARGET_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off", "shared_buffers": "32MB"}
+TARGET_SQL = """
+CREATE TABLE orders (id int PRIMARY KEY, customer int, status text);
+INSERT INTO orders SELECT g, g % 100, CASE WHEN g % 50 = 0 THEN 'open' ELSE 'done' END
+FROM generate_series(1, 20000) g;
+CREATE INDEX orders_status ON orders (status DESC) WHERE status <> 'done';
+ANALYZE orders;
+CREATE EXTENSION pg_stat_statements;
+"""
+STATE_SQL = (
+    """SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index JOIN pg_class c ON c.oid = indrelid
+       WHERE relnamespace = 'public'::regnamespace ORDER BY 1""",
+    "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting ORDER BY 1, 2",
+    "SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext ORDER BY 1",
+    """SELECT name, setting, pending_restart FROM pg_settings
+       WHERE name IN ('max_wal_size', 'shared_buffers') ORDER BY 1""",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActTarget:
+    """A fresh database on a server whose settings may be changed."""
+
+    dsn: str
+    data_dir: Path
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(self.dsn, autocommit=True)
+
+    def lines(self) -> list[str]:
+        text = (self.data_dir / "postgresql.auto.conf").read_text()
+        return sorted(line for line in text.splitlines() if line and not line.startswith("#"))
+
+    def state(self) -> list[object]:
+        """All that the acts of the tests touch, as the server and its file show it."""
+        with self.connect() as connection:
+            return [self.lines(), *(connection.execute(query).fetchall() for query in STATE_SQL)]
+
+
+@pytest.fixture(scope="session")
+def act_server(each_postgres_binaries: PostgresBinaries) -> Iterator[PostgresServer]:
+    with PostgresServer(each_postgres_binaries, settings=TARGET_SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture
+def act_target(act_server: PostgresServer) -> Iterator[ActTarget]:
+    with psycopg.connect(act_server.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shop")
+        dsn = make_conninfo(act_server.dsn(), dbname="shop")
+        try:
+            with psycopg.connect(dsn, autocommit=True) as inside:
+                inside.execute(TARGET_SQL)
+            yield ActTarget(dsn=dsn, data_dir=act_server.data_dir)
+        finally:
+            connection.execute("DROP DATABASE shop WITH (FORCE)")
+            connection.execute("ALTER SYSTEM RESET ALL")
+            connection.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "journal.sqlite3") as opened:
+        yield opened
+
+
+@pytest.fixture
+def study_of(act_target: ActTarget, journal: Journal) -> Callable[..., Study]:
+    """Makes a study that kept the changes given, and saves it."""
+
+    def make(*changes: Change) -> Study:
+        with act_target.connect() as connection:
+            study = Study(
+                study_id="20261121-4f2c",
+                target=act_target.dsn,
+                started_at_s=0.0,
+                state=StudyState.FINISHED,
+                seed=1,
+                fingerprint=read_fingerprint(connection),
+                trials=tuple(_kept(change) for change in changes),
+            )
+        journal.save_study(study)
+        return study
+
+    return make
+
+
+def _kept(change: Change) -> TrialRecord:
+    return TrialRecord(
+        proposal=Proposal(change=change, reason="a test"),
+        lab=LabKind.DATABASES,
+        verdict=Verdict.KEEP,
+        reason="a test",
+    )
