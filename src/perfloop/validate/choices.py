@@ -22,6 +22,7 @@ _RECENT = 0.25
 _CONFIGURATION = re.compile(r"to_tsvector\('(\w+)'::regconfig")
 _WORD = re.compile(r"\w{4,}")
 _PREFIX_LENGTH = 4
+_COMMON_KEY_EVERY = 4
 _PARTS = {"year": (0, 4), "month": (5, 7), "day": (8, 10), "hour": (11, 13), "minute": (14, 16)}
 
 
@@ -55,7 +56,7 @@ class Choices:
             case Role.WORDS:
                 return _words(known.typical(position), use.key)
             case Role.CONTAINED:
-                return _contained(known.typical(position), use.site, index)
+                return _contained(known, position, use.site, index)
             case Role.KEY:
                 return next(iter(_scalars(known)), None)
             case Role.JSON_VALUE:
@@ -150,29 +151,31 @@ def _words(value: str, function: str | None) -> str | None:
     return str(words[0]) if function == "to_tsquery" else " ".join(words[:2])
 
 
-def _contained(value: str, site: Site, index: int) -> str | None:
+def _contained(known: Distribution, position: float, site: Site, index: int) -> str | None:
+    """A part of a value. Of JSON objects mostly the member that differs most: people search for what is rare."""
+    value = known.typical(position)
     if type_kind(site.column.type_name) is TypeKind.ARRAY:
         elements = value.strip("{}").split(",")
         return "{" + elements[index % len(elements)] + "}"
     document = _document(value)
     if isinstance(document, list):
         return json.dumps(document[:1])
-    scalars = {key: each for key, each in document.items() if not isinstance(each, dict | list)}
-    if not scalars:
+    keys = [key for key in _scalars(known) if key in document]
+    if not keys:
         return json.dumps(document)
-    key = sorted(scalars)[index % len(scalars)]
-    return json.dumps({key: scalars[key]})
+    key = keys[(index // _COMMON_KEY_EVERY) % len(keys)]
+    return json.dumps({key: document[key]})
 
 
 def _scalars(known: Distribution) -> list[str]:
-    """Keys of the column's JSON objects whose values are scalars, the most frequent first."""
-    counts: dict[str, int] = {}
+    """Keys of the column's JSON objects whose values are scalars; those with most different values first."""
+    values: dict[str, set[str]] = {}
     for value in known.values:
         document = _document(value)
         for key, each in document.items() if isinstance(document, dict) else ():
             if not isinstance(each, dict | list):
-                counts[key] = counts.get(key, 0) + 1
-    return sorted(counts, key=lambda key: (-counts[key], key))
+                values.setdefault(key, set()).add(json.dumps(each))
+    return sorted(values, key=lambda key: (-len(values[key]), key))
 
 
 def _json_value(known: Distribution, key: str, position: float) -> str | None:

@@ -115,7 +115,7 @@ def fresh_value(type_name: str, largest: str | None, rng: Random) -> str | None:
 
 
 def as_type(value: str, type_name: str | None, *, of: str | None) -> str | None:
-    """A value of the type `of` in a form that the other type reads, or None: a time as a date, 12.50 as 12."""
+    """A value of the type `of` in the other type's form, or None: a time as a date, 12.50 as 12."""
     kind = type_kind(type_name)
     if kind is type_kind(of):
         return value

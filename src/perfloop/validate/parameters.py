@@ -29,7 +29,7 @@ from perfloop.validate.uses import Role, Use, read_uses
 Sampler = Callable[[TableName, str], tuple[str, ...]]
 """Some values of a column in text form; asked only where pg_stats has none."""
 
-UNTYPED = ("1", "'a'", "'2026-01-01'")
+UNTYPED = ("'1'", "1", "'a'", "'2026-01-01'")
 """What stands for a `$n` of which the text tells nothing; the server says which one plans."""
 
 _LIST_LENGTHS = (5, 2, 10, 3, 20)
@@ -44,6 +44,7 @@ def draw_instances(
     count: int = 5,
     sample: Sampler | None = None,
     untyped: str = UNTYPED[0],
+    limit: int = 20,
 ) -> tuple[str, ...]:
     """Up to `count` different texts with literals in place of `$n`; the text itself where it has none.
 
@@ -55,7 +56,7 @@ def draw_instances(
     uses = read_uses(text, snapshot)
     if not uses:
         return (text,)
-    draw = _Draw(uses, Choices(snapshot, sample), rng, count, untyped)
+    draw = _Draw(uses, Choices(snapshot, sample), rng, count, untyped, limit)
     return tuple(dict.fromkeys(with_parameters(text, draw.instance(index)) for index in range(count)))
 
 
@@ -63,12 +64,13 @@ class _Draw:
     """The positions of all draws of one statement."""
 
     def __init__(
-        self, uses: tuple[Use, ...], choices: Choices, rng: Random, count: int, untyped: str
+        self, uses: tuple[Use, ...], choices: Choices, rng: Random, count: int, untyped: str, limit: int
     ) -> None:
         self._uses = uses
         self._choices = choices
         self._rng = rng
         self._untyped = untyped
+        self._limit = limit
         self._positions: dict[str, list[float]] = {}
         for use in uses:
             if _group(use) not in self._positions:
@@ -98,7 +100,7 @@ class _Draw:
         """What a parameter becomes whose role says all, or None."""
         match use.role:
             case Role.LIMIT:
-                return "20"
+                return str(self._limit)
             case Role.OFFSET:
                 return _OFFSETS[index % len(_OFFSETS)]
             case Role.INTERVAL:

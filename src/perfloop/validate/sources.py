@@ -171,7 +171,7 @@ def _alias(source: exp.Expr) -> str:
 def _column_aliases(source: exp.Expr) -> list[str]:
     alias = source.args.get("alias")
     columns = alias.args.get("columns", []) if isinstance(alias, exp.TableAlias) else []
-    return [folded(column) for column in columns]
+    return [folded(column) for column in columns or ()]
 
 
 def _cte(table: exp.Table) -> exp.CTE | None:

@@ -1,0 +1,46 @@
+"""Reads some values of a column where pg_stats has none: never analysed tables, JSON, arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from perfloop.adapters.connection import unreachable_if_lost
+from perfloop.adapters.probe import pinned
+from perfloop.adapters.queries import load_blocks
+from perfloop.model.target import TableName
+from perfloop.validate.parameters import Sampler
+
+_WITHOUT_SAMPLE = (
+    errors.InsufficientPrivilege,
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+    errors.UndefinedColumn,
+    errors.UndefinedTable,
+)
+
+
+def sampler(connection: psycopg.Connection[Any]) -> Sampler:
+    """A Sampler over this session, which should be read-only. What the role may not read is empty."""
+
+    def sample(table: TableName, column: str) -> tuple[str, ...]:
+        with unreachable_if_lost(connection):
+            return _read(connection, table, column, "sample_column") or _read(
+                connection, table, column, "first_of_column"
+            )
+
+    return sample
+
+
+def _read(connection: psycopg.Connection[Any], table: TableName, column: str, block: str) -> tuple[str, ...]:
+    blocks = load_blocks("perfloop.validate", "sampling.sql")
+    names = {"table": sql.Identifier(table.schema, table.name), "column": sql.Identifier(column)}
+    try:
+        with pinned(connection) as cursor:
+            cursor.execute(blocks["limit_time"])
+            rows = cursor.execute(blocks[block].format(**names)).fetchall()
+    except _WITHOUT_SAMPLE:
+        return ()
+    return tuple(dict.fromkeys(row["value"] for row in rows))

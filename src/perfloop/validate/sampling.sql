@@ -1,0 +1,19 @@
+-- What the workload reader asks a target, in read-only transactions of its own.
+
+-- name: limit_time
+-- A sample is a convenience; it may not hold the target up.
+SELECT pg_catalog.set_config('statement_timeout', '2s', true)
+
+-- name: sample_column
+-- Some values of one column from pages all over the table; long ones make no parameters.
+SELECT {column}::text AS value
+FROM {table} TABLESAMPLE SYSTEM (5) REPEATABLE (1)
+WHERE {column} IS NOT NULL AND length({column}::text) <= 1000
+LIMIT 50
+
+-- name: first_of_column
+-- The first values of one column, for tables so small that a sample of pages may be empty.
+SELECT {column}::text AS value
+FROM {table}
+WHERE {column} IS NOT NULL AND length({column}::text) <= 1000
+LIMIT 50
