@@ -103,7 +103,8 @@ def _read(connection: psycopg.Connection[Any], found: _Extension, role: str) -> 
     named = [row for row in rows if row["queryid"] is not None and row["text"] is not None]
     counters = [counted for row in named if (counted := _counters(row)) is not None]
     hidden = next((row for row in rows if row["queryid"] is None), None)
-    limitations = [*_not_tracking(found, counters), *_left_out(named), *_hidden(hidden, role)]
+    is_empty = not counters and hidden is None
+    limitations = [*_not_tracking(found, is_empty=is_empty), *_left_out(named), *_hidden(hidden, role)]
     return StatementReading(
         counters=tuple(counters), maximum=found.maximum, limitations=tuple(limitations), **info
     )
@@ -162,7 +163,7 @@ def _preload(preloaded: str | None) -> str:
     return f"ALTER SYSTEM SET shared_preload_libraries = {listed};{note}"
 
 
-def _not_tracking(found: _Extension, counters: list[StatementCounters]) -> list[Limitation]:
+def _not_tracking(found: _Extension, *, is_empty: bool) -> list[Limitation]:
     told = []
     if found.newest is not None and found.version != found.newest:
         reason = (
@@ -175,7 +176,7 @@ def _not_tracking(found: _Extension, counters: list[StatementCounters]) -> list[
         told.append((remedy, "it is set to track no statements"))
     elif found.compute_query_id == "off":
         told.append((f"ALTER SYSTEM SET compute_query_id = 'auto'; {reload}", "compute_query_id is off"))
-    elif not counters:
+    elif is_empty:
         told.append(
             ("let the service run against this database, then read again", "it has counted no statement")
         )
