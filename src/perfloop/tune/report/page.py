@@ -1,0 +1,75 @@
+"""The Jinja environment of the reports' templates. Names and texts are hostile, so HTML escapes them all."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import jinja2
+
+from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
+from perfloop.tune.report import figures, scripts, story
+
+SHOWN_CHARACTERS = 2000
+"""A statement's text is shown so far; the rest is folded away."""
+
+_MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]<>|#~&])")
+_BACKTICKS = re.compile(r"`+")
+
+
+def render(template: str, **values: object) -> str:
+    """A template of this package with its values."""
+    return _environment().get_template(template).render(**values)
+
+
+def markdown_text(text: object) -> str:
+    """Text that Markdown shows as it is, in one line.
+
+    >>> markdown_text("a|b <img> *x*")
+    'a\\\\|b \\\\<img\\\\> \\\\*x\\\\*'
+    """
+    return _MARKDOWN_SIGNS.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def markdown_block(text: str, language: str = "sql") -> str:
+    """A fenced block whose fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("perfloop.tune.report"),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "amount": figures.amount_text,
+        "bytes": bytes_text,
+        "change": figures.change_text,
+        "count": count_text,
+        "effect": figures.effect_text,
+        "markdown": markdown_text,
+        "moment": figures.moment_text,
+        "seconds": seconds_text,
+        "share": share_text,
+        "sql_block": markdown_block,
+    }
+    environment.globals |= {
+        "Ending": story.Ending,
+        "apply_script": scripts.apply_script,
+        "crowds": story.crowds,
+        "result_sentence": story.result_sentence,
+        "shown_characters": SHOWN_CHARACTERS,
+        "tally_sentence": story.tally_sentence,
+        "tried": story.tried,
+        "undo_script": scripts.undo_script,
+        "value_text": figures.value_text,
+        "wal_change": story.wal_change,
+        "writes": story.writes,
+    }
+    return environment

@@ -1,0 +1,82 @@
+"""apply.sql and undo.sql: the kept changes of a Study as psql scripts, of the statements that `acts` runs."""
+
+from __future__ import annotations
+
+from perfloop.model.advice import AlterSetting, Change, SettingScope
+from perfloop.model.outcome import Study
+from perfloop.tune import statements
+
+_STOP = "\\set ON_ERROR_STOP on\n"
+
+
+def apply_script(study: Study) -> str:
+    """The kept changes in the order of trying, which is the order of `perfloop apply`."""
+    kept = _kept(study)
+    if not kept:
+        return _comment(f"Study {study.study_id} kept no change, so there is nothing to apply.")
+    head = _comment(
+        f"apply.sql of study {study.study_id}: {_changes(len(kept))} for {study.target}",
+        "",
+        "The changes stand in the order of trying. Run the file with psql --file on the target's database, and",
+        "not as one transaction: concurrent builds refuse to stand in one. It stops at the first error; undo.sql",
+        "then undoes what came before it, and removes what is left of a build that was cut.",
+        "",
+        f"`perfloop apply {study.study_id}` runs the same statements, but looks at the target first and journals",
+        "each act with what was there before. psql does not: `perfloop undo` will know nothing of what it did.",
+    )
+    parts = [
+        _comment(f"{number} of {len(kept)}: {change.title}") + statements.apply_sql(change)
+        for number, change in enumerate(kept, start=1)
+    ]
+    return "\n".join([f"{head}\n{_STOP}", *parts])
+
+
+def undo_script(study: Study) -> str:
+    """The undo of the kept changes, the last one first."""
+    kept = _kept(study)
+    if not kept:
+        return _comment(f"Study {study.study_id} kept no change, so there is nothing to undo.")
+    head = _comment(
+        f"undo.sql of study {study.study_id}: takes back {_changes(len(kept))} on {study.target}",
+        "",
+        "The last change is undone first. Run the file with psql --file, and not as one transaction. It goes on",
+        "after an error, so that it also undoes an apply.sql that was cut short: an index that was not dropped",
+        "yet then exists already.",
+        "",
+        f"What `perfloop apply` did is undone by `perfloop undo {study.study_id}`: that brings back exactly what",
+        "was there, and refuses where somebody has changed it since.",
+    )
+    parts = [
+        _comment(f"{number} of {len(kept)}: undo {change.title}", *_assumption(change))
+        + statements.undo_sql(change, None)
+        for number, change in reversed(list(enumerate(kept, start=1)))
+    ]
+    return "\n".join([head, *parts])
+
+
+def _kept(study: Study) -> tuple[Change, ...]:
+    return tuple(trial.proposal.change for trial in study.kept())
+
+
+def _assumption(change: Change) -> tuple[str, ...]:
+    """A study only reads its target, so a setting's earlier value of its own is not in it."""
+    if not isinstance(change, AlterSetting):
+        return ()
+    where = {
+        SettingScope.SYSTEM: "postgresql.auto.conf",
+        SettingScope.DATABASE: "this database",
+        SettingScope.ROLE: "this role",
+    }[change.scope]
+    return (
+        f"Assumes that {change.name} had no value of its own in {where} before. If it had one, write that",
+        "instead of RESET; what the study saw does not tell.",
+    )
+
+
+def _comment(*lines: str) -> str:
+    """Comment lines. A line break inside a name would end the comment and run what follows it."""
+    return "".join(f"-- {' '.join(line.split())}".rstrip() + "\n" for line in lines)
+
+
+def _changes(number: int) -> str:
+    return "1 change" if number == 1 else f"{number} changes"
