@@ -7,11 +7,13 @@ always rolled back; without `analyze` it is read-only on top.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.rows import tuple_row
+from psycopg.rows import TupleRow, tuple_row
 
 from perfloop.adapters.connection import unreachable_if_lost
 from perfloop.adapters.statements import parameter_count, statement_kind, without_prepare
@@ -19,9 +21,7 @@ from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.plan import Plan, read_plan
 
 _PLANNED = "EXPLAIN (VERBOSE, SETTINGS, FORMAT JSON) "
-_GENERIC = "EXPLAIN (VERBOSE, SETTINGS, GENERIC_PLAN, FORMAT JSON) "
 _EXECUTED = "EXPLAIN (ANALYZE, VERBOSE, SETTINGS, BUFFERS, WAL, FORMAT JSON) "
-_FIRST_WITH_GENERIC = 160_000
 
 _WAYS_OUT: tuple[tuple[type[psycopg.Error], str], ...] = (
     (
@@ -44,8 +44,8 @@ def explain(
         text: One SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE or MERGE.
         analyze: Execute it, with the checks of deferred constraints; for labs only. What it
             wrote is rolled back, but sequences, dead rows and functions that reach outside are not.
-        generic: Plan a text that still has `$n`, as a prepared statement would be; from
-            PostgreSQL 16 on, and not together with `analyze`.
+        generic: Plan a text that still has `$n`, as a prepared statement would be in the long
+            run; not together with `analyze`.
 
     Raises:
         UnsupportedStatement: The server refuses it; the message has the server's reason.
@@ -59,30 +59,61 @@ def explain(
     parameters = parameter_count(statement)
     if parameters and not generic:
         raise UnsupportedStatement("it has parameters; give it values in place of $1, $2, …")
-    if generic and connection.info.server_version < _FIRST_WITH_GENERIC:
-        raise UnsupportedStatement("generic plans need PostgreSQL 16; give it values in place of $1, $2, …")
-    prefix = _EXECUTED if analyze else _GENERIC if generic else _PLANNED
     try:
-        document = _run(connection, prefix + statement, [None] * parameters, analyze=analyze)
+        if generic:
+            document = _plan_generic(connection, statement, parameters)
+        else:
+            document = _plan(connection, statement, analyze=analyze)
     except psycopg.Error as error:
         raise UnsupportedStatement(_reason(error)) from error
     return read_plan(document)
 
 
-def _run(connection: psycopg.Connection[Any], command: str, nothing: list[None], *, analyze: bool) -> Any:
+def _plan(connection: psycopg.Connection[Any], statement: str, *, analyze: bool) -> Any:
+    with _rolled_back(connection) as cursor:
+        if not analyze:
+            cursor.execute("SET TRANSACTION READ ONLY")
+        document = _single(cursor, (_EXECUTED if analyze else _PLANNED) + statement).fetchone()
+        if analyze:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    return None if document is None else document[0]
+
+
+def _plan_generic(connection: psycopg.Connection[Any], statement: str, parameters: int) -> Any:
+    """The generic plan, through PREPARE.
+
+    EXPLAIN (GENERIC_PLAN) would be shorter, but it exists from 16 on only, and in the extended
+    protocol it plans for the values that are bound: with NULLs, for a query without a result.
+    """
+    arguments = f" ({', '.join(['NULL'] * parameters)})" if parameters else ""
+    is_prepared = False
+    try:
+        with _rolled_back(connection) as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            _single(cursor, f"PREPARE perfloop_generic AS {statement}")
+            is_prepared = True
+            document = _single(cursor, f"{_PLANNED} EXECUTE perfloop_generic{arguments}").fetchone()
+    finally:
+        # A prepared statement outlives the rollback, but not the session.
+        if is_prepared and not connection.closed:
+            connection.execute("DEALLOCATE perfloop_generic")
+    return None if document is None else document[0]
+
+
+@contextmanager
+def _rolled_back(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor[TupleRow]]:
     with (
         unreachable_if_lost(connection),
         connection.transaction(force_rollback=True),
         psycopg.RawCursor(connection, row_factory=tuple_row) as cursor,
     ):
-        if not analyze:
-            cursor.execute("SET TRANSACTION READ ONLY")
-        # `binary` is what makes psycopg use the extended protocol when there are no parameters.
-        cursor.execute(sql.SQL(command), nothing, binary=True)
-        row = cursor.fetchone()
-        if analyze:
-            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        return None if row is None else row[0]
+        yield cursor
+
+
+def _single(cursor: psycopg.Cursor[TupleRow], command: str) -> psycopg.Cursor[TupleRow]:
+    """Run one command; `binary` is what makes psycopg use the extended protocol without parameters."""
+    return cursor.execute(sql.SQL(command), binary=True)
 
 
 def _reason(error: psycopg.Error) -> str:
