@@ -79,11 +79,14 @@ class Choices:
         return next((name[1] for name in names if name is not None), "english")
 
     def _find(self, site: Site) -> Distribution | None:
-        return (
+        found = (
             from_statistics(site.column.statistics)
             or from_statistics(self._referenced(site))
             or (from_sample(self._sample(site.table.name, site.column.name)) if self._sample else None)
         )
+        # char(n) pads its values with spaces that mean nothing.
+        padded = site.column.type_name.startswith("character(")
+        return found.stripped() if found is not None and padded else found
 
     def _referenced(self, site: Site) -> Any:
         for key in self._snapshot.foreign_keys:
@@ -152,7 +155,7 @@ def _words(value: str, function: str | None) -> str | None:
 
 
 def _contained(known: Distribution, position: float, site: Site, index: int) -> str | None:
-    """A part of a value. Of JSON objects mostly the member that differs most: people search for what is rare."""
+    """A part of a value; of JSON objects mostly the member with most values, as searches ask."""
     value = known.typical(position)
     if type_kind(site.column.type_name) is TypeKind.ARRAY:
         elements = value.strip("{}").split(",")

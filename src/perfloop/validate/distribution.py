@@ -32,6 +32,10 @@ class Distribution(Value, frozen=True, kw_only=True):
         place = min(bisect_right(cumulated, position * cumulated[-1]), len(order) - 1)
         return self.values[order[place]]
 
+    def stripped(self) -> Distribution:
+        """The same without trailing spaces."""
+        return Distribution(values=tuple(value.rstrip(" ") for value in self.values), weights=self.weights)
+
     @property
     def largest(self) -> str:
         return max(self.values, key=order_key)

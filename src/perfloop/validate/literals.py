@@ -81,6 +81,14 @@ def literal(value: str, type_name: str | None) -> str:
     return value if bare and type_kind(type_name) is TypeKind.INTEGER else quoted(value)
 
 
+def operand(value: str, type_name: str | None) -> str:
+    """The value as one side of `+` or `||`, where quotes would take their type from the other side."""
+    kind = type_kind(type_name)
+    if kind in (TypeKind.INTEGER, TypeKind.NUMBER) and re.fullmatch(r"\d*\.?\d+", value):
+        return value
+    return quoted(value) if kind in (TypeKind.TEXT, TypeKind.OTHER) else f"{quoted(value)}::{type_name}"
+
+
 def array_literal(values: tuple[str, ...]) -> str:
     """An array constant of any element type."""
     escaped = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)

@@ -20,6 +20,7 @@ from perfloop.validate.literals import (
     as_type,
     default_value,
     literal,
+    operand,
     quoted,
     type_kind,
 )
@@ -94,7 +95,12 @@ class _Draw:
                 return self._stored(use, position, index)
         if use.many:
             return ", ".join(literal(value, _type(use)) for value in self._several(use, position, index))
-        return literal(self._value(use, position, index), _type(use))
+        value = self._value(use, position, index)
+        return (
+            operand(value, _type(use))
+            if use.shifted and use.type_name is None
+            else literal(value, _type(use))
+        )
 
     def _constant(self, use: Use, index: int) -> str | None:
         """What a parameter becomes whose role says all, or None."""
