@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import median
 
 import psycopg
 import pytest
@@ -89,7 +90,7 @@ def spent(
 def both_arms(
     shop: Shop, fix: str, before: tuple[str, ...], names: tuple[str, ...]
 ) -> dict[str, list[tuple[float, float]]]:
-    """By operation: (control, treatment) of time, then of WAL records, over interleaved rounds."""
+    """By operation: (control, treatment) of time, then of WAL records; medians over interleaved rounds."""
     changed = shop.clone("feedshop_changed")
     with connect(shop.dsn("feedshop_untouched")) as control, connect(changed) as treatment:
         for connection in (control, treatment):
@@ -100,16 +101,16 @@ def both_arms(
         pools = read_pools(control, rng)
         result = {}
         for operation in map(operation_named, names):
-            totals = [[0.0, 0.0], [0.0, 0.0]]
+            rounds: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
             for _ in range(ROUNDS):
                 values = [values_for(operation, pools, rng) for _ in range(CALLS_PER_ROUND)]
                 arms = [(0, control), (1, treatment)]
                 rng.shuffle(arms)
                 for arm, connection in arms:
-                    time_ms, wal = spent(connection, operation, values)
-                    totals[0][arm] += time_ms / ROUNDS
-                    totals[1][arm] += wal / ROUNDS
-            result[operation.name] = [(pair[0], pair[1]) for pair in totals]
+                    rounds[arm].append(spent(connection, operation, values))
+            result[operation.name] = [
+                (median(each[n] for each in rounds[0]), median(each[n] for each in rounds[1])) for n in (0, 1)
+            ]
     return result
 
 

@@ -1,5 +1,5 @@
 -- A reader opens a feed.
--- weight: 300
+-- weight: 400
 -- params: feed.id
 UPDATE feeds SET last_seen_at = now(), unread_count = 0
 WHERE id = $1;
