@@ -8,7 +8,7 @@ import re
 import jinja2
 
 from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
-from perfloop.tune.report import figures, scripts, story
+from perfloop.tune.report import figures, story
 
 SHOWN_CHARACTERS = 2000
 """A statement's text is shown so far; the rest is folded away."""
@@ -60,16 +60,8 @@ def _environment() -> jinja2.Environment:
         "sql_block": markdown_block,
     }
     environment.globals |= {
-        "Ending": story.Ending,
-        "apply_script": scripts.apply_script,
-        "crowds": story.crowds,
-        "result_sentence": story.result_sentence,
+        "direction": story.direction,
         "shown_characters": SHOWN_CHARACTERS,
-        "tally_sentence": story.tally_sentence,
-        "tried": story.tried,
-        "undo_script": scripts.undo_script,
         "value_text": figures.value_text,
-        "wal_change": story.wal_change,
-        "writes": story.writes,
     }
     return environment

@@ -7,22 +7,28 @@ from perfloop.model.outcome import Study
 from perfloop.tune import statements
 
 _STOP = "\\set ON_ERROR_STOP on\n"
+_PLACES = {
+    SettingScope.SYSTEM: "postgresql.auto.conf",
+    SettingScope.DATABASE: "the database",
+    SettingScope.ROLE: "the role",
+}
 
 
-def apply_script(study: Study) -> str:
-    """The kept changes in the order of trying, which is the order of `perfloop apply`."""
+def apply_sql(study: Study) -> str:
+    """The kept changes as a psql script; comments only where nothing was kept."""
     kept = _kept(study)
     if not kept:
         return _comment(f"Study {study.study_id} kept no change, so there is nothing to apply.")
     head = _comment(
         f"apply.sql of study {study.study_id}: {_changes(len(kept))} for {study.target}",
         "",
-        "The changes stand in the order of trying. Run the file with psql --file on the target's database, and",
-        "not as one transaction: concurrent builds refuse to stand in one. It stops at the first error; undo.sql",
-        "then undoes what came before it, and removes what is left of a build that was cut.",
+        "The changes stand in the order of trying. Run the file with psql --file on the target's",
+        "database, and not as one transaction, in which concurrent builds refuse to stand. It stops at",
+        "the first error; undo.sql then undoes what came before, and removes what a cut build left.",
         "",
-        f"`perfloop apply {study.study_id}` runs the same statements, but looks at the target first and journals",
-        "each act with what was there before. psql does not: `perfloop undo` will know nothing of what it did.",
+        f"`perfloop apply {study.study_id}` runs the same statements, but looks at the target first and",
+        "journals each act with what was there before. psql does not: `perfloop undo` will know nothing",
+        "of what this file did.",
     )
     parts = [
         _comment(f"{number} of {len(kept)}: {change.title}") + statements.apply_sql(change)
@@ -31,23 +37,23 @@ def apply_script(study: Study) -> str:
     return "\n".join([f"{head}\n{_STOP}", *parts])
 
 
-def undo_script(study: Study) -> str:
-    """The undo of the kept changes, the last one first."""
+def undo_sql(study: Study) -> str:
+    """What undoes that script, in reverse order. A setting is reset, since its earlier value is not known."""
     kept = _kept(study)
     if not kept:
         return _comment(f"Study {study.study_id} kept no change, so there is nothing to undo.")
     head = _comment(
         f"undo.sql of study {study.study_id}: takes back {_changes(len(kept))} on {study.target}",
         "",
-        "The last change is undone first. Run the file with psql --file, and not as one transaction. It goes on",
-        "after an error, so that it also undoes an apply.sql that was cut short: an index that was not dropped",
-        "yet then exists already.",
+        "The last change is undone first. Run the file with psql --file, and not as one transaction. It",
+        "goes on after an error, so that it also undoes an apply.sql that was cut short: an index that",
+        "was not dropped yet then exists already.",
         "",
-        f"What `perfloop apply` did is undone by `perfloop undo {study.study_id}`: that brings back exactly what",
-        "was there, and refuses where somebody has changed it since.",
+        f"What `perfloop apply` did is undone by `perfloop undo {study.study_id}`: that brings back",
+        "exactly what was there, and refuses where somebody has changed it since.",
     )
     parts = [
-        _comment(f"{number} of {len(kept)}: undo {change.title}", *_assumption(change))
+        _comment(f"undo {number} of {len(kept)}: {change.title}", *_assumption(change))
         + statements.undo_sql(change, None)
         for number, change in reversed(list(enumerate(kept, start=1)))
     ]
@@ -59,17 +65,12 @@ def _kept(study: Study) -> tuple[Change, ...]:
 
 
 def _assumption(change: Change) -> tuple[str, ...]:
-    """A study only reads its target, so a setting's earlier value of its own is not in it."""
+    """A study does not hold what a setting was before: `perfloop apply` reads it when it acts."""
     if not isinstance(change, AlterSetting):
         return ()
-    where = {
-        SettingScope.SYSTEM: "postgresql.auto.conf",
-        SettingScope.DATABASE: "this database",
-        SettingScope.ROLE: "this role",
-    }[change.scope]
     return (
-        f"Assumes that {change.name} had no value of its own in {where} before. If it had one, write that",
-        "instead of RESET; what the study saw does not tell.",
+        f"Assumes that {change.name} had no value in {_PLACES[change.scope]} before. If it had one, write",
+        "that instead of RESET.",
     )
 
 

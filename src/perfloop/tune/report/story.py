@@ -1,21 +1,30 @@
-"""What a Study amounts to: how each trial ended, the result in one sentence, and the price."""
+"""What a Study amounts to: how each trial ended, the result in one sentence, the price, and in which order."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-from perfloop.model.outcome import Confirmation, StatementEffect, Study, StudyState, TrialRecord, Verdict
+from perfloop.model.outcome import (
+    Effect,
+    HostReading,
+    StatementEffect,
+    Study,
+    StudyState,
+    TrialRecord,
+    Verdict,
+)
 from perfloop.model.workload import StatementKind
-from perfloop.tune.report.figures import change_text, effect_text, moved_text, value_text
+from perfloop.tune.report.charts import LogScale, ratio_scale, value_scale
+from perfloop.tune.report.figures import effect_text, moved_text, value_text
 
 
 class Ending(enum.Enum):
-    """How a tried change ended; the order of listing."""
+    """How a tried change ended; the order of listing. The values are words for people."""
 
     KEPT = "kept"
     TAKEN_OUT = "taken out"
-    """Kept at first, then found useless beside the others."""
+    """Kept at first, then of no use beside the others."""
     UNCLEAR = "unclear"
     REVERTED = "reverted"
 
@@ -33,7 +42,7 @@ class Tried:
     def reason(self) -> str:
         """Why it ended so."""
         if self.ending is Ending.TAKEN_OUT and self.recheck is not None:
-            return f"kept at first, taken out when tried again beside the others: {self.recheck.reason}"
+            return f"kept at first, then tried again beside the others: {self.recheck.reason}"
         return self.trial.reason
 
 
@@ -42,22 +51,91 @@ class Crowd:
     """A measurement on a host that others used."""
 
     subject: str
-    neighbour_ratio: float
-    steal_ratio: float
+    host: HostReading
 
 
-def tried(study: Study) -> tuple[Tried, ...]:
-    """All trials with how they ended, in the order of trying."""
-    kept = study.kept()
-    return tuple(
-        Tried(
-            number=number,
-            trial=trial,
-            recheck=_recheck(study, trial),
-            ending=_ending(trial, is_kept=any(trial is each for each in kept)),
+@dataclass(frozen=True, slots=True)
+class StudyStory:
+    """A Study as the pages tell it. A view: it holds nothing but the Study."""
+
+    study: Study
+
+    @property
+    def result(self) -> str:
+        """The result in one sentence."""
+        return result_sentence(self.study)
+
+    @property
+    def tally(self) -> str:
+        """How many changes were tried and how they ended; empty where nothing was tried."""
+        endings = [each.ending for each in self.tried]
+        counts = [f"{endings.count(ending)} {ending.value}" for ending in Ending if ending in endings]
+        return f"{changes_text(len(endings))} tried: {', '.join(counts)}." if endings else ""
+
+    @property
+    def tried(self) -> tuple[Tried, ...]:
+        """All trials with how they ended, in the order of trying."""
+        kept = self.study.kept()
+        return tuple(
+            _tried(self.study, number, trial, is_kept=any(trial is each for each in kept))
+            for number, trial in enumerate(self.study.trials, start=1)
         )
-        for number, trial in enumerate(study.trials, start=1)
-    )
+
+    @property
+    def ranked(self) -> tuple[Tried, ...]:
+        """By ending, and within one by effect; those that were not timed come last."""
+        order = list(Ending)
+        return tuple(
+            sorted(
+                self.tried,
+                key=lambda each: (order.index(each.ending), each.trial.cpu.ratio if each.trial.cpu else 1e9),
+            )
+        )
+
+    @property
+    def kept(self) -> tuple[Tried, ...]:
+        """What is in the final stack."""
+        return tuple(each for each in self.ranked if each.ending is Ending.KEPT)
+
+    @property
+    def not_kept(self) -> tuple[Tried, ...]:
+        """What is not in the final stack, for whatever reason."""
+        return tuple(each for each in self.ranked if each.ending is not Ending.KEPT)
+
+    @property
+    def trial_scale(self) -> LogScale:
+        """The axis of all trials' effects."""
+        return ratio_scale([trial.cpu for trial in self.study.trials if trial.cpu is not None])
+
+    @property
+    def confirmed(self) -> tuple[StatementEffect, ...]:
+        """The statements of the confirmation, those first that took the most time before."""
+        found = self.study.confirmation.statements if self.study.confirmation else ()
+        return tuple(sorted(found, key=lambda each: (-each.mix_share, each.statement.label)))
+
+    @property
+    def statement_scale(self) -> LogScale:
+        """The axis of the confirmed statements' times before and after, in seconds."""
+        times = [each.time for each in self.confirmed if each.time is not None]
+        return value_scale(
+            value for time in times for value in (time.control, time.treatment) if value is not None
+        )
+
+    @property
+    def writes(self) -> tuple[StatementEffect, ...]:
+        """The writing statements, which pay for what reading ones gain."""
+        return tuple(each for each in self.confirmed if each.statement.kind is StatementKind.WRITE)
+
+    @property
+    def crowds(self) -> tuple[Crowd, ...]:
+        """The measurements that others disturbed, the confirmation first."""
+        measured = [("the confirmation", self.study.confirmation.host)] if self.study.confirmation else []
+        measured += [(f"trial {each.number}", each.trial.host) for each in self.tried]
+        return tuple(
+            Crowd(subject=subject, host=host)
+            for subject, host in measured
+            if host is not None and host.crowded
+        )
 
 
 def result_sentence(study: Study) -> str:
@@ -65,54 +143,33 @@ def result_sentence(study: Study) -> str:
     if study.confirmation is None:
         return _without_confirmation(study)
     effect = study.confirmation.effect("mean_s")
+    kept = changes_text(len(study.kept()))
     if effect is None:
-        return f"{_changes(len(study.kept()))} kept; their effect in sum was not measured."
+        return f"{kept} kept; their effect in sum was not measured."
     if effect.low <= 1 <= effect.high:
         return (
-            f"{_changes(len(study.kept()))} kept, but together they made no proven difference "
+            f"{kept} kept, but together they made no proven difference "
             f"to the workload\u2019s mean time: {effect_text(effect)}."
         )
-    values = ""
-    if effect.control is not None and effect.treatment is not None:
-        before, after = (value_text("mean_s", each) for each in (effect.control, effect.treatment))
-        values = f": {before} → {after}"
-    return f"The workload\u2019s mean time {moved_text(effect)}{values}."
+    return f"The workload\u2019s mean time {moved_text(effect)}{_before_and_after(effect)}."
 
 
-def tally_sentence(study: Study) -> str:
-    """How many changes were tried, and how they ended.
+def direction(effect: Effect) -> str:
+    """Whether the whole interval says "better", "worse", or neither: "same"."""
+    if effect.low <= 1 <= effect.high:
+        return "same"
+    return "better" if (effect.ratio > 1) == effect.metric.endswith("_per_s") else "worse"
 
-    Empty where nothing was tried.
-    """
-    endings = [each.ending for each in tried(study)]
-    if not endings:
+
+def changes_text(number: int) -> str:
+    """A number of changes."""
+    return "1 change" if number == 1 else f"{number} changes"
+
+
+def _before_and_after(effect: Effect) -> str:
+    if effect.control is None or effect.treatment is None:
         return ""
-    counts = [f"{endings.count(ending)} {ending.value}" for ending in Ending if ending in endings]
-    return f"{_changes(len(endings))} tried: {', '.join(counts)}."
-
-
-def writes(confirmation: Confirmation) -> tuple[StatementEffect, ...]:
-    """The writing statements, which pay for what reading ones gain."""
-    return tuple(each for each in confirmation.statements if each.statement.kind is StatementKind.WRITE)
-
-
-def wal_change(confirmation: Confirmation) -> str:
-    """The change of WAL bytes per call of the workload, or why there is none."""
-    before, after = confirmation.control_work.wal_bytes, confirmation.treatment_work.wal_bytes
-    if before <= 0:
-        return "none written before" if after > 0 else "none written"
-    return change_text(after / before)
-
-
-def crowds(study: Study) -> tuple[Crowd, ...]:
-    """The measurements that others disturbed, the confirmation first."""
-    named = [("the confirmation", study.confirmation.host)] if study.confirmation else []
-    named += [(f"trial {number}", trial.host) for number, trial in enumerate(study.trials, start=1)]
-    return tuple(
-        Crowd(subject=subject, neighbour_ratio=host.neighbour_ratio, steal_ratio=host.steal_ratio)
-        for subject, host in named
-        if host is not None and host.crowded
-    )
+    return f": {value_text(effect.metric, effect.control)} → {value_text(effect.metric, effect.treatment)}"
 
 
 def _without_confirmation(study: Study) -> str:
@@ -124,7 +181,7 @@ def _without_confirmation(study: Study) -> str:
     }[study.state]
     kept, count = len(study.kept()), len(study.trials)
     if kept:
-        return f"{_changes(kept)} kept so far; nothing is quoted in sum before the confirmation.{state}"
+        return f"{changes_text(kept)} kept so far; nothing is quoted in sum before the confirmation.{state}"
     if count == 1:
         return f"The one change tried could not be shown to help, so nothing was kept.{state}"
     if count:
@@ -132,9 +189,10 @@ def _without_confirmation(study: Study) -> str:
     return f"Nothing was tried.{state}" if state else "Nothing was found that is worth trying."
 
 
-def _recheck(study: Study, trial: TrialRecord) -> TrialRecord | None:
+def _tried(study: Study, number: int, trial: TrialRecord, *, is_kept: bool) -> Tried:
     change = trial.proposal.change
-    return next((each for each in study.rechecks if each.proposal.change == change), None)
+    recheck = next((each for each in study.rechecks if each.proposal.change == change), None)
+    return Tried(number=number, trial=trial, recheck=recheck, ending=_ending(trial, is_kept=is_kept))
 
 
 def _ending(trial: TrialRecord, *, is_kept: bool) -> Ending:
@@ -143,7 +201,3 @@ def _ending(trial: TrialRecord, *, is_kept: bool) -> Ending:
     if trial.verdict is Verdict.KEEP:
         return Ending.TAKEN_OUT
     return Ending.UNCLEAR if trial.verdict is Verdict.UNCLEAR else Ending.REVERTED
-
-
-def _changes(number: int) -> str:
-    return "1 change" if number == 1 else f"{number} changes"

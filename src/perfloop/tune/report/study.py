@@ -10,20 +10,22 @@ import msgspec
 from perfloop.model.outcome import Study
 from perfloop.model.value import to_json
 from perfloop.tune.report.page import render
-from perfloop.tune.report.scripts import apply_script, undo_script
-from perfloop.tune.report.story import result_sentence
+from perfloop.tune.report.scripts import apply_sql, undo_sql
+from perfloop.tune.report.story import StudyStory, result_sentence
+
+__all__ = ["STUDY_FORMAT", "apply_sql", "study_html", "study_json", "study_markdown", "undo_sql"]
 
 STUDY_FORMAT = "perfloop-study-1"
 
 
 def study_html(study: Study) -> str:
     """One self-contained page: no network, no script, light and dark, for screens and for paper."""
-    return render("study.html.j2", study=study)
+    return _render("study.html.j2", study)
 
 
 def study_markdown(study: Study) -> str:
     """The same in short, for a pull request or a ticket."""
-    return render("study.md.j2", study=study)
+    return _render("study.md.j2", study)
 
 
 def study_json(study: Study) -> str:
@@ -49,11 +51,11 @@ def study_json(study: Study) -> str:
     return msgspec.json.format(to_json(document), indent=2).decode() + "\n"
 
 
-def apply_sql(study: Study) -> str:
-    """The kept changes as a psql script; comments only where nothing was kept."""
-    return apply_script(study)
-
-
-def undo_sql(study: Study) -> str:
-    """What undoes that script, in reverse order. A setting is reset, for its earlier value is not known."""
-    return undo_script(study)
+def _render(template: str, study: Study) -> str:
+    return render(
+        template,
+        study=study,
+        story=StudyStory(study),
+        apply_sql=apply_sql(study),
+        undo_sql=undo_sql(study),
+    )
