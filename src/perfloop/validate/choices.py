@@ -48,21 +48,9 @@ class Choices:
         known = self.distribution(use.site) if use.site is not None else None
         if known is None or use.site is None:
             return None
-        match use.role:
-            case Role.LOW | Role.HIGH if use.key is None:
-                return _bound(known, use, position, partners, _is_time(use.site))
-            case Role.PATTERN | Role.FRAGMENT:
-                return _pattern(known.typical(position), whole=use.role is Role.PATTERN)
-            case Role.WORDS:
-                return _words(known.typical(position), use.key)
-            case Role.CONTAINED:
-                return _contained(known, position, use.site, index)
-            case Role.KEY:
-                return next(iter(_scalars(known)), None)
-            case Role.JSON_VALUE:
-                return _json_value(known, use.key or "", position)
-        value = known.typical(position)
-        return _part(value, use.key) if use.key else value
+        if use.role in (Role.LOW, Role.HIGH) and use.key is None:
+            return _bound(known, use, position, partners, _is_time(use.site))
+        return _chosen(known, use, use.site, position, index)
 
     def fresh(self, use: Use, rng: Random) -> str | None:
         """A value that violates no unique index, if the column is the free part of one."""
@@ -117,6 +105,25 @@ class Choices:
         return False
 
 
+def _chosen(known: Distribution, use: Use, site: Site, position: float, index: int) -> str | None:
+    """What a parameter becomes that is no bound of a range."""
+    value = known.typical(position)
+    match use.role:
+        case Role.PATTERN | Role.FRAGMENT:
+            return _pattern(value, whole=use.role is Role.PATTERN)
+        case Role.WORDS:
+            return _words(value, use.key)
+        case Role.ELEMENT:
+            return _elements(value)[0]
+        case Role.CONTAINED:
+            return _contained(known, value, site, index)
+        case Role.KEY:
+            return next(iter(_scalars(known)), None)
+        case Role.JSON_VALUE:
+            return _json_value(known, use.key or "", position)
+    return _part(value, use.key) if use.key else value
+
+
 def _mentions(key: str, column: str) -> bool:
     return key == column or re.search(rf"(?<!\w){re.escape(column)}(?!\w)", key) is not None
 
@@ -154,12 +161,13 @@ def _words(value: str, function: str | None) -> str | None:
     return str(words[0]) if function == "to_tsquery" else " ".join(words[:2])
 
 
-def _contained(known: Distribution, position: float, site: Site, index: int) -> str | None:
+def _contained(known: Distribution, value: str, site: Site, index: int) -> str | None:
     """A part of a value; of JSON objects mostly the member with most values, as searches ask."""
-    value = known.typical(position)
     if type_kind(site.column.type_name) is TypeKind.ARRAY:
-        elements = value.strip("{}").split(",")
+        elements = _elements(value)
         return "{" + elements[index % len(elements)] + "}"
+    if type_kind(site.column.type_name) is not TypeKind.JSON:
+        return value
     document = _document(value)
     if isinstance(document, list):
         return json.dumps(document[:1])
@@ -168,6 +176,10 @@ def _contained(known: Distribution, position: float, site: Site, index: int) -> 
         return json.dumps(document)
     key = keys[(index // _COMMON_KEY_EVERY) % len(keys)]
     return json.dumps({key: document[key]})
+
+
+def _elements(array: str) -> list[str]:
+    return array.strip("{}").split(",")
 
 
 def _scalars(known: Distribution) -> list[str]:
@@ -204,6 +216,7 @@ def _document(value: str) -> Any:
 
 
 def _part(value: str, part: str) -> str:
-    start, end = _PARTS.get(part, (0, 0))
+    # A mark is the parameter of extract($1 FROM …), which becomes a year.
+    start, end = _PARTS.get("year" if part.startswith("@p") else part, (0, 0))
     digits = value[start:end].lstrip("0")
     return digits if digits.isdigit() else "1"

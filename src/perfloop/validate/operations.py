@@ -14,7 +14,7 @@ from perfloop.model.plan import Plan
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.value import Value
 from perfloop.model.workload import Operation, SkippedStatement, Statement
-from perfloop.validate.parameters import UNTYPED, Sampler, draw_instances
+from perfloop.validate.parameters import UNTYPED, ParameterTypes, Sampler, draw_instances
 from perfloop.validate.tokens import TokenKind, tokens
 
 Planner = Callable[[str], Plan]
@@ -53,6 +53,7 @@ class Drawing(Value, frozen=True, kw_only=True):
     seed: int
     count: int = 5
     sample: Sampler | None = None
+    types: ParameterTypes | None = None
 
 
 def operations(
@@ -110,6 +111,7 @@ def _planned_instances(counted: Counted, drawing: Drawing) -> tuple[str, ...]:
             rng=Random(f"{drawing.seed} {counted.statement.query_id}"),
             count=drawing.count,
             sample=drawing.sample,
+            types=drawing.types,
             untyped=untyped,
             limit=_limit(counted.rows_per_call),
         )

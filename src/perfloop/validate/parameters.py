@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
+import msgspec
+
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import TableName
@@ -24,11 +26,14 @@ from perfloop.validate.literals import (
     quoted,
     type_kind,
 )
-from perfloop.validate.tokens import with_parameters
+from perfloop.validate.tokens import typed_parameters, with_parameters
 from perfloop.validate.uses import Role, Use, read_uses
 
 Sampler = Callable[[TableName, str], tuple[str, ...]]
 """Some values of a column in text form; asked only where pg_stats has none."""
+
+ParameterTypes = Callable[[str], tuple[str, ...]]
+"""The types that the server infers for $1, $2, …; empty where it cannot say."""
 
 UNTYPED = ("'1'", "1", "'a'", "'2026-01-01'")
 """What stands for a `$n` of which the text tells nothing; the server says which one plans."""
@@ -44,6 +49,7 @@ def draw_instances(
     rng: Random,
     count: int = 5,
     sample: Sampler | None = None,
+    types: ParameterTypes | None = None,
     untyped: str = UNTYPED[0],
     limit: int = 20,
 ) -> tuple[str, ...]:
@@ -57,6 +63,8 @@ def draw_instances(
     uses = read_uses(text, snapshot)
     if not uses:
         return (text,)
+    if types is not None:
+        uses = _with_types(text, uses, types)
     draw = _Draw(uses, Choices(snapshot, sample), rng, count, untyped, limit)
     return tuple(dict.fromkeys(with_parameters(text, draw.instance(index)) for index in range(count)))
 
@@ -89,6 +97,8 @@ class _Draw:
             return constant
         position = self._positions[_group(use)][index]
         match use.role:
+            case Role.VALUE:
+                return self._default(use.type_name or "", index)
             case Role.ELEMENTS:
                 return array_literal(self._several(use, position, index))
             case Role.INSERTED | Role.ASSIGNED:
@@ -117,14 +127,15 @@ class _Draw:
                 return self._shift(use, index)
             case Role.CONFIGURATION:
                 return quoted(self._choices.configuration(use.site))
-            case Role.VALUE:
-                return self._untyped if use.type_name is None else self._default(use.type_name, index)
-        return None
+            case Role.KEY if use.key is not None:
+                return array_literal((self._value(use, 0.0, index),))
+        return self._untyped if use.site is None and use.type_name is None else None
 
     def _value(self, use: Use, position: float, index: int) -> str:
         found = self._choices.value(use, position, self._partners(use), index)
         fitting = found
-        if found is not None and use.type_name is not None and use.site is not None:
+        is_cast = use.type_name is not None and use.role is not Role.ELEMENTS
+        if found is not None and is_cast and use.site is not None:
             fitting = as_type(found, use.type_name, of=use.site.column.type_name)
         value = fitting if fitting is not None else default_value(_type(use), index)
         if value is None:
@@ -162,13 +173,33 @@ class _Draw:
         return tuple(each for each in self._uses if each.role is opposite and each.target == use.target)
 
 
+def _with_types(text: str, uses: tuple[Use, ...], types: ParameterTypes) -> tuple[Use, ...]:
+    """Add the server's types to the uses of which the text alone tells neither column nor type."""
+    constants = {use.number: _typed_constant(use) for use in uses if use.number in typed_parameters(text)}
+    asked = [use.number for use in uses if use.number not in constants]
+    renumbered = {number: f"${place}" for place, number in enumerate(asked, start=1)}
+    found = dict(zip(asked, types(with_parameters(text, renumbered | constants)), strict=False))
+    return tuple(
+        msgspec.structs.replace(use, type_name=found[use.number])
+        if use.number in found and use.site is None and use.type_name is None
+        else use
+        for use in uses
+    )
+
+
+def _typed_constant(use: Use) -> str:
+    if use.role is Role.UNIT:
+        return quoted(use.key or "day")
+    return quoted(default_value(use.type_name, 0) or "")
+
+
 def _group(use: Use) -> str:
     """Parameters of one group move together: bounds of one range, and ids of the same name."""
     if use.role in (Role.LOW, Role.HIGH):
         return f"range {use.target}"
-    if use.role in (Role.EQUAL, Role.INSERTED) and use.site is not None and not use.many:
+    if use.role is Role.EQUAL and use.site is not None and not use.many:
         name = use.site.column.name
-        if name.endswith("_id") and use.target != "":
+        if name.endswith("_id"):
             return f"id {name}"
     return f"${use.number}"
 

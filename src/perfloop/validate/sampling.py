@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors, pq, sql
 
 from perfloop.adapters.connection import unreachable_if_lost
 from perfloop.adapters.probe import pinned
 from perfloop.adapters.queries import load_blocks
 from perfloop.model.target import TableName
-from perfloop.validate.parameters import Sampler
+from perfloop.validate.parameters import ParameterTypes, Sampler
 
 _WITHOUT_SAMPLE = (
     errors.InsufficientPrivilege,
@@ -44,3 +44,20 @@ def _read(connection: psycopg.Connection[Any], table: TableName, column: str, bl
     except _WITHOUT_SAMPLE:
         return ()
     return tuple(dict.fromkeys(row["value"] for row in rows))
+
+
+def parameter_types(connection: psycopg.Connection[Any]) -> ParameterTypes:
+    """What the server infers for the parameters of a text, by libpq's Parse and Describe: nothing is run."""
+
+    def types(text: str) -> tuple[str, ...]:
+        with unreachable_if_lost(connection):
+            prepared = connection.pgconn.prepare(b"", text.encode(connection.info.encoding, "replace"))
+            if prepared.status != pq.ExecStatus.COMMAND_OK:
+                return ()
+            described = connection.pgconn.describe_prepared(b"")
+            oids = [described.param_type(position) for position in range(described.nparams)]
+            block = load_blocks("perfloop.validate", "sampling.sql")["type_names"]
+            with pinned(connection) as cursor:
+                return tuple(row["name"] for row in cursor.execute(block, [oids]).fetchall())
+
+    return types

@@ -17,3 +17,9 @@ SELECT {column}::text AS value
 FROM {table}
 WHERE {column} IS NOT NULL AND length({column}::text) <= 1000
 LIMIT 50
+
+-- name: type_names
+-- Types by number, in order, as casts write them.
+SELECT format_type(asked.oid, NULL) AS name
+FROM unnest(%s::oid[]) WITH ORDINALITY AS asked (oid, position)
+ORDER BY asked.position

@@ -30,6 +30,7 @@ _LEXEMES = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+_TYPE_WORDS = frozenset({"date", "interval", "time", "timestamp", "timestamptz", "timetz", "zone"})
 _OPEN_QUOTES = {"'": "a string", '"': "a quoted name"}
 _NEEDS_NO_SPACE_BEFORE = frozenset(" \t\r\n\f\v([,;=<>+*/%|")
 _JOINS_ON = re.compile(r"[\w'\"$&]")
@@ -112,6 +113,22 @@ def with_parameters(text: str, values: Mapping[int, str]) -> str:
         parts.append(value if before in _NEEDS_NO_SPACE_BEFORE and not spaced else f" {value}")
         spaced = True
     return "".join(parts)
+
+
+def typed_parameters(text: str) -> frozenset[int]:
+    """The n of every `$n` that stands for the constant of `date '…'` or `extract('…' FROM …)`.
+
+    pg_stat_statements writes them so; as a parameter the server's grammar does not take them.
+    """
+    found = set()
+    before = ("", "")
+    for token in tokens(text):
+        if token.kind is TokenKind.SPACE:
+            continue
+        if token.kind is TokenKind.PARAMETER and (before[1] in _TYPE_WORDS or before == ("extract", "(")):
+            found.add(token.number)
+        before = (before[1], token.text.lower())
+    return frozenset(found)
 
 
 def split_statements(text: str) -> tuple[str, ...]:

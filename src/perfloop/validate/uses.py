@@ -42,6 +42,7 @@ _TRANSPARENT = (
     exp.JSONPath,
     exp.Tuple,
     exp.Any,
+    exp.All,
     exp.Values,
     exp.Alias,
 )
@@ -52,8 +53,10 @@ _KEYED = (
     exp.JSONBExtractScalar,
     exp.JSONBContainsTopKey,
 )
+_PATHS = (exp.JSONBExtract, exp.JSONBExtractScalar)
 _CONTAINING = (exp.ArrayContainsAll, exp.ArrayContainedBy, exp.ArrayOverlaps, exp.JSONBContains)
-_EXACT = (exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Is)
+_CONNECTING = (exp.Connector, exp.DPipe, exp.Dot, exp.Is, exp.Kwarg, exp.PropertyEQ, exp.Slice)
+_REGULAR = (exp.RegexpLike, exp.RegexpILike)
 _PATTERNS = (exp.Like, exp.ILike, exp.SimilarTo, exp.RegexpLike, exp.RegexpILike)
 
 
@@ -61,6 +64,7 @@ class Role(enum.Enum):
     """What a parameter is for."""
 
     EQUAL = "equal"
+    ELEMENT = "element"
     ELEMENTS = "elements"
     LOW = "low"
     HIGH = "high"
@@ -174,7 +178,7 @@ def _at(parent: exp.Expr, child: exp.Expr, use: Use, catalogue: Catalogue) -> Us
         found = step(parent, child, use, catalogue)
         if found is not None:
             return found
-    if isinstance(parent, _TRANSPARENT):
+    if isinstance(parent, _TRANSPARENT) or _is_quantified(parent):
         return use
     return None
 
@@ -189,6 +193,8 @@ def _fixed_role(parent: exp.Expr, child: exp.Expr, use: Use, catalogue: Catalogu
         return _with(use, role=Role.INTERVAL, type_name="interval")
     if isinstance(parent, exp.Extract) and child.arg_key == "this":
         return _with(use, role=Role.UNIT, key="year")
+    if child.arg_key == "zone":
+        return _with(use, role=Role.UNIT, key="UTC")
     return _with(use, role=Role.UNIT) if child.arg_key == "unit" else None
 
 
@@ -214,18 +220,28 @@ def _compared_role(parent: exp.Expr, child: exp.Expr, use: Use) -> Role | None:
     if isinstance(parent, exp.LT | exp.LTE):
         return Role.LOW if is_left else Role.HIGH
     if isinstance(parent, _PATTERNS):
-        return Role.FRAGMENT if use.shifted else Role.PATTERN
+        return Role.FRAGMENT if use.shifted or isinstance(parent, _REGULAR) else Role.PATTERN
     if isinstance(parent, _CONTAINING):
         return Role.CONTAINED
-    if isinstance(child, exp.Any | exp.All):
+    if _is_quantified(child):
         return Role.ELEMENTS
-    return Role.EQUAL if isinstance(parent, (*_EXACT, exp.In)) else None
+    is_listed = isinstance(parent, exp.Binary) and not isinstance(
+        parent, (*_ARITHMETIC, *_KEYED, *_CONNECTING)
+    )
+    return Role.EQUAL if is_listed or isinstance(parent, exp.In) else None
+
+
+def _is_quantified(node: exp.Expr) -> bool:
+    """Whether it is the ANY, ALL or SOME of an array; sqlglot takes the latter two for functions."""
+    if isinstance(node, exp.Anonymous):
+        return str(node.this).lower() in ("all", "some")
+    return isinstance(node, exp.Any | exp.All)
 
 
 def _other_side(parent: exp.Expr, child: exp.Expr) -> Any:
     if isinstance(parent, exp.Between | exp.In):
         return parent.this if child is not parent.this else parent.args.get("low")
-    if isinstance(parent, (*_EXACT, *_PATTERNS, *_CONTAINING, exp.GT, exp.GTE, exp.LT, exp.LTE)):
+    if isinstance(parent, (exp.Binary, *_PATTERNS, *_CONTAINING)):
         return parent.expression if child is parent.this else parent.this
     return None
 
@@ -272,9 +288,16 @@ def _written_column(use: Use, role: Role, node: exp.Expr, catalogue: Catalogue) 
 
 def _operand(parent: exp.Expr, child: exp.Expr, use: Use, catalogue: Catalogue) -> Use | None:
     if isinstance(parent, exp.Cast):
-        return use if use.type_name else _with(use, type_name=parent.to.sql(dialect="postgres").lower())
+        type_name = parent.to.sql(dialect="postgres").lower()
+        member_type = type_name.removesuffix("[]") if isinstance(child, exp.Array) else type_name
+        return use if use.type_name else _with(use, type_name=member_type)
     if isinstance(parent, _KEYED) and child.arg_key == "expression":
-        return _about(_with(use, role=Role.KEY), parent.this, catalogue)
+        told = _about(_with(use, role=Role.KEY), parent.this, catalogue)
+        return _with(told, key="path" if isinstance(parent, _PATHS) else None)
+    if isinstance(parent, exp.Coalesce):
+        return _about(_with(use, role=Role.EQUAL), parent, catalogue)
+    if isinstance(parent, exp.Substring) and child.arg_key in ("start", "length"):
+        return _with(use, type_name="integer")
     if isinstance(parent, exp.DPipe):
         return _with(use, shifted=True)
     if isinstance(parent, _ARITHMETIC):
@@ -312,6 +335,8 @@ def _about(use: Use, target: exp.Expr, catalogue: Catalogue) -> Use:
         key = taken.this.name.lower()
     elif taken is not None and role in (Role.EQUAL, Role.LOW, Role.HIGH, Role.PATTERN):
         key, role = taken.expression.sql(dialect="postgres").strip("'"), Role.JSON_VALUE
+    if _is_quantified(target) and role is Role.EQUAL:
+        role = Role.ELEMENT
     counted = target.find(exp.Count) is not None or isinstance(target, exp.Length)
     outer = target.find(exp.Cast)
     if type_name is None and outer is not None:

@@ -14,7 +14,7 @@ from perfloop.errors import UnsupportedStatement
 from perfloop.model.snapshot import Snapshot, StatementCounters
 from perfloop.model.workload import SkippedStatement, StatementKind, Workload
 from perfloop.validate.operations import Counted, Drawing, Planner, operations
-from perfloop.validate.parameters import Sampler
+from perfloop.validate.parameters import ParameterTypes, Sampler
 from perfloop.validate.pgbench_script import is_pgbench, read_script
 from perfloop.validate.sql_folder import Found, files_of, read_statements, read_text, unreadable
 
@@ -32,6 +32,7 @@ def workload_from_statements(
     most: int = 40,
     instances: int = 5,
     sample: Sampler | None = None,
+    types: ParameterTypes | None = None,
 ) -> Workload:
     """The Workload of the snapshot's statement counters. What is left out is listed with its reason.
 
@@ -41,7 +42,8 @@ def workload_from_statements(
         seed: The same seed and snapshot give the same Workload.
         most: How many statements at most, besides writes that are called often.
         instances: Draws of parameters per statement.
-        sample: Reads values of a column that pg_stats knows nothing about.
+        sample: Reads values of a column that pg_stats knows nothing about; see `sampling.sampler`.
+        types: Asks a server for the types of parameters; see `sampling.parameter_types`.
     """
     total_s = snapshot.total_s()
     taken, skipped = _select(snapshot.statements, total_s, most)
@@ -54,7 +56,7 @@ def workload_from_statements(
         )
         for each in taken
     )
-    drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample)
+    drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
     made, failed = operations(counted, drawing)
     return Workload(origin=FROM_COUNTERS, operations=made, skipped=(*failed, *skipped))
 
@@ -67,6 +69,7 @@ def workload_from_files(
     seed: int,
     instances: int = 5,
     sample: Sampler | None = None,
+    types: ParameterTypes | None = None,
 ) -> Workload:
     """The Workload of a folder or file of SQL, or of a pgbench script; `path@3` gives it a weight of 3.
 
@@ -74,7 +77,7 @@ def workload_from_files(
     """
     path, calls = _weighted(source)
     found = [_read_file(each, snapshot, calls, seed, instances) for each in files_of(path)]
-    drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample)
+    drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
     made, failed = operations((each for file in found for each in file.counted), drawing)
     unread = (each for file in found for each in file.skipped)
     return Workload(origin=source, operations=made, skipped=(*failed, *unread))
@@ -89,13 +92,16 @@ def read_workload(
     most: int = 40,
     instances: int = 5,
     sample: Sampler | None = None,
+    types: ParameterTypes | None = None,
 ) -> Workload:
     """The Workload of files, or without a source that of pg_stat_statements."""
     if source is None:
         return workload_from_statements(
-            snapshot, plans, seed=seed, most=most, instances=instances, sample=sample
+            snapshot, plans, seed=seed, most=most, instances=instances, sample=sample, types=types
         )
-    return workload_from_files(source, snapshot, plans, seed=seed, instances=instances, sample=sample)
+    return workload_from_files(
+        source, snapshot, plans, seed=seed, instances=instances, sample=sample, types=types
+    )
 
 
 def _weighted(source: str) -> tuple[Path, float]:
