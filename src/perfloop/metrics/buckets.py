@@ -5,10 +5,10 @@ Bucket `i` at scale `s` holds the values in `(2**(i / 2**s), 2**((i + 1) / 2**s)
 layout is the one of OTLP's ExponentialHistogram; Prometheus' native histograms number it from 1 instead of 0.
 
 A chunk of values is sorted and the edges are looked up in it, not the values among the edges: 5 ns per
-value where numpy sorts with AVX2 or AVX-512 (50 ns on an x86 without), and exact, as floats are only compared.
-The textbook `ceil(log2(v) * 64)` is one bucket off for 2 % of the values on an edge, and the index from the
-float's bits, exact and as fast, needs three times the numpy calls: each of them gives up the GIL, and beside
-busy threads waits some milliseconds to get it back, while the buffer grows.
+value where numpy sorts with AVX2 or AVX-512 (50 ns on an x86 without), and exact, as floats are only
+compared. The textbook `ceil(log2(v) * 64)` is one bucket off for 2 % of the values on an edge, and the index
+from the float's bits, exact and as fast, needs three times the numpy calls: each of them gives up the GIL,
+and beside busy threads waits some milliseconds to get it back, while the buffer grows.
 
 What has no logarithm has a slot of its own: NaN, zero (with the subnormals, below 2.3e-308), negative
 values, and positive infinity.
