@@ -64,6 +64,8 @@ def _fill(server: PostgresServer) -> str:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION pg_stat_statements")
     load(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_stat_statements_reset()")
     return dsn
 
 

@@ -8,13 +8,21 @@ FROM pg_catalog.pg_settings
 WHERE name = ANY(%s)
 
 -- name: pin_session
--- Makes names and values come out the same whatever the role's own settings are.
+-- Makes names and values come out the same whatever the role's own settings are, for one transaction,
+-- and lets the server end it if perfloop is stopped in the middle.
 SELECT
     pg_catalog.set_config('search_path', 'pg_catalog', true),
     pg_catalog.set_config('DateStyle', 'ISO, YMD', true),
     pg_catalog.set_config('IntervalStyle', 'postgres', true),
     pg_catalog.set_config('bytea_output', 'hex', true),
-    pg_catalog.set_config('extra_float_digits', '1', true)
+    pg_catalog.set_config('extra_float_digits', '1', true),
+    pg_catalog.set_config('idle_in_transaction_session_timeout', '60s', true)
+
+-- name: forbid_writes
+-- Makes one transaction read-only, and lets the server end it if perfloop is stopped in the middle.
+SELECT
+    pg_catalog.set_config('transaction_read_only', 'on', true),
+    pg_catalog.set_config('idle_in_transaction_session_timeout', '60s', true)
 
 -- name: switch_jit_on
 -- pg_jit_available() answers for jit = on only; what counts is what the build can do.
@@ -41,12 +49,23 @@ SELECT
     pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS reads_statistics
 
 -- name: read_settings
--- Every setting this role may see.
+-- Every setting this role may see, but those that perfloop opened this session with. Asked outside of a
+-- pinned transaction, whose settings would be in the answer; therefore everything is qualified.
 SELECT
-    name, setting AS value, unit, context, vartype AS kind, min_val::float8 AS minimum,
-    max_val::float8 AS maximum, enumvals AS choices, source, boot_val AS boot_value, pending_restart
-FROM pg_settings
-ORDER BY name
+    name,
+    setting AS value,
+    unit,
+    context,
+    vartype AS kind,
+    min_val::pg_catalog.float8 AS minimum,
+    max_val::pg_catalog.float8 AS maximum,
+    enumvals AS choices,
+    source,
+    boot_val AS boot_value,
+    pending_restart
+FROM pg_catalog.pg_settings
+WHERE NOT (source OPERATOR(pg_catalog.=) 'client' AND name OPERATOR(pg_catalog.=) ANY(%s))
+ORDER BY name USING OPERATOR(pg_catalog.<)
 
 -- name: read_tables
 -- Tables, materialised views and partitioned parents of users, with their counters.

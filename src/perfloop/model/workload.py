@@ -7,6 +7,9 @@ import enum
 from perfloop.model.value import Value, require
 
 
+_LABEL_LENGTH = 64
+
+
 class StatementKind(enum.Enum):
     """What a statement does to data."""
 
@@ -27,8 +30,11 @@ class Statement(Value, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """How reports name it."""
-        return self.name or f"query {self.query_id}"
+        """How reports name it: its name, or the beginning of its text."""
+        if self.name:
+            return self.name
+        text = " ".join(self.text.split())
+        return f"`{text}`" if len(text) <= _LABEL_LENGTH else f"`{text[: _LABEL_LENGTH - 1]}…`"
 
 
 class Operation(Value, frozen=True, kw_only=True):

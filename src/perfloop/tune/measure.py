@@ -57,9 +57,9 @@ def count(arm: Arm, operation: Operation) -> Count:
 def execute(connection: psycopg.Connection, text: str, kind: StatementKind) -> None:
     """Run a statement for its work: results are fetched and dropped, writes are rolled back."""
     if kind is StatementKind.READ:
-        connection.execute(sql.SQL(text))  # type: ignore[arg-type]  # not a literal: it is the service's own
+        connection.execute(sql.SQL(text))
         return
-    script = sql.SQL("BEGIN;{}\n;SET CONSTRAINTS ALL IMMEDIATE;ROLLBACK").format(sql.SQL(text))  # type: ignore[arg-type]  # as above
+    script = sql.SQL("BEGIN;{}\n;SET CONSTRAINTS ALL IMMEDIATE;ROLLBACK").format(sql.SQL(text))
     try:
         connection.execute(script)
     except psycopg.Error:

@@ -28,6 +28,7 @@ from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.analysis import Analysis, analyze_target
 from perfloop.tune.confirm import confirm
 from perfloop.tune.decision import STANDARD_KEEP_POLICY, KeepPolicy
+from perfloop.tune.lab.arms import Arm
 from perfloop.tune.lab.fill import refuse_unless_it_fits
 from perfloop.tune.lab.lab import Lab
 from perfloop.tune.measure import count
@@ -147,19 +148,19 @@ def _differences(run: _Run, lab: Lab) -> tuple[str, ...]:
 
 
 def _count_all(run: _Run, lab: Lab, workload: Workload) -> Workload:
-    """Count every operation once in the lab; those that fail there leave the workload, with the reason."""
+    """Count every operation once in the lab; what fails there leaves the workload, with the reason."""
     run.observer.phase("running the workload once in the lab")
-    failed = []
+    failed: list[SkippedStatement] = []
     running: list[Operation] = []
     with lab.control_arm() as arm:
         for operation in workload.operations:
-            counted = count(arm, operation)
-            if counted.error is None:
-                run.counts[operation.statement.query_id] = counted
-                running.append(operation)
-            else:
+            usable, counted = _count_usable(arm, operation)
+            if usable is None:
                 reason = f"fails in the lab: {counted.error}"
                 failed.append(SkippedStatement(statement=operation.statement, reason=reason))
+            else:
+                run.counts[operation.statement.query_id] = counted
+                running.append(usable)
     if not running:
         raise InvalidInput(f"no statement of the workload runs in the lab: {failed[0].reason}")
     total = sum(each.calls_share for each in running)
@@ -168,6 +169,19 @@ def _count_all(run: _Run, lab: Lab, workload: Workload) -> Workload:
     )
     run.save(skipped=run.study.skipped + tuple(failed))
     return msgspec.structs.replace(workload, operations=operations)
+
+
+def _count_usable(arm: Arm, operation: Operation) -> tuple[Operation | None, Count]:
+    """The operation with the instances that run, since drawn parameters may break a constraint."""
+    counted = count(arm, operation)
+    if counted.error is None:
+        return operation, counted
+    singles = [msgspec.structs.replace(operation, instances=(text,)) for text in operation.instances]
+    usable = tuple(each.instances[0] for each in singles if count(arm, each).error is None)
+    if not usable:
+        return None, counted
+    operation = msgspec.structs.replace(operation, instances=usable)
+    return operation, count(arm, operation)
 
 
 def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advice:

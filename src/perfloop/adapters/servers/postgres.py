@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -142,6 +142,15 @@ class PostgresServer:
         self._settings = wanted
         self._process = self._configured_process()
         self._start()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[Path]:
+        """Stand still while the data folder, which is yielded, is copied; starts again on leaving."""
+        self._process.stop(signal.SIGINT)
+        try:
+            yield self.data_dir
+        finally:
+            self._start()
 
     def dsn(self, dbname: str = "postgres") -> str:
         """A connection string for the superuser."""

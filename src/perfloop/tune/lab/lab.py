@@ -21,7 +21,7 @@ from psycopg import sql
 from perfloop.adapters.catalog import read_fingerprint, read_settings
 from perfloop.adapters.servers.binaries import PostgresBinaries
 from perfloop.adapters.servers.postgres import PostgresServer
-from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateStatistics
+from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateStatistics, DropIndex
 from perfloop.model.outcome import LabKind
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Fingerprint, Setting
@@ -35,7 +35,10 @@ ORIGIN = "perfloop_origin"
 CONTROL = "perfloop_control"
 TREATMENT = "perfloop_treatment"
 
-_StatisticsChange = AnalyzeTable | CreateStatistics
+# ANALYZE draws a new sample each time, and the undo of a dropped index is a new, compact index without the
+# statistics of its expressions: a clone of the other arm is the exact state, so these are cloned instead.
+_ClonedBack = AnalyzeTable | CreateStatistics | DropIndex
+_Statistics = AnalyzeTable | CreateStatistics
 _SESSION_CONTEXTS = frozenset({"user", "superuser"})
 
 
@@ -143,7 +146,7 @@ class Lab:
             if isinstance(change, AlterSetting):
                 own[change.name] = self._session.pop(change.name)
                 stack.callback(self._session.update, own)
-            elif isinstance(change, _StatisticsChange):
+            elif isinstance(change, _ClonedBack):
                 self._replace(CONTROL, ORIGIN)
                 for each in kept:
                     if each != change and not isinstance(each, AlterSetting):
@@ -254,14 +257,13 @@ class Lab:
         self._restart(self._settings)
 
     def _add(self, database: str, change: Change, *, like: str) -> None:
-        """ANALYZE draws a new sample each time, so statistics are cloned rather than collected twice."""
-        if isinstance(change, _StatisticsChange):
+        if isinstance(change, _Statistics):
             self._replace(database, like)
         else:
             self._act_on(database, change)
 
     def _remove(self, database: str, change: Change, *, like: str) -> None:
-        if isinstance(change, _StatisticsChange):
+        if isinstance(change, _ClonedBack):
             self._replace(database, like)
         else:
             self._undo_on(database, change)
