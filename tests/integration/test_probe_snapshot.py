@@ -232,6 +232,24 @@ def test_settings_come_with_unit_limits_and_context(shop_dsn):
     assert "off" in compression.choices
 
 
+def test_settings_are_the_targets_own_not_those_of_perfloops_session(shop_dsn):
+    run(
+        shop_dsn,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_in_transaction_session_timeout = 7000', "
+        "current_database()); EXECUTE format('ALTER DATABASE %I SET search_path = app', current_database()); "
+        "END $$",
+    )
+    snapshot = read(shop_dsn)
+
+    names = ("idle_in_transaction_session_timeout", "search_path", "DateStyle")
+    found = [snapshot.setting(name) for name in names]
+    assert [("7000", "database"), ("app", "database")] == [
+        (each.value, each.source) for each in found[:2] if each
+    ]
+    assert "ISO, YMD" not in [each.value for each in found if each]
+    assert [None, None] == [snapshot.setting(name) for name in ("statement_timeout", "lock_timeout")]
+
+
 def test_the_fingerprint_says_what_the_build_can_do_whatever_is_switched_on(shop_dsn, each_postgres_binaries):
     with_jit = read(make_conninfo(shop_dsn, options="-c jit=on")).fingerprint
     without_jit = read(make_conninfo(shop_dsn, options="-c jit=off")).fingerprint

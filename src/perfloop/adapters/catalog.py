@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import msgspec
 import psycopg
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, dict_row
 
+from perfloop.adapters.connection import SESSION_LIMITS, unreachable_if_lost
 from perfloop.adapters.probe import pinned, read_rows
 from perfloop.adapters.queries import query
 from perfloop.model.target import (
@@ -82,8 +83,9 @@ def read_fingerprint(connection: psycopg.Connection[Any]) -> Fingerprint:
 
 
 def read_settings(connection: psycopg.Connection[Any]) -> tuple[Setting, ...]:
-    """Every setting that the role may see."""
-    rows = read_rows(connection, query("read_settings"))
+    """Every setting that the role may see, but those that `connect` has set itself."""
+    with unreachable_if_lost(connection), connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(query("read_settings"), [list(SESSION_LIMITS)]).fetchall()
     return tuple(msgspec.convert({**row, "choices": row["choices"] or []}, Setting) for row in rows)
 
 

@@ -23,13 +23,15 @@ from perfloop.errors import InvalidInput, MissingRights, PerfloopError, TargetUn
 
 MINIMUM_VERSION = 140_000
 
+SESSION_LIMITS = ("statement_timeout", "lock_timeout", "default_transaction_read_only")
+"""What `connect` sets for the whole session: in it, nobody can see the server's own values."""
+
 _SECRETS = frozenset(
     {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 )
 _URI = re.compile(r"^postgres(?:ql)?://")
 _EXPECTED = "expected postgresql://user@host:5432/database or host=… port=… dbname=… user=…"
 _KEEPALIVES = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"}
-_IDLE_IN_TRANSACTION_MS = 60_000
 
 _REFUSALS: tuple[tuple[str, type[PerfloopError], str], ...] = (
     (
@@ -79,10 +81,7 @@ def connect(
         "lock_timeout": _milliseconds(lock_timeout_s),
     }
     if read_only:
-        limits |= {
-            "default_transaction_read_only": "on",
-            "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
-        }
+        limits["default_transaction_read_only"] = "on"
     asked = str(parameters.get("options") or os.environ.get("PGOPTIONS", ""))
     parameters["options"] = " ".join(
         [asked, *(f"-c {name}={value}" for name, value in limits.items())]

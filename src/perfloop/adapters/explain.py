@@ -16,6 +16,7 @@ from psycopg import errors, sql
 from psycopg.rows import TupleRow, tuple_row
 
 from perfloop.adapters.connection import unreachable_if_lost
+from perfloop.adapters.queries import query
 from perfloop.adapters.statements import parameter_count, statement_kind, without_prepare
 from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.plan import Plan, read_plan
@@ -72,7 +73,7 @@ def explain(
 def _plan(connection: psycopg.Connection[Any], statement: str, *, analyze: bool) -> Any:
     with _rolled_back(connection) as cursor:
         if not analyze:
-            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute(query("forbid_writes"))
         document = _single(cursor, (_EXECUTED if analyze else _PLANNED) + statement).fetchone()
         if analyze:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -89,7 +90,7 @@ def _plan_generic(connection: psycopg.Connection[Any], statement: str, parameter
     is_prepared = False
     try:
         with _rolled_back(connection) as cursor:
-            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute(query("forbid_writes"))
             cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
             _single(cursor, f"PREPARE perfloop_generic AS {statement}")
             is_prepared = True
