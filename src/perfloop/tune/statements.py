@@ -135,8 +135,10 @@ def _key(key: IndexKey) -> Statement:
     parts: list[sql.Composable] = [
         sql.SQL("({})").format(_verbatim(key.text)) if key.is_expression else sql.Identifier(key.text)
     ]
+    if key.collation is not None:
+        parts.append(sql.SQL("COLLATE {}").format(sql.Identifier(key.collation)))
     if key.operator_class is not None:
-        parts.append(sql.Identifier(*key.operator_class.split(".")))
+        parts.append(sql.Identifier(key.operator_class))
     if key.descending:
         parts.append(sql.SQL("DESC"))
     if key.nulls_first is not None:
