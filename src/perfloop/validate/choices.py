@@ -139,7 +139,7 @@ def _bound(known: Distribution, use: Use, position: float, partners: tuple[Use, 
         return known.quantile(1.0 - share if from_above else share)
     place = (position * 7.0) % 1.0 * (1.0 - share) * (_RECENT if recent else 1.0)
     low, high = 1.0 - place - share, 1.0 - place
-    if use.shifted and any(each.shifted or each.role is Role.LOW for each in partners):
+    if use.shifted or any(each.shifted for each in partners):
         return known.quantile(low)
     while known.quantile(low) == known.quantile(high) and low > 0.0:
         low -= 0.01

@@ -47,6 +47,8 @@ def evaluate(expression: str, variables: Mapping[str, Number], rng: Random) -> N
     try:
         tree = ast.parse(prepared, mode="eval")
         return _value(tree.body, variables, rng)
+    except UnsupportedStatement:
+        raise
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise UnsupportedStatement(rf"\set … {expression.strip()} is not understood") from error
 

@@ -49,7 +49,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnsupportedStatement(
-            f"{path.name} is not UTF-8 (byte {error.start + 1}); convert it"
+            f"{path.name} is not UTF-8 at byte {error.start + 1}; convert it"
         ) from error
     except OSError as error:
         raise UnsupportedStatement(f"{path.name} cannot be read: {error.strerror}") from error
