@@ -19,16 +19,17 @@ _NARROW_RATIO = 8.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogScale:
-    """A logarithmic axis from `low` to `high`."""
+    """A logarithmic axis from `low` to `high`, of ratios or of seconds."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
+    is_ratio: bool
 
     def at(self, value: float) -> float:
         """Where a value stands, in percent; values beyond the ends stand at the ends.
 
-        >>> LogScale(low=0.1, high=10.0, ticks=()).at(1.0)
+        >>> LogScale(low=0.1, high=10.0, ticks=(), is_ratio=True).at(1.0)
         50.0
         """
         if value <= self.low:
@@ -44,17 +45,17 @@ def ratio_scale(effects: Iterable[Effect]) -> LogScale:
     most = max((each.ratio for each in shown), default=1.0)
     lows = [max(each.low, least / _FARTHEST_RATIO) for each in shown]
     highs = [min(each.high, most * _FARTHEST_RATIO) for each in shown]
-    return _scale(min([*lows, 0.9]), max([*highs, 1.1]))
+    return _scale(min([*lows, 0.9]), max([*highs, 1.1]), is_ratio=True)
 
 
-def value_scale(values: Iterable[float]) -> LogScale:
-    """An axis for values above 0."""
-    shown = [value for value in values if value > 0] or [1.0]
-    return _scale(min(shown) / 1.1, max(shown) * 1.1)
+def seconds_scale(times_s: Iterable[float]) -> LogScale:
+    """An axis for times above 0."""
+    shown = [value for value in times_s if value > 0] or [1.0]
+    return _scale(min(shown) / 1.1, max(shown) * 1.1, is_ratio=False)
 
 
-def _scale(low: float, high: float) -> LogScale:
-    return LogScale(low=low, high=high, ticks=_ticks(low, high))
+def _scale(low: float, high: float, *, is_ratio: bool) -> LogScale:
+    return LogScale(low=low, high=high, ticks=_ticks(low, high), is_ratio=is_ratio)
 
 
 def _ticks(low: float, high: float) -> tuple[float, ...]:

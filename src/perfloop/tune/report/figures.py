@@ -11,6 +11,12 @@ from perfloop.model.outcome import Effect
 from perfloop.model.units import count_text, seconds_text
 
 MINUS = "−"
+METRIC_NAMES = {
+    "cpu_s": "CPU time per call",
+    "mean_s": "mean time per call",
+    "p95_s": "95th percentile of the calls",
+    "throughput_per_s": "calls per second",
+}
 FACTOR_FROM_RATIO = 3.0
 """From here on people read a factor more easily than a percentage."""
 
@@ -58,6 +64,15 @@ def moved_text(effect: Effect) -> str:
     return f"rose by {value} % [{low}, {high}]"
 
 
+def times_text(ratio: float) -> str:
+    """A ratio as a factor, for axes and limits.
+
+    >>> times_text(0.001), times_text(1.15), times_text(200.0)
+    ('0.001×', '1.15×', '200×')
+    """
+    return f"{_factor(ratio)}×"
+
+
 def value_text(metric: str, value: float) -> str:
     """A Metric's own value with its unit.
 
@@ -67,6 +82,11 @@ def value_text(metric: str, value: float) -> str:
     if metric.endswith("_per_s"):
         return f"{count_text(value) if value >= 100 else f'{value:.3g}'} /s"
     return seconds_text(value)
+
+
+def metric_text(metric: str) -> str:
+    """What people call a Metric of the confirmation."""
+    return METRIC_NAMES.get(metric, metric)
 
 
 def amount_text(number: float) -> str:

@@ -54,10 +54,12 @@ def _environment() -> jinja2.Environment:
         "count": count_text,
         "effect": figures.effect_text,
         "markdown": markdown_text,
+        "metric": figures.metric_text,
         "moment": figures.moment_text,
         "seconds": seconds_text,
         "share": share_text,
         "sql_block": markdown_block,
+        "times": figures.times_text,
     }
     environment.globals |= {
         "direction": story.direction,

@@ -1,4 +1,4 @@
-"""What a Study amounts to: how each trial ended, the result in one sentence, the price, and in which order."""
+"""What a Study amounts to: how each trial ended, the result in one sentence, and in which order it is told."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perfloop.model.outcome import (
     Verdict,
 )
 from perfloop.model.workload import StatementKind
-from perfloop.tune.report.charts import LogScale, ratio_scale, value_scale
+from perfloop.tune.report.charts import LogScale, ratio_scale, seconds_scale
 from perfloop.tune.report.figures import effect_text, moved_text, value_text
 
 
@@ -117,7 +117,7 @@ class StudyStory:
     def statement_scale(self) -> LogScale:
         """The axis of the confirmed statements' times before and after, in seconds."""
         times = [each.time for each in self.confirmed if each.time is not None]
-        return value_scale(
+        return seconds_scale(
             value for time in times for value in (time.control, time.treatment) if value is not None
         )
 
@@ -125,6 +125,11 @@ class StudyStory:
     def writes(self) -> tuple[StatementEffect, ...]:
         """The writing statements, which pay for what reading ones gain."""
         return tuple(each for each in self.confirmed if each.statement.kind is StatementKind.WRITE)
+
+    @property
+    def finding_numbers(self) -> dict[str, int]:
+        """The number under which the page lists each Finding, by its identity."""
+        return {finding.identity: number for number, finding in enumerate(self.study.findings, start=1)}
 
     @property
     def crowds(self) -> tuple[Crowd, ...]:
