@@ -55,6 +55,10 @@ def test_nothing_is_lost_or_doubled_under_threads_with_live_drains(total: int) -
 @pytest.mark.parametrize(
     "total", [200_000, pytest.param(10_000_000, marks=pytest.mark.slow)], ids="{:,}".format
 )
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning"
+)  # the point, from 3.12 on
 def test_nothing_is_lost_or_doubled_when_busy_threads_are_forked(total: int) -> None:
     registry = Registry()
     histogram, counter = registry.histogram("busy_seconds"), registry.counter("busy")

@@ -11,7 +11,11 @@ import pytest
 from perfloop.metrics import Drainer, Registry
 from perfloop.metrics.histogram import CROWDED
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork"),
+    # From 3.12 on Python warns of exactly what these tests do.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 
 
 def in_child(act: Callable[[], object]) -> object:
