@@ -200,7 +200,7 @@ def test_the_dearest_and_the_common_are_taken_and_the_rest_listed() -> None:
     assert {"1": 0.1005, "2": 0.0101, "4": 0.005, "5": 0.8844} == {
         each.statement.query_id: round(each.calls_share, 4) for each in workload.operations
     }
-    assert ["not among those that make 99% of the time, and rarely called: 0.30% of the time"] == [
+    assert ["not among the statements that make 99% of the time, and rarely called: 0.30% of the time"] == [
         each.reason for each in workload.skipped
     ]
 
