@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -185,6 +188,35 @@ def test_an_equal_key_may_be_put_before_a_range() -> None:
     wider = candidates(node).wider(new_index(ORDERS, (IndexKey(text="made"),)))
 
     assert {"orders (made, status)", "orders (status, made)"} <= set(titles(wider))
+
+
+def test_an_equal_key_may_be_put_before_an_order() -> None:
+    sort = above("Sort", scan(Filter="(o.customer_id = 5)"), **{"Sort Key": ["o.made"]})
+    wider = candidates(above("Limit", sort)).wider(new_index(ORDERS, (IndexKey(text="made"),)))
+
+    assert "orders (customer_id, made)" in titles(wider)
+
+
+def test_a_condition_is_read_the_same_under_any_hash_seed() -> None:
+    """Sets of strings are walked in another order in every process."""
+    script = (
+        "import sys\n"
+        "from perfloop.tune.advisor.conditions import read_conditions\n"
+        "print(read_conditions(sys.argv[1]))\n"
+    )
+    condition = "((o.a = 1) AND ((o.b = 2) OR (o.c > 3)) AND (ROW(o.d, o.e) < ROW(1, 2)) AND (o.f = c.g))"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", script, condition],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+
+    assert 1 == len(told)
 
 
 def test_the_rest_of_what_a_statement_needs_may_be_included() -> None:

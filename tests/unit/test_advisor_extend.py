@@ -96,6 +96,7 @@ def statement(
         query_id=name,
         label=name,
         instances=(name,),
+        weights=(1,),
         base_costs=(base,),
         accesses=(access,),
         writes=writes,
@@ -232,11 +233,17 @@ def test_the_objective_of_the_workload_as_it_is_is_one() -> None:
     assert pytest.approx(0.5) == geometric_ratio((1.0, 0.25))
 
 
-def test_a_relative_cost_counts_instances_alike_and_adds_writing() -> None:
+def test_a_relative_cost_weighs_instances_and_adds_writing() -> None:
     two = Considered(
-        query_id="q", label="q", instances=("x", "y"), base_costs=(10, 30), accesses=(), time_share=1.0
+        query_id="q",
+        label="q",
+        instances=("x", "y"),
+        weights=(3, 1),
+        base_costs=(10, 30),
+        accesses=(),
+        time_share=1.0,
     )
     write = statement("w", "", share=1.0, base=1, writes=(Write(table=T, operation="Insert", rows=1),))
 
-    assert 0.5 == relative_cost(two, (5, 15), {}, ())
+    assert pytest.approx(45 / 60) == relative_cost(two, (5, 30), {}, ())
     assert pytest.approx(4 / 3) == relative_cost(write, (1,), {}, (index("a"),))

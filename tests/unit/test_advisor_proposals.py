@@ -202,7 +202,13 @@ def test_stale_statistics_are_collected_anew() -> None:
 def considered(*anded: str, share: float = 0.5) -> Considered:
     access = Access(table=ORDERS, alias="o", anded=anded)
     return Considered(
-        query_id="1", label="report", instances=(), base_costs=(), accesses=(access,), time_share=share
+        query_id="1",
+        label="report",
+        instances=(),
+        weights=(),
+        base_costs=(),
+        accesses=(access,),
+        time_share=share,
     )
 
 

@@ -13,6 +13,7 @@ from perfloop.tune.advisor.consider import Reading, read_workload
 from perfloop.tune.advisor.costs import CostStatistics, KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
 from perfloop.tune.advisor.index_proposals import GAIN_RATIO, chosen_proposals, demanded_proposals
+from perfloop.tune.advisor.naming import covers
 from perfloop.tune.advisor.objective import Considered, geometric_ratio, weighted_ratio
 from perfloop.tune.advisor.settings_proposals import propose_settings
 from perfloop.tune.advisor.upkeep_proposals import (
@@ -84,7 +85,7 @@ def propose(
         proposals=proposals,
         unexplained=(
             *reading.unreadable,
-            *_without_index(statements, result),
+            *_without_index(statements, result, snapshot),
             *result.refused,
             *settings.unexplained,
             *kept,
@@ -129,7 +130,9 @@ def _capped(groups: list[tuple[Proposal, ...]]) -> tuple[tuple[Proposal, ...], t
     return tuple(each for group in kept for each in group), tuple(cut)
 
 
-def _without_index(statements: tuple[Considered, ...], result: SearchResult) -> Iterator[str]:
+def _without_index(
+    statements: tuple[Considered, ...], result: SearchResult, snapshot: Snapshot
+) -> Iterator[str]:
     for statement, ratio in zip(statements, result.ratios, strict=True):
         unserved = sorted({each for access in statement.accesses for each in access.unserved})
         if unserved:
@@ -137,20 +140,25 @@ def _without_index(statements: tuple[Considered, ...], result: SearchResult) -> 
         if ratio > 1 / GAIN_RATIO:
             yield f"{statement.label}: expected to cost {ratio:.2f} times as much, for keeping up indexes"
         elif ratio >= GAIN_RATIO:
-            yield f"{statement.label}: {_why_nothing(statement)}"
+            yield f"{statement.label}: no index proposed{_why_nothing(statement, snapshot)}"
 
 
-def _why_nothing(statement: Considered) -> str:
+def _why_nothing(statement: Considered, snapshot: Snapshot) -> str:
     if not statement.accesses:
-        return "no index proposed, because it reads no table that an index could be made on"
-    keys = list(
-        dict.fromkeys(
-            f"{access.table}({key.text})" for access in statement.accesses for key in access.attributes
-        )
-    )
+        return ", because it reads no table that an index could be made on"
+    keys = dict.fromkeys((access.table, key) for access in statement.accesses for key in access.attributes)
     if not keys:
-        return "no index proposed, because it has no condition, join or order that an index could serve"
-    return f"no index proposed; on {', '.join(keys)} none made its plan cheap enough to be worth its space"
+        return ", because it has no condition, join or order that an index could serve"
+    missing = [
+        f"{table}({key.text})"
+        for table, key in keys
+        if not any(covers(index, (key,)) for index in snapshot.indexes_of(table))
+    ]
+    there = [f"{table}({key.text})" for table, key in keys if f"{table}({key.text})" not in missing]
+    told = [f"{', '.join(there)} is indexed already"] if there else []
+    if missing:
+        told.append(f"none with {', '.join(missing)} made it cheap enough to be worth its space")
+    return "; " + "; ".join(told)
 
 
 def _spent(known: KnownCosts, result: SearchResult, policy: SearchPolicy) -> Iterator[str]:

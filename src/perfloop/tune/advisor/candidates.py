@@ -97,9 +97,9 @@ class Candidates:
             if key.text in present:
                 continue
             yield (*index.keys, key)
-            ranged = [position for position, each in enumerate(index.keys) if each in access.ranged]
-            if key in access.matched and ranged:
-                yield (*index.keys[: ranged[0]], key, *index.keys[ranged[0] :])
+            later = [place for place, each in enumerate(index.keys) if each not in access.matched]
+            if key in access.matched and later:
+                yield (*index.keys[: later[0]], key, *index.keys[later[0] :])
         for order in access.orders:
             if len(order) > 1 and not present & {key.text for key in order}:
                 yield _append(index.keys, order)

@@ -6,10 +6,10 @@ already chosen, whichever gains most for its space; stop when nothing gains enou
 measured against what was chosen before, so that interactions count.
 
 Chosen over DB2Advis, AutoAdmin, Drop and CoPhy because it was best or level at every budget in
-Kossmann et al., PVLDB 13(11), 2020. Differences to the paper: keys may also be put before the first
-range, orders are added whole, INCLUDE and partial forms are further ways to widen, writes cost, and
-no statement may become dearer than a limit. Anytime: when the planner may not be asked any more,
-steps go on with what is known, and then the search ends.
+Kossmann et al., PVLDB 13(11), 2020. Differences to the paper: keys compared for equality may also be
+put before ranges and orders, orders are added whole, INCLUDE and partial forms are further ways to
+widen, writes cost, and no statement may become dearer than a limit. Anytime: when the planner may not
+be asked any more, steps go on with what is known, and then the search ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from perfloop.model.target import Index, TableName
 from perfloop.model.value import Value
 from perfloop.tune.advisor.candidates import Candidates, may_use
 from perfloop.tune.advisor.costs import KnownCosts
-from perfloop.tune.advisor.objective import Considered, objective, relative_cost, weighted_ratio
+from perfloop.tune.advisor.objective import (
+    Considered,
+    objective,
+    relative_cost,
+    weighted_mean,
+    weighted_ratio,
+)
 
 _FREE_BYTES = 1024 * 1024
 """Below this nobody saves space, and tiny indexes must not win by being tiny."""
@@ -43,7 +49,7 @@ class SearchPolicy(Value, frozen=True, kw_only=True):
     """What real builds may take on the lab's disk, for time and space; None for eight times the tables."""
     max_keys: int = 4
     max_instances: int = 3
-    """Per operation: the cheapest, the dearest, and those between."""
+    """Per operation: the cheapest, the dearest, and one between."""
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -185,7 +191,9 @@ class Extend:
             if cost is None:
                 return None
             costs.append(cost)
-        if sum(costs) >= self._policy.max_regression_ratio * sum(statement.base_costs) > 0:
+        planned = weighted_mean(tuple(costs), statement.weights)
+        limit = self._policy.max_regression_ratio * weighted_mean(statement.base_costs, statement.weights)
+        if planned >= limit > 0:
             return None
         return relative_cost(statement, tuple(costs), self._indexes, indexes)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from perfloop.model.advice import CreateIndex, Finding, Proposal, Risk
 from perfloop.model.snapshot import Snapshot
-from perfloop.model.target import IndexKey, TableName
+from perfloop.model.target import IndexKey
 from perfloop.tune.advisor.accesses import Access
 from perfloop.tune.advisor.costs import KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchResult
@@ -61,7 +62,7 @@ def demanded_proposals(
     proposals = []
     for finding in findings:
         index = _demanded(snapshot, statements, finding)
-        if index is None or any(_begins_alike(each, index) for each in there) or not search.usable(index):
+        if index is None or any(_answers(each, index, finding) for each in there) or not search.usable(index):
             continue
         there.append(index)
         proposals.append(
@@ -118,7 +119,8 @@ def _asks_for(finding: Finding, index: CreateIndex) -> bool:
     place = place_columns(finding.location)
     if place is None:
         return finding.location == str(index.table)
-    return place[0] == str(index.table) and index.keys[0].text in place[1]
+    keys = [key.text for key in index.keys]
+    return place[0] == str(index.table) and (keys[0] in place[1] or set(place[1]) <= set(keys))
 
 
 def _demanded(snapshot: Snapshot, statements: tuple[Considered, ...], finding: Finding) -> CreateIndex | None:
@@ -135,10 +137,21 @@ def _demanded(snapshot: Snapshot, statements: tuple[Considered, ...], finding: F
         for access in statement.accesses
         if access.table == table.name
     ]
-    keys = _keys(place[1], accesses)
-    if any(covers(each, keys) for each in snapshot.indexes_of(table.name)):
+    keys = _keys(_usable_columns(place[1], accesses), accesses)
+    if not keys or any(covers(each, keys) for each in snapshot.indexes_of(table.name)):
         return None
     return new_index(table.name, keys, taken=frozenset(each.name for each in snapshot.indexes))
+
+
+def _usable_columns(columns: tuple[str, ...], accesses: Iterable[Access]) -> tuple[str, ...]:
+    """Without those that a b-tree cannot search (attrs @> …) or that hold for every row (gone IS NULL).
+
+    A column that no statement reads by is one of a foreign key: the server itself searches it.
+    """
+    texts = " ".join(text for access in accesses for text in (*access.unserved, *access.predicates))
+    used = {key.text for access in accesses for key in access.attributes}
+    words = set(re.findall(r"\w+", texts))
+    return tuple(name for name in columns if name in used or name not in words)
 
 
 def _keys(columns: tuple[str, ...], accesses: Iterable[Access]) -> tuple[IndexKey, ...]:
@@ -157,6 +170,15 @@ def _wanted(accesses: Iterable[Access]) -> Iterator[tuple[IndexKey, ...]]:
         yield access.matched
 
 
-def _begins_alike(chosen: CreateIndex, index: CreateIndex) -> bool:
-    same_table: tuple[TableName, TableName] = (chosen.table, index.table)
-    return same_table[0] == same_table[1] and chosen.keys[: len(index.keys)] == index.keys
+def _answers(chosen: CreateIndex, index: CreateIndex, finding: Finding) -> bool:
+    """Whether the chosen index does what the demanded one is for.
+
+    To begin with the same keys is enough; to have them anywhere is, where the search weighed the
+    statements that the finding is about.
+    """
+    if chosen.table != index.table:
+        return False
+    if chosen.keys[: len(index.keys)] == index.keys:
+        return True
+    held = {key.text for key in chosen.keys}
+    return finding.check == "missing-index" and {key.text for key in index.keys} <= held

@@ -31,6 +31,8 @@ class Considered(Value, frozen=True, kw_only=True):
     query_id: str
     label: str
     instances: tuple[str, ...]
+    weights: tuple[int, ...]
+    """How many draws of its parameters each instance stands for."""
     base_costs: tuple[float, ...]
     """Planner cost of each instance before any change."""
     accesses: tuple[Access, ...]
@@ -50,10 +52,16 @@ def relative_cost(
     indexes: Mapping[TableName, tuple[Index, ...]],
     added: tuple[CreateIndex, ...],
 ) -> float:
-    """The statement's cost over its cost before, writing included; instances are equally likely."""
-    before = sum(statement.base_costs) / len(costs) + _writing(statement.writes, indexes, ())
-    after = sum(costs) / len(costs) + _writing(statement.writes, indexes, added)
+    """The statement's cost over its cost before, writing included."""
+    planned_before = weighted_mean(statement.base_costs, statement.weights)
+    before = planned_before + _writing(statement.writes, indexes, ())
+    after = weighted_mean(costs, statement.weights) + _writing(statement.writes, indexes, added)
     return max(after, 1e-9) / max(before, 1e-9)
+
+
+def weighted_mean(values: tuple[float, ...], weights: tuple[int, ...]) -> float:
+    """The mean in which each value counts as often as its weight says."""
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
 
 
 def objective(shares: tuple[float, ...], ratios: tuple[float, ...]) -> float:
