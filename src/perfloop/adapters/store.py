@@ -154,7 +154,7 @@ class Journal:
             raise StudyNotFound(
                 f"{name} begins the names of {len(found)} studies: {names}; write more of one"
             )
-        raise StudyNotFound(f"{self.path} holds no study {name}; `perfloop history` lists what it holds")
+        raise StudyNotFound(f"{self.path} holds no study {name}; `perfloop studies` lists what it holds")
 
     def studies(self) -> tuple[Study, ...]:
         """All studies, the newest first."""

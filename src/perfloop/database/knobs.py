@@ -18,32 +18,14 @@ from perfloop.model.advice import SettingScope
 from perfloop.model.target import Setting
 
 FORBIDDEN = frozenset(
-    {
-        "allow_in_place_tablespaces",
-        "data_checksums",
-        "fsync",
-        "full_page_writes",
-        "hot_standby",
-        "ignore_checksum_failure",
-        "ignore_invalid_pages",
-        "ignore_system_indexes",
-        "local_preload_libraries",
-        "max_slot_wal_keep_size",
-        "primary_conninfo",
-        "primary_slot_name",
-        "promote_trigger_file",
-        "recovery_end_command",
-        "restore_command",
-        "search_path",
-        "session_preload_libraries",
-        "shared_preload_libraries",
-        "synchronous_standby_names",
-        "temp_tablespaces",
-        "unix_socket_directories",
-        "wal_level",
-        "wal_sync_method",
-        "zero_damaged_pages",
-    }
+    """
+    allow_in_place_tablespaces data_checksums fsync full_page_writes hot_standby
+    ignore_checksum_failure ignore_invalid_pages ignore_system_indexes local_preload_libraries
+    max_slot_wal_keep_size primary_conninfo primary_slot_name promote_trigger_file
+    recovery_end_command restore_command search_path session_preload_libraries
+    shared_preload_libraries synchronous_standby_names temp_tablespaces unix_socket_directories
+    wal_level wal_sync_method zero_damaged_pages
+    """.split()
 )
 """Durability, recovery and replication; and lists, which ALTER SYSTEM quotes wrongly: an emptied
 shared_preload_libraries is written as '""' and the server does not start again (seen on 15.20)."""

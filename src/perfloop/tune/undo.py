@@ -41,7 +41,7 @@ def undo_study(
     batches = [each for each in journal.batches(study_id) if each.state is ActState.APPLIED]
     undone = tuple(act for batch in batches for act in batch.acts if act.state is ActState.APPLIED)
     if not undone:
-        raise StudyNotFound(f"nothing of study {study_id} is applied; `perfloop history` lists what is")
+        raise StudyNotFound(f"nothing of study {study_id} is applied; `perfloop studies` lists what is")
     with acting_session(connect) as session:
         _refuse_third_values(session.connection, undone, force=force)
         for batch in reversed(batches):
@@ -66,7 +66,7 @@ def undo_change(
                     journal.hold(batch.batch_id, session.backend)
                     undo_act(session, journal, act, report=report, force=force)
                 return act
-    raise StudyNotFound(f"no change {act_id} is applied; `perfloop history` lists what is")
+    raise StudyNotFound(f"no change {act_id} is applied; `perfloop studies` lists what is")
 
 
 def undo_batch(
