@@ -25,7 +25,7 @@ FORBIDDEN = frozenset(
     recovery_end_command restore_command search_path session_preload_libraries
     shared_preload_libraries synchronous_standby_names temp_tablespaces unix_socket_directories
     wal_level wal_sync_method zero_damaged_pages
-    """.split()
+    """.split()  # noqa: SIM905  # a list literal would take a line a name
 )
 """Durability, recovery and replication; and lists, which ALTER SYSTEM quotes wrongly: an emptied
 shared_preload_libraries is written as '""' and the server does not start again (seen on 15.20)."""
