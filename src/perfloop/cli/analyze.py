@@ -66,7 +66,7 @@ def analyze(
     perfloop analyze "host=/run/postgresql dbname=shop" --window 60
     perfloop analyze $DATABASE_URL --json --fail-on high
     """
-    with Progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json, first_findings=0) as progress:
         analysis = analyze_target(
             dsn,
             progress,

@@ -21,11 +21,13 @@ FIRST_FINDINGS = 5
 class Progress:
     """An Observer that draws a line with a spinner, and leaves a line for each thing done.
 
-    Where standard error is no terminal it prints plain lines; `quiet` prints nothing.
+    Where standard error is no terminal it prints plain lines; `quiet` prints nothing. Of the findings it
+    lists the `first_findings`, for those who wait for minutes before they see them all.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, first_findings: int = FIRST_FINDINGS) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._first_findings = first_findings
         self._status: Status | None = None
         self._phase = ""
         self._began_s = 0.0
@@ -51,14 +53,14 @@ class Progress:
         self._show(text)
 
     def found(self, findings: tuple[Finding, ...]) -> None:
-        """Print the first findings at once: the trials take minutes."""
+        """Print how many there are, and the first ones at once."""
         self._end_phase(done=True)
         count = len(findings)
         self._console.print(f"found {count} {'thing' if count == 1 else 'things'} to look at")
-        for finding in findings[:FIRST_FINDINGS]:
+        for finding in findings[: self._first_findings]:
             self._console.print(finding_line(finding), overflow="ellipsis", no_wrap=True)
-        if count > FIRST_FINDINGS:
-            self._console.print(Text(f"  and {count - FIRST_FINDINGS} more", style="dim"))
+        if count > self._first_findings > 0:
+            self._console.print(Text(f"  and {count - self._first_findings} more", style="dim"))
 
     def trial_started(self, proposal: Proposal, number: int, total: int) -> None:
         """Show which Trial runs."""

@@ -116,14 +116,15 @@ def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
         console.print("nothing found that costs time or space")
     for finding in findings:
         console.print()
-        line = finding_line(finding)
-        line.stylize("bold", 9)
-        console.print(line)
+        table = Table.grid(padding=(0, 0, 0, 2))
+        severity = Text(f"{finding.severity.value:<6}", style=_SEVERITY_STYLES[finding.severity])
+        table.add_row(severity, Text(finding.title, style="bold"))
         share = [] if finding.time_share is None else [f"{share_text(finding.time_share)} of the time"]
         space = [] if finding.space_bytes is None else [bytes_text(finding.space_bytes)]
         evidence = [f"{each.label} {each.value}" for each in finding.evidence]
-        console.print(Text("         " + ", ".join(share + space + evidence), style="dim"))
-        console.print(Text(f"         try: {finding.would_try}"))
+        table.add_row("", Text(", ".join(share + space + evidence), style="dim"))
+        table.add_row("", Text(f"try: {finding.would_try}"))
+        console.print(table)
 
 
 def _show_limitations(console: Console, limitations: Sequence[Limitation]) -> None:
