@@ -23,6 +23,9 @@ _CONFIGURATION = re.compile(r"to_tsvector\('(\w+)'::regconfig")
 _WORD = re.compile(r"\w{4,}")
 _PREFIX_LENGTH = 4
 _COMMON_KEY_EVERY = 4
+_STALE_RATIO = 0.5
+"""Where more rows than these changed since ANALYZE, a sample says more than pg_stats."""
+
 _PARTS = {"year": (0, 4), "month": (5, 7), "day": (8, 10), "hour": (11, 13), "minute": (14, 16)}
 
 
@@ -67,14 +70,16 @@ class Choices:
         return next((name[1] for name in names if name is not None), "english")
 
     def _find(self, site: Site) -> Distribution | None:
-        found = (
-            from_statistics(site.column.statistics)
-            or from_statistics(self._referenced(site))
-            or (from_sample(self._sample(site.table.name, site.column.name)) if self._sample else None)
-        )
+        table = site.table
+        is_stale = table.modified_since_analyze > _STALE_RATIO * max(table.rows, 1.0)
+        known = from_statistics(site.column.statistics) or from_statistics(self._referenced(site))
+        found = known if known is not None and not is_stale else self._sampled(site) or known
         # char(n) pads its values with spaces that mean nothing.
         padded = site.column.type_name.startswith("character(")
         return found.stripped() if found is not None and padded else found
+
+    def _sampled(self, site: Site) -> Distribution | None:
+        return from_sample(self._sample(site.table.name, site.column.name)) if self._sample else None
 
     def _referenced(self, site: Site) -> Any:
         for key in self._snapshot.foreign_keys:

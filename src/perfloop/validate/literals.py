@@ -43,7 +43,7 @@ _KINDS = (
 )
 _DEFAULTS = {
     TypeKind.INTEGER: ("1", "2", "3", "10", "100"),
-    TypeKind.NUMBER: ("1", "0.5", "10", "100", "2"),
+    TypeKind.NUMBER: ("0.5", "1", "0.1", "0.9", "0.25"),
     TypeKind.TEXT: ("a", "b", "test"),
     TypeKind.DATE: ("2026-01-01", "2026-06-01"),
     TypeKind.TIMESTAMP: ("2026-01-01 00:00:00+00", "2026-06-01 00:00:00+00"),

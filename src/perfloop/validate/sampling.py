@@ -27,23 +27,24 @@ def sampler(connection: psycopg.Connection[Any]) -> Sampler:
 
     def sample(table: TableName, column: str) -> tuple[str, ...]:
         with unreachable_if_lost(connection):
-            return _read(connection, table, column, "sample_column") or _read(
-                connection, table, column, "first_of_column"
-            )
+            sampled = _read(connection, table, column, "sample_column")
+            return sampled or _read(connection, table, column, "first_of_column")
 
     return sample
 
 
 def _read(connection: psycopg.Connection[Any], table: TableName, column: str, block: str) -> tuple[str, ...]:
     blocks = load_blocks("perfloop.validate", "sampling.sql")
-    names = {"table": sql.Identifier(table.schema, table.name), "column": sql.Identifier(column)}
+    table_name = sql.Identifier(table.schema, table.name)
+    command = blocks[block].format(table=table_name, column=sql.Identifier(column))
+    parameters = [table_name.as_string(connection)] if block == "sample_column" else None
     try:
         with pinned(connection) as cursor:
             cursor.execute(blocks["limit_time"])
-            rows = cursor.execute(blocks[block].format(**names)).fetchall()
+            rows = cursor.execute(command, parameters).fetchall()
     except _WITHOUT_SAMPLE:
         return ()
-    return tuple(dict.fromkeys(row["value"] for row in rows))
+    return tuple(row["value"] for row in rows)
 
 
 def parameter_types(connection: psycopg.Connection[Any]) -> ParameterTypes:
