@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from perfloop.model.advice import Finding, Severity
 from perfloop.model.snapshot import StatementCounters
 from perfloop.model.value import to_json
 from perfloop.tune.analysis import Analysis
@@ -15,7 +16,9 @@ TOP_STATEMENTS = 50
 
 def analysis_html(analysis: Analysis) -> str:
     """One self-contained page: no network, no script, light and dark, for screens and for paper."""
-    return render("analysis.html.j2", analysis=analysis, top=_top(analysis))
+    return render(
+        "analysis.html.j2", analysis=analysis, headline=headline(analysis.findings), top=_top(analysis)
+    )
 
 
 def analysis_json(analysis: Analysis) -> str:
@@ -46,6 +49,15 @@ def analysis_json(analysis: Analysis) -> str:
         "skipped": workload.skipped if workload else (),
     }
     return msgspec.json.format(to_json(document), indent=2).decode() + "\n"
+
+
+def headline(findings: tuple[Finding, ...]) -> str:
+    """How many findings there are, by severity."""
+    if not findings:
+        return "Nothing was found that costs time or space."
+    severities = [finding.severity for finding in findings]
+    counts = [f"{severities.count(each)} {each.value}" for each in Severity if each in severities]
+    return f"{len(findings)} {'finding' if len(findings) == 1 else 'findings'}: {', '.join(counts)}."
 
 
 def _top(analysis: Analysis) -> list[StatementCounters]:

@@ -12,11 +12,12 @@ from perfloop.model.units import count_text, seconds_text
 
 MINUS = "−"
 METRIC_NAMES = {
-    "cpu_s": "CPU time per call",
-    "mean_s": "mean time per call",
+    "mean_s": "Mean time per call",
     "p95_s": "95th percentile of the calls",
-    "throughput_per_s": "calls per second",
+    "throughput_per_s": "Calls per second",
+    "cpu_s": "CPU time per call",
 }
+_MOST_DIGITS = 4
 FACTOR_FROM_RATIO = 3.0
 """From here on people read a factor more easily than a percentage."""
 
@@ -42,7 +43,7 @@ def effect_text(effect: Effect) -> str:
     if max(ratios) >= FACTOR_FROM_RATIO:
         value, low, high = (_factor(each) for each in ratios)
         return f"{value}× [{low}, {high}]"
-    digits = max(_digits(each) for each in ratios)
+    digits = _common_digits(effect)
     value, low, high = (_signed(each, digits) for each in ratios)
     return f"{value} % [{low}, {high}]"
 
@@ -57,7 +58,7 @@ def moved_text(effect: Effect) -> str:
     if max(ratios) >= FACTOR_FROM_RATIO:
         value, low, high = (_factor(each) for each in ratios)
         return f"rose to {value} times [{low}, {high}]"
-    digits = max(_digits(each) for each in ratios)
+    digits = _common_digits(effect)
     value, low, high = (f"{abs(each - 1) * 100:.{digits}f}" for each in ratios)
     if effect.ratio < 1:
         return f"fell by {value} % [{high}, {low}]"
@@ -108,12 +109,22 @@ def moment_text(unix_s: float) -> str:
 
 
 def _digits(ratio: float) -> int:
-    """Decimals of the percentage: one below 10 %, and so many near -100 % that it is not rounded to it."""
+    """Decimals of the percentage: one within 10 % of 0 and of -100 %, and more where it would read -100."""
     if abs(ratio - 1) < 0.0005:
         return 0
     if 0 < ratio < 0.1:
-        return min(4, max(0, math.ceil(-math.log10(ratio)) - 2))
+        return min(_MOST_DIGITS, max(1, math.ceil(-math.log10(ratio)) - 2))
     return 1 if abs(ratio - 1) < 0.0995 else 0
+
+
+def _common_digits(effect: Effect) -> int:
+    """So many that the ends of an interval with a width do not read the same."""
+    digits = max(_digits(each) for each in (effect.ratio, effect.low, effect.high))
+    while digits < _MOST_DIGITS and effect.low < effect.high:
+        if _signed(effect.low, digits) != _signed(effect.high, digits):
+            break
+        digits += 1
+    return digits
 
 
 def _signed(ratio: float, digits: int) -> str:

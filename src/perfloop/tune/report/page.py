@@ -8,12 +8,14 @@ import re
 import jinja2
 
 from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
+from perfloop.model.workload import Statement
 from perfloop.tune.report import figures, story
 
 SHOWN_CHARACTERS = 2000
 """A statement's text is shown so far; the rest is folded away."""
 
-_MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]<>|#~&])")
+_MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]<>|#~&$])")
+_INSEPARABLE = re.compile(r" (?=%|ms\b|s\b)|(?<=,) (?=[^\[\]]*\])")
 _BACKTICKS = re.compile(r"`+")
 
 
@@ -38,6 +40,20 @@ def markdown_block(text: str, language: str = "sql") -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
+def unbroken(text: str) -> str:
+    """Text whose intervals, and figures with their units, stay on one line.
+
+    >>> unbroken("fell by 84 % [82, 86]").split(" ")
+    ['fell', 'by', '84\\xa0%', '[82,\\xa086]']
+    """
+    return _INSEPARABLE.sub("\N{NO-BREAK SPACE}", text)
+
+
+def _label(statement: Statement) -> str:
+    """A statement's label without the backticks that mark code in a terminal: pages have a font for it."""
+    return statement.label.strip("`")
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -53,6 +69,7 @@ def _environment() -> jinja2.Environment:
         "change": figures.change_text,
         "count": count_text,
         "effect": figures.effect_text,
+        "label": _label,
         "markdown": markdown_text,
         "metric": figures.metric_text,
         "moment": figures.moment_text,
@@ -60,6 +77,7 @@ def _environment() -> jinja2.Environment:
         "share": share_text,
         "sql_block": markdown_block,
         "times": figures.times_text,
+        "unbroken": unbroken,
     }
     environment.globals |= {
         "direction": story.direction,

@@ -1,4 +1,4 @@
-"""What a Study amounts to: how each trial ended, the result in one sentence, and in which order it is told."""
+"""What a Study amounts to: how each trial ended, the result in one sentence, and the order of telling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perfloop.model.outcome import (
 )
 from perfloop.model.workload import StatementKind
 from perfloop.tune.report.charts import LogScale, ratio_scale, seconds_scale
-from perfloop.tune.report.figures import effect_text, moved_text, value_text
+from perfloop.tune.report.figures import METRIC_NAMES, effect_text, moved_text, value_text
 
 
 class Ending(enum.Enum):
@@ -106,6 +106,13 @@ class StudyStory:
     def trial_scale(self) -> LogScale:
         """The axis of all trials' effects."""
         return ratio_scale([trial.cpu for trial in self.study.trials if trial.cpu is not None])
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """The confirmation's effects, the one that the result quotes first."""
+        found = self.study.confirmation.effects if self.study.confirmation else ()
+        order = list(METRIC_NAMES)
+        return tuple(sorted(found, key=lambda each: order.index(each.metric) if each.metric in order else 9))
 
     @property
     def confirmed(self) -> tuple[StatementEffect, ...]:
