@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import click
 
@@ -16,12 +17,12 @@ from perfloop.tune.apply import apply_study
 from perfloop.tune.preflight import ApplyPolicy
 from perfloop.tune.session import Connect
 from perfloop.tune.undo import undo_change, undo_study
-from perfloop.tune.watch import watch_study
+from perfloop.tune.watch import observe, watch_study
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[Any]):
     """A duration as 90s, 10m or 2h, in seconds."""
 
     name = "duration"
@@ -89,11 +90,22 @@ def apply(
         if not yes and not click.confirm(f"Apply these to {safe_dsn(target)}?"):
             raise click.Abort
         opener = session_opener(target)
+        before = None
+        if watch_s is not None:
+            output("watching what its statements cost before")
+            before = observe(opener, watch_s=watch_s, sleep=time.sleep)
         apply_study(found, opener, journal, report=output, target=safe_dsn(target), policy=policy)
         output(f"applied; undo with: perfloop undo {found.study_id}")
-        if watch_s is not None:
+        if watch_s is not None and before is not None:
             watch_study(
-                found, opener, journal, report=output, watch_s=watch_s, clock=time.monotonic, sleep=time.sleep
+                found,
+                opener,
+                journal,
+                before=before,
+                report=output,
+                watch_s=watch_s,
+                clock=time.monotonic,
+                sleep=time.sleep,
             )
 
 

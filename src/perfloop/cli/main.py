@@ -7,6 +7,7 @@ not be carried out, and the message says the way out; 130 interrupted, with ever
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import click
@@ -43,6 +44,8 @@ for command in (analyze, optimize, apply, undo, report, studies, recover):
 def main() -> None:
     """Run the command line and turn perfloop's own errors into one line and an exit code."""
     console = Console(stderr=True, highlight=False)
+    # What stops a service stops us as Ctrl-C does: labs are removed, and a cut apply is undone.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,7 @@ from perfloop.tune.study import StudyOptions
 from perfloop.tune.study import optimize as run_study
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[Any]):
     """A size as PostgreSQL writes it."""
 
     name = "size"

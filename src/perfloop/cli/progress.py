@@ -64,7 +64,7 @@ class Progress:
 
     def trial_started(self, proposal: Proposal, number: int, total: int) -> None:
         """Show which Trial runs."""
-        self._end_phase(done=True)
+        self._end_phase(done=number > 1)
         self._show(f"trial {number} of {total}: {proposal.change.title}")
 
     def trial_finished(self, record: TrialRecord) -> None:

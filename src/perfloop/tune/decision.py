@@ -251,10 +251,12 @@ def _why_unclear(evidence: TrialEvidence, at_risk: GuardrailReading | None, seen
     if at_risk is not None:
         return f"{at_risk.name} may cost {at_risk.ratio:.2f} times as much, limit {at_risk.limit_ratio:.2f}"
     where = " on a crowded host" if evidence.crowded else ""
-    return (
-        f"{seen.pairs} pairs{where} cannot tell: between {_percent(1 - seen.ratio_low)} less and "
-        f"{_percent(seen.ratio_high - 1)} more CPU time"
-    )
+    low, high = _signed_percent(seen.ratio_low - 1), _signed_percent(seen.ratio_high - 1)
+    return f"{seen.pairs} pairs{where} cannot tell: the CPU time changes by something from {low} to {high}"
+
+
+def _signed_percent(ratio: float) -> str:
+    return f"{ratio * 100:+.1f} %"
 
 
 def _percent(ratio: float) -> str:

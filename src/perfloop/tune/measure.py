@@ -42,11 +42,11 @@ def count(arm: Arm, operation: Operation) -> Count:
     cpu_s = wall_s = 0.0
     try:
         for text in operation.instances:
-            before_s = arm.cpu_s()
+            before_s = arm.spent_s()
             started_s = time.perf_counter()
             execute(arm.connection, text, operation.statement.kind)
             wall_s += time.perf_counter() - started_s
-            cpu_s += arm.cpu_s() - before_s
+            cpu_s += arm.spent_s() - before_s
             plans.append(explain(arm.connection, text, analyze=True))
     except (psycopg.Error, UnsupportedStatement) as error:
         return Count(error=str(error).strip())
@@ -135,7 +135,7 @@ def _run_block(arm: Arm, turn: Turn, number: int) -> Block:
     kind = turn.operation.statement.kind
     first = number * turn.repeats
     latencies_s = []
-    before_s = arm.cpu_s()
+    before_s = arm.spent_s()
     for offset in range(turn.repeats):
         started_s = time.perf_counter()
         execute(arm.connection, instances[(first + offset) % len(instances)], kind)
@@ -143,7 +143,7 @@ def _run_block(arm: Arm, turn: Turn, number: int) -> Block:
     return Block(
         executions=turn.repeats,
         # A block shorter than the kernel's accounting step reads as zero, which has no logarithm.
-        cpu_s=max(arm.cpu_s() - before_s, 1e-7),
+        cpu_s=max(arm.spent_s() - before_s, 1e-7),
         wall_s=sum(latencies_s),
         latencies_s=tuple(latencies_s),
     )

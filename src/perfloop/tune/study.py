@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from perfloop.adapters.connection import safe_dsn
-from perfloop.adapters.servers.binaries import find_postgres
-from perfloop.adapters.store import Journal
+from perfloop.adapters.servers import PostgresBinaries, find_postgres
+from perfloop.adapters.store import Journal, journal_path
 from perfloop.analyze.checks import analyze
 from perfloop.errors import InvalidInput
-from perfloop.model.advice import Change
-from perfloop.model.outcome import Study, StudyState, TrialRecord, Verdict
+from perfloop.model.advice import Change, Proposal
+from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
 from perfloop.model.snapshot import Snapshot, StatementPlan
 from perfloop.model.value import Value
-from perfloop.model.workload import Operation, SkippedStatement, Workload
+from perfloop.model.workload import Operation, SkippedStatement, StatementKind, Workload
 from perfloop.tune.advisor.advice import Advice, propose
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.analysis import Analysis, analyze_target
@@ -31,12 +32,12 @@ from perfloop.tune.decision import STANDARD_KEEP_POLICY, KeepPolicy
 from perfloop.tune.lab.arms import Arm
 from perfloop.tune.lab.fill import refuse_unless_it_fits
 from perfloop.tune.lab.lab import Lab
+from perfloop.tune.lab.servers import LabServer, OwnServer, ScratchServer
+from perfloop.tune.lab.settings import lab_settings
 from perfloop.tune.measure import count
 from perfloop.tune.observer import Observer
 from perfloop.tune.samples import Count
 from perfloop.tune.trial import run_trial
-
-WHAT_IF = "perfloop_what_if"
 
 
 class StudyOptions(Value, frozen=True, kw_only=True):
@@ -47,7 +48,9 @@ class StudyOptions(Value, frozen=True, kw_only=True):
     window_s: float | None = None
     lab_dsn: str | None = None
     """A scratch server of the user's own, with the right to create databases; None for one of perfloop's."""
-    max_lab_bytes: int = 20_000_000_000
+    keep_lab: bool = False
+    """Leave the lab's data for a look; the study's notes say where."""
+    max_lab_bytes: int = 20 * 1024**3
     most_trials: int = 24
     seed: int = 1
     policy: KeepPolicy = STANDARD_KEEP_POLICY
@@ -120,16 +123,39 @@ def _new_study(dsn: str, options: StudyOptions, analysis: Analysis, started_at_s
 
 
 def _run_in_lab(dsn: str, run: _Run, analysis: Analysis, workload: Workload) -> None:
-    binaries = find_postgres(prefer_major=analysis.snapshot.fingerprint.major)
-    lab = Lab(snapshot=analysis.snapshot, target_dsn=dsn, binaries=binaries, tell=run.observer.phase)
-    refuse_unless_it_fits(analysis.snapshot.activity.database_bytes, limit_bytes=run.options.max_lab_bytes)
+    snapshot = analysis.snapshot
+    binaries = find_postgres(prefer_major=snapshot.fingerprint.major)
+    refuse_unless_it_fits(snapshot.activity.database_bytes, limit_bytes=run.options.max_lab_bytes)
+    settings = lab_settings(snapshot)
+    lab = Lab(
+        _server(dsn, run, binaries, settings),
+        settings=settings,
+        snapshot=snapshot,
+        target_dsn=dsn,
+        binaries=binaries,
+        tell=run.observer.phase,
+    )
     with lab:
         run.save(lab_fingerprint=lab.fingerprint, notes=run.study.notes + lab.notes + _differences(run, lab))
         workload = _count_all(run, lab, workload)
-        advice = _advise(run, lab, analysis.snapshot, workload)
+        advice = _advise(run, lab, snapshot, workload)
         _try_all(run, lab, workload, advice)
         _recheck_all(run, lab, workload)
         _confirm(run, lab, workload)
+
+
+def _server(dsn: str, run: _Run, binaries: PostgresBinaries, settings: Mapping[str, str]) -> LabServer:
+    keep = run.options.keep_lab
+    if run.options.lab_dsn is not None:
+        server = ScratchServer(run.options.lab_dsn, target_dsn=dsn, settings=settings, keep=keep)
+        if keep:
+            note = f"the lab's databases are kept; their names begin {server.prefix}"
+            run.save(notes=(*run.study.notes, note))
+        return server
+    folder = journal_path().parent / "labs" / run.study.study_id if keep else None
+    if folder is not None:
+        run.save(notes=(*run.study.notes, f"the lab's data are kept in {folder}; remove it when done"))
+    return OwnServer(binaries, settings, data_dir=folder)
 
 
 def _differences(run: _Run, lab: Lab) -> tuple[str, ...]:
@@ -194,18 +220,14 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
     )
     snapshot = msgspec.structs.replace(snapshot, plans=measured)
     run.save(findings=analyze(snapshot))
-    lab.clone(WHAT_IF)
-    try:
-        with lab.connect(WHAT_IF) as connection, open_what_if(connection, snapshot.tables) as what_if:
-            advice = propose(snapshot, run.study.findings, workload, what_if)
-    finally:
-        lab.drop(WHAT_IF)
+    with lab.clone() as connection, open_what_if(connection, snapshot.tables) as what_if:
+        advice = propose(snapshot, run.study.findings, workload, what_if)
     run.save(unexplained=tuple(dict.fromkeys(run.study.unexplained + advice.unexplained)))
     return advice
 
 
 def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
-    proposals = advice.proposals[: run.options.most_trials]
+    proposals = _triable(run, lab, advice)[: run.options.most_trials]
     database_bytes = lab.database_bytes()
     for number, proposal in enumerate(proposals, start=1):
         run.observer.trial_started(proposal, number, len(proposals))
@@ -219,20 +241,32 @@ def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
                 seed=run.options.seed + number,
                 growth_ratio=max(0.0, (run.kept_bytes + arms.size_bytes) / database_bytes),
             )
+        diverged = _wrote_differently(result.record)
         if result.record.verdict is Verdict.KEEP:
-            lab.keep(proposal.change)
+            lab.keep(proposal.change, diverged=diverged)
             run.kept_bytes += result.record.size_bytes
             run.counts.update(result.counts)
         else:
-            lab.revert(proposal.change)
-        _finish(run, lab, result.record)
+            lab.revert(proposal.change, diverged=diverged)
+        run.save(trials=(*run.study.trials, result.record))
+        run.observer.trial_finished(result.record)
 
 
-def _finish(run: _Run, lab: Lab, record: TrialRecord) -> None:
-    if record.control_work.wal_bytes or record.treatment_work.wal_bytes:
-        lab.vacuum()
-    run.save(trials=(*run.study.trials, record))
-    run.observer.trial_finished(record)
+def _triable(run: _Run, lab: Lab, advice: Advice) -> tuple[Proposal, ...]:
+    """The proposals that this lab can try; the others are named."""
+    out = [
+        each
+        for each in advice.proposals
+        if lab.kind_for(each.change) is LabKind.INSTANCES and not lab.server.can_restart
+    ]
+    if out:
+        sentences = tuple(f"{each.change.title}: not tried, since --lab is never restarted" for each in out)
+        run.save(unexplained=run.study.unexplained + sentences)
+    return tuple(each for each in advice.proposals if each not in out)
+
+
+def _wrote_differently(record: TrialRecord) -> bool:
+    return any(each.statement.kind is StatementKind.WRITE for each in record.statements)
 
 
 def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
@@ -243,8 +277,7 @@ def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
     run.observer.phase("trying each kept change once more by leaving it out")
     for number, proposal in enumerate(kept, start=1):
         run.observer.trial_started(proposal, number, len(kept))
-        standing: list[Change] = [trial.proposal.change for trial in run.study.kept()]
-        with lab.arms_without(proposal.change, standing) as arms:
+        with lab.arms_without(proposal.change) as arms:
             record = run_trial(
                 proposal,
                 arms,
@@ -254,7 +287,7 @@ def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
                 seed=run.options.seed + 1000 + number,
             ).record
         if record.verdict is Verdict.KEEP:
-            lab.restore(proposal.change)
+            lab.restore()
         else:
             lab.withdraw(proposal.change)
         run.save(rechecks=(*run.study.rechecks, record))

@@ -228,7 +228,7 @@ def _new_errors(trial: _Trial) -> tuple[str, ...]:
 
 def _record(trial: _Trial, decision: Decision, started_at_s: float, took_s: float) -> TrialRecord:
     assert decision.verdict is not None
-    cpu = _effect("cpu_s", _evidence(trial).log_ratios)
+    cpu = _effect(trial.arms.metric, _evidence(trial).log_ratios)
     wall_ratios = [
         log_ratio(_wall_s(pair.control, trial.reached), _wall_s(pair.treatment, trial.reached))
         for pair in trial.pairs
@@ -285,7 +285,7 @@ def _statement_effect(trial: _Trial, operation: Operation) -> StatementEffect:
     time_effect = None
     if trial.pairs:
         time_effect = _effect(
-            "cpu_s",
+            trial.arms.metric,
             _statement_ratios(trial, operation),
             control=mean(pair.control[query_id].cpu_per_call_s for pair in trial.pairs),
             treatment=mean(pair.treatment[query_id].cpu_per_call_s for pair in trial.pairs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import psycopg
@@ -16,9 +17,12 @@ class Arm:
 
     name: str
     connection: psycopg.Connection
+    is_here: bool = True
 
-    def cpu_s(self) -> float:
-        """CPU time that this session's backend has used, in seconds."""
+    def spent_s(self) -> float:
+        """CPU time of this session's backend; on another machine, the time that passed. In seconds."""
+        if not self.is_here:
+            return time.perf_counter()
         return backend_cpu_s(self.connection.info.backend_pid)
 
 
@@ -31,3 +35,8 @@ class Arms:
     treatment: Arm
     build_s: float = 0.0
     size_bytes: int = 0
+
+    @property
+    def metric(self) -> str:
+        """The Metric that `Arm.spent_s` reads."""
+        return "cpu_s" if self.control.is_here else "wall_s"

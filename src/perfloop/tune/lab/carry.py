@@ -14,7 +14,7 @@ from psycopg import sql
 
 from perfloop.adapters.queries import load_blocks
 from perfloop.model.snapshot import Snapshot
-from perfloop.model.target import ColumnStatistics, Index, Table
+from perfloop.model.target import ColumnStatistics, Index, Table, TableName
 
 STALE_RATIO = 0.1
 """A table with more modified rows than this share since its last ANALYZE has stale statistics."""
@@ -55,11 +55,13 @@ def _plant(connection: psycopg.Connection, index: Index) -> None:
         connection.execute(_block("mark_invalid"), {"schema": index.table.schema, "name": index.name})
 
 
-def carry_statistics(connection: psycopg.Connection, snapshot: Snapshot) -> tuple[str, ...]:
+def carry_statistics(
+    connection: psycopg.Connection, snapshot: Snapshot, *, only: TableName | None = None
+) -> tuple[str, ...]:
     """Put the target's own statistics in place of the fresh ones, for tables where they are stale."""
     notes = []
     for table in snapshot.tables:
-        if not is_stale(table):
+        if not is_stale(table) or only not in (None, table.name):
             continue
         try:
             with connection.transaction():

@@ -1,11 +1,8 @@
 """The lab: a scratch server with an untouched copy of the target's database and the two arms of a Trial.
 
-Three databases live on it. `perfloop_origin` is the copy, never measured and never changed, so that the
-confirmation can start from it again. `perfloop_control` and `perfloop_treatment` are clones of it; between
-trials both hold the changes kept so far. A Trial acts on the treatment, and `keep` or `revert` makes the
-two equal again.
-
-The lab's folder is private, and removed when the lab closes or, after a crash, by `perfloop recover`.
+Three databases live on it. The origin is the copy, never measured and never changed, so that the
+confirmation can start from it again. Control and treatment are clones of it; between trials both hold the
+changes kept so far. A Trial acts on the treatment, and `keep` or `revert` makes the two equal again.
 """
 
 from __future__ import annotations
@@ -19,8 +16,7 @@ import psycopg
 from psycopg import sql
 
 from perfloop.adapters.catalog import read_fingerprint, read_settings
-from perfloop.adapters.servers.binaries import PostgresBinaries
-from perfloop.adapters.servers.postgres import PostgresServer
+from perfloop.adapters.servers import PostgresBinaries
 from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateStatistics, DropIndex
 from perfloop.model.outcome import LabKind
 from perfloop.model.snapshot import Snapshot
@@ -29,45 +25,44 @@ from perfloop.tune.acts import act, undo
 from perfloop.tune.lab.arms import Arm, Arms
 from perfloop.tune.lab.carry import carry_statistics, plant_invalid_indexes
 from perfloop.tune.lab.fill import copy_database
-from perfloop.tune.lab.settings import lab_settings
+from perfloop.tune.lab.servers import LabServer
 
-ORIGIN = "perfloop_origin"
-CONTROL = "perfloop_control"
-TREATMENT = "perfloop_treatment"
-
-# ANALYZE draws a new sample each time, and the undo of a dropped index is a new, compact index without the
-# statistics of its expressions: a clone of the other arm is the exact state, so these are cloned instead.
-_ClonedBack = AnalyzeTable | CreateStatistics | DropIndex
-_Statistics = AnalyzeTable | CreateStatistics
+# ANALYZE draws a new sample each time, and what undoes a dropped index is a new, compact one without the
+# statistics of its expressions. Only a clone of the other arm is the exact state.
+_ClonedOnly = AnalyzeTable | CreateStatistics | DropIndex
 _SESSION_CONTEXTS = frozenset({"user", "superuser"})
 
 
 class Lab:
-    """A scratch server of perfloop's own; a context manager.
+    """Copies of a target to try changes on; a context manager.
 
     Args:
-        snapshot: the target's; gives the settings, the statistics to carry and the fingerprint.
+        server: where the copies live; opened and closed with the lab.
+        settings: what the server was started with.
+        snapshot: the target's: invalid indexes and stale statistics are carried over from it.
         target_dsn: read once, by pg_dump.
-        binaries: the server to run; the target's major version if this machine has it.
+        binaries: whose pg_dump and pg_restore are used.
         tell: called with a sentence at each step of the filling.
     """
 
     def __init__(
         self,
+        server: LabServer,
         *,
+        settings: Mapping[str, str],
         snapshot: Snapshot,
         target_dsn: str,
         binaries: PostgresBinaries,
         tell: Callable[[str], None],
     ) -> None:
+        self.server = server
         self._snapshot = snapshot
         self._target_dsn = target_dsn
         self._binaries = binaries
         self._tell = tell
-        self._settings = lab_settings(snapshot)
+        self._settings = dict(settings)
         self._session: dict[str, str] = {}
         self._stack = ExitStack()
-        self._server = PostgresServer(binaries, settings=self._settings)
         self._admin: psycopg.Connection
         self.fingerprint: Fingerprint
         self.settings: tuple[Setting, ...] = ()
@@ -75,8 +70,12 @@ class Lab:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(self._server)
-            self._admin = stack.enter_context(_connect(self._server.dsn("postgres")))
+            stack.enter_context(self.server)
+            stack.callback(self._close_admin)
+            self._origin, self._control, self._treatment, self._clone = (
+                self.server.prefix + name for name in ("origin", "control", "treatment", "clone")
+            )
+            self._admin = _connect(self.server.dsn("postgres"))
             self.fingerprint = read_fingerprint(self._admin)
             self.settings = read_settings(self._admin)
             self._fill()
@@ -85,16 +84,6 @@ class Lab:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def dsn(self, database: str) -> str:
-        """The conninfo of a database of the lab."""
-        return self._server.dsn(database)
-
-    def connect(self, database: str, *, extra: Mapping[str, str] | None = None) -> psycopg.Connection:
-        """A session with the settings kept so far, and `extra` ones."""
-        connection = _connect(self._server.dsn(database))
-        set_session(connection, {**self._session, **(extra or {})})
-        return connection
 
     def kind_for(self, change: Change) -> LabKind:
         """The cheapest kind of lab that is valid for the change."""
@@ -108,7 +97,7 @@ class Lab:
     def control_arm(self) -> Iterator[Arm]:
         """The control alone, to count the workload in."""
         with ExitStack() as stack:
-            yield self._arm(stack, "control", self.dsn(CONTROL))
+            yield self._arm(stack, "control", self.server.dsn(self._control))
 
     @contextmanager
     def arms(self, change: Change) -> Iterator[Arms]:
@@ -117,27 +106,27 @@ class Lab:
         with ExitStack() as stack:
             if kind is LabKind.INSTANCES:
                 assert isinstance(change, AlterSetting)
-                second = stack.enter_context(self._second_instance({change.name: change.value}))
-                control = self._arm(stack, "control", self.dsn(CONTROL))
-                treatment = self._arm(stack, "treatment", second.dsn(CONTROL))
+                second_dsn = stack.enter_context(self._second_instance({change.name: change.value}))
+                control = self._arm(stack, "control", self.server.dsn(self._control))
+                treatment = self._arm(stack, "treatment", second_dsn)
                 yield Arms(kind=kind, control=control, treatment=treatment)
                 return
             if isinstance(change, AlterSetting):
-                control = self._arm(stack, "control", self.dsn(CONTROL))
+                control = self._arm(stack, "control", self.server.dsn(self._control))
                 extra = {change.name: change.value}
-                treatment = self._arm(stack, "treatment", self.dsn(CONTROL), extra)
+                treatment = self._arm(stack, "treatment", self.server.dsn(self._control), extra)
                 yield Arms(kind=kind, control=control, treatment=treatment)
                 return
-            build_s, size_bytes = self._act_on(TREATMENT, change)
-            control = self._arm(stack, "control", self.dsn(CONTROL))
-            treatment = self._arm(stack, "treatment", self.dsn(TREATMENT))
+            build_s, size_bytes = self._act_on(self._treatment, change)
+            control = self._arm(stack, "control", self.server.dsn(self._control))
+            treatment = self._arm(stack, "treatment", self.server.dsn(self._treatment))
             yield Arms(
                 kind=kind, control=control, treatment=treatment, build_s=build_s, size_bytes=size_bytes
             )
 
     @contextmanager
-    def arms_without(self, change: Change, kept: Sequence[Change]) -> Iterator[Arms]:
-        """All of `kept` in the treatment, the same less `change` in the control.
+    def arms_without(self, change: Change) -> Iterator[Arms]:
+        """The whole stack in the treatment, the same less one kept change in the control.
 
         `restore` or `withdraw` must follow.
         """
@@ -146,16 +135,13 @@ class Lab:
             if isinstance(change, AlterSetting):
                 own[change.name] = self._session.pop(change.name)
                 stack.callback(self._session.update, own)
-            elif isinstance(change, _ClonedBack):
-                self._replace(CONTROL, ORIGIN)
-                for each in kept:
-                    if each != change and not isinstance(each, AlterSetting):
-                        self._act_on(CONTROL, each)
             else:
-                self._undo_on(CONTROL, change)
+                self._replace(self._control, self._treatment)
+                self._undo_on(self._control, change)
             kind = LabKind.SESSIONS if own else LabKind.DATABASES
-            control = self._arm(stack, "control", self.dsn(CONTROL))
-            treatment = self._arm(stack, "treatment", self.dsn(CONTROL if own else TREATMENT), own)
+            control = self._arm(stack, "control", self.server.dsn(self._control))
+            database = self._control if own else self._treatment
+            treatment = self._arm(stack, "treatment", self.server.dsn(database), own)
             yield Arms(kind=kind, control=control, treatment=treatment)
 
     @contextmanager
@@ -168,16 +154,16 @@ class Lab:
         started_s = time.monotonic()
         for change in changes:
             if not isinstance(change, AlterSetting):
-                size_bytes += self._act_on(TREATMENT, change)[1]
+                size_bytes += self._act_on(self._treatment, change)[1]
         build_s = time.monotonic() - started_s
         with ExitStack() as stack:
-            control_dsn, treatment_dsn = self.dsn(CONTROL), self.dsn(TREATMENT)
+            control_dsn, treatment_dsn = self.server.dsn(self._control), self.server.dsn(self._treatment)
             own = {each.name: each.value for each in settings if self.kind_for(each) is LabKind.SESSIONS}
             restarted = {each.name: each.value for each in settings if each.name not in own}
             if restarted:
                 original = {name: self._settings.get(name, self._boot(name)) for name in restarted}
                 self._restart({**self._settings, **restarted})
-                control_dsn = stack.enter_context(self._second_instance(original)).dsn(CONTROL)
+                control_dsn = stack.enter_context(self._second_instance(original))
             control = self._arm(stack, "control", control_dsn)
             treatment = self._arm(stack, "treatment", treatment_dsn, own)
             kind = LabKind.INSTANCES if restarted else LabKind.DATABASES
@@ -185,64 +171,69 @@ class Lab:
                 kind=kind, control=control, treatment=treatment, build_s=build_s, size_bytes=size_bytes
             )
 
-    def keep(self, change: Change) -> None:
-        """Make the control equal to the treatment: the change stays while the next ones are tried."""
+    def keep(self, change: Change, *, diverged: bool) -> None:
+        """Make the control equal to the treatment: the change stays while the next ones are tried.
+
+        `diverged` says that writes did different work in the two arms, so that their pages differ too.
+        """
         if isinstance(change, AlterSetting):
             self._keep_setting(change)
+        elif diverged or isinstance(change, _ClonedOnly):
+            self._equalise(self._control, like=self._treatment)
         else:
-            self._add(CONTROL, change, like=TREATMENT)
+            self._act_on(self._control, change)
 
-    def revert(self, change: Change) -> None:
+    def revert(self, change: Change, *, diverged: bool) -> None:
         """Make the treatment equal to the control again."""
-        if not isinstance(change, AlterSetting):
-            self._remove(TREATMENT, change, like=CONTROL)
+        if isinstance(change, AlterSetting):
+            return
+        if diverged or isinstance(change, _ClonedOnly):
+            self._equalise(self._treatment, like=self._control)
+        else:
+            self._undo_on(self._treatment, change)
 
-    def restore(self, change: Change) -> None:
-        """After `arms_without`: put the kept change back into the control."""
-        if not isinstance(change, AlterSetting):
-            self._add(CONTROL, change, like=TREATMENT)
+    def restore(self) -> None:
+        """After `arms_without`: put the change that was left out back into the control."""
+        self._equalise(self._control, like=self._treatment)
 
     def withdraw(self, change: Change) -> None:
-        """After `arms_without`: take the change out for good."""
+        """After `arms_without`: take the change that was left out of the whole stack."""
         if isinstance(change, AlterSetting):
             del self._session[change.name]
         else:
-            self._remove(TREATMENT, change, like=CONTROL)
+            self._equalise(self._treatment, like=self._control)
 
-    def clone(self, name: str) -> str:
-        """Make a database of that name with the content of the control, for what-if; returns its conninfo."""
-        self._create(name, template=CONTROL)
-        return self.dsn(name)
-
-    def drop(self, name: str) -> None:
-        """Drop a database that `clone` made."""
-        self._admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} (FORCE)").format(sql.Identifier(name)))
+    @contextmanager
+    def clone(self) -> Iterator[psycopg.Connection]:
+        """A session on a clone of the control that is dropped on leaving, for what-if."""
+        self._replace(self._clone, self._control)
+        try:
+            with _connect(self.server.dsn(self._clone)) as connection:
+                set_session(connection, {**self.server.session, **self._session})
+                yield connection
+        finally:
+            self._drop(self._clone)
 
     def database_bytes(self) -> int:
         """Size of the untouched copy."""
-        row = self._admin.execute("SELECT pg_database_size(%s)", [ORIGIN]).fetchone()
+        row = self._admin.execute("SELECT pg_database_size(%s)", [self._origin]).fetchone()
         return int(row[0]) if row else 0
-
-    def vacuum(self) -> None:
-        """Clear what rolled-back writes left in both arms, so that the next Trial starts even."""
-        for database in (CONTROL, TREATMENT):
-            with _connect(self.dsn(database)) as connection:
-                connection.execute("VACUUM")
 
     def _fill(self) -> None:
         self._tell("copying the database into a lab")
-        self._create(ORIGIN, template="template0")
-        self.notes += copy_database(self._target_dsn, self.dsn(ORIGIN), self._binaries)
+        self._create(self._origin, template="template0")
+        lab_dsn = self.server.dsn(self._origin)
+        self.notes += copy_database(self._target_dsn, lab_dsn, self._binaries)
         self._tell("collecting statistics in the lab")
-        with _connect(self.dsn(ORIGIN)) as connection:
+        with _connect(self.server.dsn(self._origin)) as connection:
             connection.execute("VACUUM ANALYZE")
             self.notes += plant_invalid_indexes(connection, self._snapshot)
             self.notes += carry_statistics(connection, self._snapshot)
         self._clone_arms()
 
     def _clone_arms(self) -> None:
-        for database in (CONTROL, TREATMENT):
-            self._replace(database, ORIGIN)
+        for database in (self._control, self._treatment):
+            self._replace(database, self._origin)
 
     def _create(self, name: str, *, template: str) -> None:
         strategy = " STRATEGY file_copy" if self.fingerprint.major >= 15 else ""
@@ -256,54 +247,54 @@ class Lab:
         self._settings[change.name] = change.value
         self._restart(self._settings)
 
-    def _add(self, database: str, change: Change, *, like: str) -> None:
-        if isinstance(change, _Statistics):
-            self._replace(database, like)
-        else:
-            self._act_on(database, change)
-
-    def _remove(self, database: str, change: Change, *, like: str) -> None:
-        if isinstance(change, _ClonedBack):
-            self._replace(database, like)
-        else:
-            self._undo_on(database, change)
+    def _equalise(self, database: str, *, like: str) -> None:
+        """Both arms page for page the same, cleared of what rolled-back writes left."""
+        with _connect(self.server.dsn(like)) as connection:
+            connection.execute("VACUUM")
+        self._replace(database, like)
 
     def _replace(self, database: str, template: str) -> None:
-        self.drop(database)
+        self._drop(database)
         self._create(database, template=template)
 
     def _act_on(self, database: str, change: Change) -> tuple[float, int]:
-        with _connect(self.dsn(database)) as connection:
+        with _connect(self.server.dsn(database)) as connection:
             before_bytes = _database_bytes(connection)
             started_s = time.monotonic()
             act(connection, change, concurrently=False)
             return time.monotonic() - started_s, _database_bytes(connection) - before_bytes
 
     def _undo_on(self, database: str, change: Change) -> None:
-        with _connect(self.dsn(database)) as connection:
+        """The lab's undo: statistics that the change made fresh become the target's stale ones again."""
+        with _connect(self.server.dsn(database)) as connection:
             undo(connection, change, None, concurrently=False)
+            if isinstance(change, AnalyzeTable | CreateStatistics):
+                carry_statistics(connection, self._snapshot, only=change.table)
 
     def _arm(self, stack: ExitStack, name: str, dsn: str, extra: Mapping[str, str] | None = None) -> Arm:
         connection = stack.enter_context(_connect(dsn))
-        set_session(connection, {**self._session, **(extra or {})})
-        return Arm(name=name, connection=connection)
+        set_session(connection, {**self.server.session, **self._session, **(extra or {})})
+        return Arm(name=name, connection=connection, is_here=self.server.is_here)
 
     @contextmanager
-    def _second_instance(self, changed: Mapping[str, str]) -> Iterator[PostgresServer]:
-        """A second server on a copy of the data, with `changed` settings; the first stands still for it."""
+    def _second_instance(self, changed: Mapping[str, str]) -> Iterator[str]:
+        """A second server on a copy of the data, with `changed` settings; yields its control's conninfo."""
         self._admin.close()
-        with ExitStack() as stack:
-            with self._server.stopped() as data_dir:
-                settings = {**self._settings, **changed}
-                second = PostgresServer(self._binaries, settings=settings, copy_of=data_dir)
-                stack.enter_context(second)
-            self._admin = self._stack.enter_context(_connect(self._server.dsn("postgres")))
-            yield second
+        with self.server.copied({**self._settings, **changed}) as second:
+            self._admin = _connect(self.server.dsn("postgres"))
+            yield second.dsn(self._control)
 
     def _restart(self, settings: Mapping[str, str]) -> None:
         self._admin.close()
-        self._server.restart(settings)
-        self._admin = self._stack.enter_context(_connect(self._server.dsn("postgres")))
+        self.server.restart(settings)
+        self._admin = _connect(self.server.dsn("postgres"))
+
+    def _close_admin(self) -> None:
+        if hasattr(self, "_admin"):
+            self._admin.close()
+
+    def _drop(self, name: str) -> None:
+        self._admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} (FORCE)").format(sql.Identifier(name)))
 
     def _boot(self, name: str) -> str:
         return next(each.boot_value or each.value for each in self.settings if each.name == name)
