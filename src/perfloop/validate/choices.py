@@ -72,11 +72,10 @@ class Choices:
     def _find(self, site: Site) -> Distribution | None:
         table = site.table
         is_stale = table.modified_since_analyze > _STALE_RATIO * max(table.rows, 1.0)
-        known = from_statistics(site.column.statistics) or from_statistics(self._referenced(site))
-        found = known if known is not None and not is_stale else self._sampled(site) or known
-        # char(n) pads its values with spaces that mean nothing.
         padded = site.column.type_name.startswith("character(")
-        return found.stripped() if found is not None and padded else found
+        own = from_statistics(site.column.statistics, padded=padded)
+        known = own or from_statistics(self._referenced(site), padded=padded)
+        return known if known is not None and not is_stale else self._sampled(site) or known
 
     def _sampled(self, site: Site) -> Distribution | None:
         return from_sample(self._sample(site.table.name, site.column.name)) if self._sample else None

@@ -7,6 +7,7 @@ positions spread evenly give light and heavy values in their true proportion, ev
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 
 from perfloop.model.target import ColumnStatistics
@@ -18,27 +19,38 @@ class Distribution(Value, frozen=True, kw_only=True):
 
     values: tuple[str, ...]
     """The most common first, then those between in order."""
-    weights: tuple[float, ...]
+    cumulated: tuple[float, ...]
+    """Running sums of the shares, in that order."""
+    ordered: tuple[str, ...]
+    """The same values by size."""
+    ordered_cumulated: tuple[float, ...]
 
     def typical(self, position: float) -> str:
         """The value of a row: near position 0 the most common ones, near 1 the rare."""
-        cumulated = list(accumulate(self.weights))
-        return self.values[min(bisect_right(cumulated, position * cumulated[-1]), len(self.values) - 1)]
+        return self.values[_place(self.cumulated, position)]
 
     def quantile(self, position: float) -> str:
         """The value below which that share of the rows lies."""
-        order = sorted(range(len(self.values)), key=lambda index: order_key(self.values[index]))
-        cumulated = list(accumulate(self.weights[index] for index in order))
-        place = min(bisect_right(cumulated, position * cumulated[-1]), len(order) - 1)
-        return self.values[order[place]]
-
-    def stripped(self) -> Distribution:
-        """The same without trailing spaces."""
-        return Distribution(values=tuple(value.rstrip(" ") for value in self.values), weights=self.weights)
+        return self.ordered[_place(self.ordered_cumulated, position)]
 
     @property
     def largest(self) -> str:
-        return max(self.values, key=order_key)
+        return self.ordered[-1]
+
+
+def distribution(values: Sequence[str], weights: Sequence[float]) -> Distribution:
+    """The Distribution of values of any weight above 0."""
+    order = sorted(range(len(values)), key=lambda index: order_key(values[index]))
+    return Distribution(
+        values=tuple(values),
+        cumulated=tuple(accumulate(weights)),
+        ordered=tuple(values[index] for index in order),
+        ordered_cumulated=tuple(accumulate(weights[index] for index in order)),
+    )
+
+
+def _place(cumulated: tuple[float, ...], position: float) -> int:
+    return min(bisect_right(cumulated, position * cumulated[-1]), len(cumulated) - 1)
 
 
 def order_key(value: str) -> tuple[int, float, str]:
@@ -49,22 +61,23 @@ def order_key(value: str) -> tuple[int, float, str]:
         return 1, 0.0, value
 
 
-def from_statistics(statistics: ColumnStatistics | None) -> Distribution | None:
-    """What pg_stats knows of the column; None where it knows no values."""
+def from_statistics(statistics: ColumnStatistics | None, *, padded: bool = False) -> Distribution | None:
+    """What pg_stats knows of the column; None where it knows no values. `char(n)` is padded with spaces."""
     if statistics is None:
         return None
     common, bounds = statistics.common_values, statistics.histogram
+    if padded:
+        common, bounds = tuple(map(str.rstrip, common)), tuple(map(str.rstrip, bounds))
     if not common and not bounds:
         return None
     ratios = statistics.common_ratios[: len(common)]
     ratios += (0.0,) * (len(common) - len(ratios))
     rest = max(0.0, 1.0 - statistics.null_ratio - sum(ratios)) if bounds else 0.0
     each = max(rest, 1e-9) / len(bounds) if bounds else 0.0
-    return Distribution(
-        values=common + bounds, weights=tuple(max(ratio, 1e-9) for ratio in ratios) + (each,) * len(bounds)
-    )
+    weights = [*(max(ratio, 1e-9) for ratio in ratios), *(each for _ in bounds)]
+    return distribution((*common, *bounds), weights)
 
 
-def from_sample(values: tuple[str, ...]) -> Distribution | None:
+def from_sample(values: Sequence[str]) -> Distribution | None:
     """Rows that were read: each counts the same."""
-    return Distribution(values=values, weights=(1.0,) * len(values)) if values else None
+    return distribution(values, [1.0] * len(values)) if values else None

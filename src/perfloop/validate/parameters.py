@@ -81,7 +81,9 @@ class _Draw:
         self._untyped = untyped
         self._limit = limit
         self._positions: dict[str, list[float]] = {}
+        self._bounds: dict[tuple[Role, str], list[Use]] = {}
         for use in uses:
+            self._bounds.setdefault((use.role, use.target), []).append(use)
             if _group(use) not in self._positions:
                 strata = list(range(count))
                 rng.shuffle(strata)
@@ -170,7 +172,7 @@ class _Draw:
         if use.role not in (Role.LOW, Role.HIGH):
             return ()
         opposite = Role.HIGH if use.role is Role.LOW else Role.LOW
-        return tuple(each for each in self._uses if each.role is opposite and each.target == use.target)
+        return tuple(self._bounds.get((opposite, use.target), ()))
 
 
 def _with_types(text: str, uses: tuple[Use, ...], types: ParameterTypes) -> tuple[Use, ...]:

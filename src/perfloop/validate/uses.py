@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.snapshot import Snapshot
@@ -136,12 +135,13 @@ def _parsed(text: str) -> exp.Expr:
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
         tree = sqlglot.parse_one(text, read="postgres")
-    except SqlglotError as error:
+    except RecursionError as error:
+        raise UnsupportedStatement("it is nested too deeply to be parsed") from error
+    except Exception as error:
+        # A foreign parser may trip over any text in any way, and no text may stop a run.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         named = _MARK.sub(r"$\1", reason)
         raise UnsupportedStatement(f"its parameters cannot be found: {named}") from error
-    except RecursionError as error:
-        raise UnsupportedStatement("it is nested too deeply to be parsed") from error
     if isinstance(tree, exp.Command):
         raise UnsupportedStatement(
             "its parameters cannot be found: sqlglot does not know this kind of statement"
