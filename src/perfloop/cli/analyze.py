@@ -51,7 +51,7 @@ CONDITION_MET = 1
 @seed_option
 def analyze(
     dsn: str,
-    workload: Path | None,
+    workload: str | None,
     window_s: float | None,
     as_json: bool,
     html_path: Path | None,

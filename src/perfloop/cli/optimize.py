@@ -77,7 +77,7 @@ class Size(click.ParamType[Any]):
 @seed_option
 def optimize(
     dsn: str,
-    workload: Path | None,
+    workload: str | None,
     window_s: float | None,
     lab_dsn: str | None,
     keep_lab: bool,
@@ -96,7 +96,7 @@ def optimize(
     perfloop optimize postgresql://localhost/shop --workload queries/ --html report.html
     """
     options = StudyOptions(
-        workload_source=str(workload) if workload else None,
+        workload_source=workload,
         window_s=window_s,
         lab_dsn=lab_dsn,
         keep_lab=keep_lab,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 dsn_argument = click.argument("dsn", envvar="DATABASE_URL")
 workload_option = click.option(
     "--workload",
-    type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
     help="A folder of .sql files, one .sql file or a pgbench script; default: pg_stat_statements.",
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import psycopg
@@ -15,15 +14,23 @@ from perfloop.adapters.explain import explain
 from perfloop.adapters.host import read_host, server_is_here
 from perfloop.adapters.postgres import take_snapshot
 from perfloop.adapters.statement_counters import read_statements
+from perfloop.adapters.statements import statement_kind
 from perfloop.analyze.checks import analyze
 from perfloop.analyze.nothing import explain_nothing
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.advice import Finding
-from perfloop.model.plan import Plan
+from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.snapshot import Snapshot, StatementPlan
-from perfloop.model.workload import SkippedStatement, Workload
+from perfloop.model.units import share_text
+from perfloop.model.workload import SkippedStatement, StatementKind, Workload
 from perfloop.tune.observer import Observer
+from perfloop.validate.sampling import parameter_types, sampler
 from perfloop.validate.workload import read_workload
+
+SMALL_SHARE = 0.005
+"""Statements that take less of the time than this are left out without a sentence each."""
+
+_UNSEEN = Plan(root=PlanNode(kind="Unknown", fields={}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +48,7 @@ def analyze_target(
     dsn: str,
     observer: Observer,
     *,
-    workload_source: Path | None = None,
+    workload_source: str | None = None,
     window_s: float | None = None,
     seed: int = 1,
     statement_timeout_s: float = 10.0,
@@ -51,7 +58,7 @@ def analyze_target(
     Args:
         dsn: as libpq takes it.
         observer: is told of each phase.
-        workload_source: a folder of .sql files or a pgbench script; None for pg_stat_statements.
+        workload_source: path of a folder of .sql files or of a pgbench script; None for pg_stat_statements.
         window_s: count statements over a window of so many seconds from now; None for since the reset.
         seed: of the draws of parameters.
         statement_timeout_s: limit of each of perfloop's own statements on the target.
@@ -70,8 +77,14 @@ def analyze_target(
         snapshot = take_snapshot(connection, taken_at_s=time.time(), host=host, earlier=earlier)
         observer.phase("planning its statements")
         planner = _remembering(connection)
-        source = None if workload_source is None else str(workload_source)
-        workload = read_workload(source, snapshot, planner, seed=seed)
+        workload = read_workload(
+            workload_source,
+            snapshot,
+            planner,
+            seed=seed,
+            sample=sampler(connection),
+            types=parameter_types(connection),
+        )
         snapshot = msgspec.structs.replace(snapshot, plans=_plans(workload, planner))
     findings = analyze(snapshot)
     observer.found(findings)
@@ -79,34 +92,46 @@ def analyze_target(
         snapshot=snapshot,
         workload=workload if workload.operations else None,
         findings=findings,
-        unexplained=explain_nothing(snapshot, findings)
-        + tuple(_why_skipped(each) for each in workload.skipped),
+        unexplained=explain_nothing(snapshot, findings) + _why_skipped(workload.skipped),
     )
 
 
 def _remembering(connection: psycopg.Connection) -> Callable[[str], Plan]:
-    """EXPLAIN that asks the server once per text."""
+    """EXPLAIN that asks the server once per text.
+
+    A server plans a write only for a role that may write. Such a write stays in the workload unseen, with
+    an empty plan: the lab, where every statement may run, plans it.
+    """
     plans: dict[str, Plan] = {}
 
     def plan(text: str) -> Plan:
         if text not in plans:
-            plans[text] = explain(connection, text)
+            try:
+                plans[text] = explain(connection, text)
+            except UnsupportedStatement as error:
+                is_write = statement_kind(text) is StatementKind.WRITE
+                if not (is_write and isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege)):
+                    raise
+                plans[text] = _UNSEEN
         return plans[text]
 
     return plan
 
 
 def _plans(workload: Workload, planner: Callable[[str], Plan]) -> tuple[StatementPlan, ...]:
-    found = []
-    for operation in workload.operations:
-        for instance in operation.instances:
-            try:
-                plan = planner(instance)
-            except UnsupportedStatement:
-                continue  # the workload reader has listed it with the server's reason
-            found.append(StatementPlan(query_id=operation.statement.query_id, instance=instance, plan=plan))
-    return tuple(found)
+    seen = (
+        StatementPlan(query_id=each.statement.query_id, instance=instance, plan=planner(instance))
+        for each in workload.operations
+        for instance in each.instances
+    )
+    return tuple(each for each in seen if each.plan is not _UNSEEN)
 
 
-def _why_skipped(skipped: SkippedStatement) -> str:
-    return f"{skipped.statement.label}: {skipped.reason}"
+def _why_skipped(skipped: tuple[SkippedStatement, ...]) -> tuple[str, ...]:
+    """A sentence each for those that matter, and one for all the others."""
+    told = [f"{each.statement.label}: {each.reason}" for each in skipped if each.time_share >= SMALL_SHARE]
+    rest = [each.time_share for each in skipped if each.time_share < SMALL_SHARE]
+    if rest:
+        together = share_text(sum(rest))
+        told.append(f"{len(rest)} more statements are left out: together they take {together} of the time")
+    return tuple(told)

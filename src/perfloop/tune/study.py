@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
@@ -80,10 +79,9 @@ def optimize(dsn: str, options: StudyOptions, journal: Journal, observer: Observ
         LabRefused, ServerNotFound, ServerFailed: no lab can be had.
         KeyboardInterrupt: as given; the Study is saved as interrupted and the lab removed.
     """
-    source = Path(options.workload_source) if options.workload_source else None
     started_at_s = time.time()
     analysis = analyze_target(
-        dsn, observer, workload_source=source, window_s=options.window_s, seed=options.seed
+        dsn, observer, workload_source=options.workload_source, window_s=options.window_s, seed=options.seed
     )
     if analysis.workload is None:
         reasons = [f"{each.subject}: {each.reason}" for each in analysis.snapshot.limitations]
