@@ -132,7 +132,7 @@ def test_an_analysis_without_findings_says_why() -> None:
     text = words(analysis_html(empty))
 
     assert "Nothing was found that costs time or space." in text
-    assert "Why nothing else was found" in text
+    assert "Why nothing was found" in text
     assert ANALYSIS.unexplained[0] in text
 
 
