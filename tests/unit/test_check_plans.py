@@ -30,7 +30,7 @@ BOTH_MODES = pytest.mark.parametrize("mode", ["plain", "analyze"])
 
 
 def counters(query_id: str = "1", total_s: float = 10.0, **figures: float) -> StatementCounters:
-    statement = Statement(query_id=query_id, text="select", kind=StatementKind.READ)
+    statement = Statement(query_id=query_id, text=f"select {query_id}", kind=StatementKind.READ)
     return StatementCounters(statement=statement, calls=100, total_s=total_s, rows=100, **figures)  # type: ignore[arg-type]  # whole numbers, where they must be
 
 
@@ -254,7 +254,7 @@ def test_a_hash_in_batches_is_a_spill() -> None:
 def test_temporary_blocks_of_a_statement_are_a_spill() -> None:
     finding = only(sort_and_hash_spills(replace(QUIET, statements=(counters(temp_blocks=100 * 2 * 1280),))))
 
-    assert "query 1 spills about 10 MB to temporary files per execution" == finding.title
+    assert "`select 1` spills about 10 MB to temporary files per execution" == finding.title
     assert (
         "work_mem of 32 MB, if the memory allows it for all sessions; else a smaller one" == finding.would_try
     )
@@ -279,14 +279,14 @@ def test_compiling_for_a_fifth_of_a_statement_is_overhead() -> None:
         jit_overhead(replace(QUIET, statements=(counters("1", 10.0, jit_s=4.0), counters("2", 10.0))))
     )
 
-    assert "JIT compilation takes 40 % of the time of query 1" == finding.title
+    assert "JIT compilation takes 40 % of the time of `select 1`" == finding.title
     assert (0.2, ("1",)) == (finding.time_share, finding.query_ids)
 
 
 def test_compiling_in_an_executed_plan_is_overhead() -> None:
     finding = only(jit_overhead(with_plan("jit_analyze_15")))
 
-    assert "JIT compilation takes 28 % of the time of query 1" == finding.title
+    assert "JIT compilation takes 28 % of the time of `select 1`" == finding.title
 
 
 def test_compiling_that_is_a_small_part_is_no_overhead() -> None:
@@ -302,7 +302,7 @@ def test_findings_come_by_severity_and_then_by_time() -> None:
     statements = (counters("1", 30.0), counters("2", 60.0), counters("3", 10.0, temp_blocks=9_000_000))
     found = analyze(replace(QUIET, plans=plans, statements=statements))
 
-    expected = ["orders(created_at desc)", "orders(customer_id, status)", "query 3"]
+    expected = ["orders(created_at desc)", "orders(customer_id, status)", "`select 3`"]
     assert expected == [each.location for each in found]
 
 
@@ -311,17 +311,17 @@ def test_findings_come_by_severity_and_then_by_time() -> None:
     [
         (
             "initplan_plain_15",
-            "query 1 (100 % of the time) keeps 33 % of orders (20,000 of 60,000 rows);"
+            "`select 1` (100 % of the time) keeps 33 % of orders (20,000 of 60,000 rows);"
             " an index would not help",
         ),
         (
             "primary_key_plain_15",
-            "query 1 (100 % of the time) spends it in primary key look-ups on customers, 100 ms per call;"
+            "`select 1` (100 % of the time) spends it in primary key look-ups on customers, 100 ms per call;"
             " fewer calls would help",
         ),
         (
             "parallel_aggregate_plain_15",
-            "query 1 (100 % of the time) reads all 60,000 rows of orders;"
+            "`select 1` (100 % of the time) reads all 60,000 rows of orders;"
             " no missing index would spare it that",
         ),
     ],

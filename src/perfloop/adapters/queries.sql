@@ -142,6 +142,7 @@ SELECT
     x.indisunique AS is_unique,
     x.indisprimary AS is_primary,
     x.indisvalid AND x.indisready AS is_valid,
+    x.indisready AS is_ready,
     x.indisreplident AS is_replica_identity,
     EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid) AS backs_constraint,
     c.relispartition AS is_attached,

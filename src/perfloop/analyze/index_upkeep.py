@@ -177,13 +177,13 @@ def _rank(index: Index) -> tuple[bool, bool, bool, bool, int, int, str]:
 
 
 def invalid_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """Indexes that a failed concurrent build left behind: written to, never read."""
+    """Indexes that a failed concurrent build left behind: never read, and in the way of writes."""
     partitioned = {table.name for table in snapshot.tables if table.is_partitioned}
     return tuple(
         Finding(
             check="invalid-index",
             severity=Severity.HIGH if index.size_bytes >= LARGE_INDEX_BYTES else Severity.MEDIUM,
-            title=f"Index {index.name} on {index.table} is invalid: writes keep it up, no query can use it",
+            title=f"Index {index.name} on {index.table} is invalid: no query uses it, and {_burden(index)}",
             location=f"{index.table}: {index.name}",
             evidence=(
                 Evidence(label="size", value=bytes_text(index.size_bytes)),
@@ -195,3 +195,8 @@ def invalid_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
         for index in snapshot.indexes
         if not index.is_valid and not index.is_attached and index.table not in partitioned
     )
+
+
+def _burden(index: Index) -> str:
+    """What it costs writes. One that they do not maintain still keeps updates of its columns from HOT."""
+    return "writes maintain it" if index.is_ready else "updates of its columns cannot be HOT"

@@ -68,9 +68,10 @@ class CreateIndex(Value, frozen=True, kw_only=True, tag="create-index"):
     @property
     def title(self) -> str:
         keys = ", ".join(f"{key.text} desc" if key.descending else key.text for key in self.keys)
+        method = "" if self.method == "btree" else f" using {self.method}"
         included = f" include ({', '.join(self.included)})" if self.included else ""
         where = f" where {self.predicate}" if self.predicate else ""
-        return f"create index on {self.table} ({keys}){included}{where}"
+        return f"create index on {self.table}{method} ({keys}){included}{where}"
 
 
 class DropIndex(Value, frozen=True, kw_only=True, tag="drop-index"):

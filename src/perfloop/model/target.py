@@ -69,6 +69,8 @@ class Index(Value, frozen=True, kw_only=True):
     is_unique: bool = False
     is_primary: bool = False
     is_valid: bool = True
+    is_ready: bool = True
+    """Whether writes maintain it, as they do an invalid one whose build failed only at its last step."""
     backs_constraint: bool = False
     is_replica_identity: bool = False
     is_attached: bool = False

@@ -53,7 +53,7 @@ def seconds_text(seconds: float) -> str:
     >>> seconds_text(0.000021), seconds_text(0.0042), seconds_text(12), seconds_text(7200), seconds_text(1e6)
     ('0.021 ms', '4.2 ms', '12 s', '2 hours', '11.6 days')
     """
-    if abs(seconds) < 1:
+    if abs(seconds) < 0.9995:
         return f"{seconds * 1000:.3g} ms"
     for length, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
         if abs(seconds) >= 2 * length:

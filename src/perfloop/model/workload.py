@@ -6,7 +6,6 @@ import enum
 
 from perfloop.model.value import Value, require
 
-
 _LABEL_LENGTH = 64
 
 
@@ -30,11 +29,13 @@ class Statement(Value, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """How reports name it: its name, or the beginning of its text."""
+        """How reports name it: its name, or the beginning of its text with the end of its query_id."""
         if self.name:
             return self.name
         text = " ".join(self.text.split())
-        return f"`{text}`" if len(text) <= _LABEL_LENGTH else f"`{text[: _LABEL_LENGTH - 1]}…`"
+        if len(text) <= _LABEL_LENGTH:
+            return f"`{text}`"
+        return f"`{text[: _LABEL_LENGTH - 1]}…` #{self.query_id[-4:]}"
 
 
 class Operation(Value, frozen=True, kw_only=True):

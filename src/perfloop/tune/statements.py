@@ -29,6 +29,7 @@ RELOAD = sql.SQL("SELECT pg_reload_conf()")
 
 _METHODS = frozenset({"btree", "hash", "gin", "gist", "spgist", "brin"})
 _STATISTICS_KINDS = frozenset({"ndistinct", "dependencies", "mcv"})
+_NESTED = re.compile(r"\([^()]*\(")
 _INDEX_HEAD = re.compile(r"CREATE (UNIQUE )?INDEX ")
 
 
@@ -57,8 +58,7 @@ def undo_statements(change: Change, before: str | None, *, concurrently: bool) -
         case CreateIndex():
             return (_drop_index(change.table.schema, change.name, concurrently),)
         case DropIndex():
-            definition = before or change.definition
-            return (index_from_definition(definition, concurrently),) if change.was_valid else ()
+            return _rebuild(change, before or change.definition, concurrently) if change.was_valid else ()
         case AlterSetting():
             return _set(change, before)
         case AnalyzeTable():
@@ -66,6 +66,13 @@ def undo_statements(change: Change, before: str | None, *, concurrently: bool) -
         case CreateStatistics():
             name = sql.Identifier(change.table.schema, change.name)
             return (sql.SQL("DROP STATISTICS IF EXISTS {}").format(name),)
+
+
+def _rebuild(change: DropIndex, definition: str, concurrently: bool) -> tuple[Statement, ...]:
+    """The index as it was. The statistics of its expressions went with it; ANALYZE brings them back."""
+    build = index_from_definition(definition, concurrently)
+    has_expression = _NESTED.search(definition.partition(" WHERE ")[0])
+    return (build, _analyze(change.table)) if has_expression else (build,)
 
 
 def drop_leftover(change: CreateIndex | DropIndex, *, concurrently: bool) -> Statement:

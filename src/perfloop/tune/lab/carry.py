@@ -33,7 +33,7 @@ def is_stale(table: Table) -> bool:
 
 
 def plant_invalid_indexes(connection: psycopg.Connection, snapshot: Snapshot) -> tuple[str, ...]:
-    """Build the target's invalid indexes and mark them invalid: writes maintain them, plans do not use them.
+    """Build the target's invalid indexes and mark them as the target has them: plans do not use them.
 
     Uniqueness is left out, since it is most often what made the target's build fail.
     """
@@ -52,7 +52,8 @@ def _plant(connection: psycopg.Connection, index: Index) -> None:
     definition = index.definition.replace("CREATE UNIQUE INDEX", "CREATE INDEX", 1)
     with connection.transaction():
         connection.execute(sql.SQL(definition))
-        connection.execute(_block("mark_invalid"), {"schema": index.table.schema, "name": index.name})
+        marks = {"schema": index.table.schema, "name": index.name, "is_ready": index.is_ready}
+        connection.execute(_block("mark_invalid"), marks)
 
 
 def carry_statistics(

@@ -1,6 +1,6 @@
 -- name: mark_invalid
--- Make an index what a failed CREATE INDEX CONCURRENTLY leaves: maintained by writes, unused by plans.
-UPDATE pg_index SET indisvalid = false
+-- Make an index what a failed CREATE INDEX CONCURRENTLY leaves: unused by plans, maintained only if ready.
+UPDATE pg_index SET indisvalid = false, indisready = %(is_ready)s
 WHERE indexrelid = format('%%I.%%I', %(schema)s::text, %(name)s::text)::regclass
 
 -- name: set_row_count
