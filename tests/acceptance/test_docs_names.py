@@ -1,0 +1,197 @@
+"""What the documentation names exists, and what exists is named: commands, options, names, nouns, links."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import click
+import pytest
+
+import perfloop
+import perfloop.metrics
+import perfloop.model
+from perfloop.cli.main import cli
+from perfloop.model.value import Value
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+FIRST_CELL = re.compile(r"^\| ([^|]+?) \|", re.MULTILINE)
+OPTION = re.compile(r"--[a-z][a-z-]*")
+
+
+def prose(page: Path) -> str:
+    return FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    cleaned = (re.sub(r"[^\w\- ]", "", title.lower()) for title in HEADING.findall(prose(page)))
+    return {title.replace(" ", "-") for title in cleaned}
+
+
+def links() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for link in LINK.findall(prose(page)):
+            if "://" not in link:
+                yield str(page.relative_to(ROOT)), link
+
+
+def section(page: str, title: str) -> str:
+    """The text under a heading, up to the next one of its level or above."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.search(rf"^(#+) {re.escape(title)}$(.*?)(?=^#{{1,2}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{page} has no section {title}"
+    return found[2]
+
+
+def cells(text: str) -> list[str]:
+    """The first column of a table, without its head."""
+    rows = FIRST_CELL.findall(text)
+    return [row for row, next_row in zip(rows[1:], rows, strict=False) if not row.startswith("---")]
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {
+        name
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+
+
+@pytest.mark.parametrize(("page", "link"), sorted(set(links())))
+def test_every_link_within_the_repository_leads_somewhere(page: str, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    there = (ROOT / page).parent.joinpath(path).resolve() if path else ROOT / page
+
+    assert there.exists()
+    if anchor:
+        assert anchor in anchors(there)
+
+
+def test_every_command_has_its_section_and_no_other_has() -> None:
+    documented = re.findall(r"^## `perfloop (\w+)`$", (DOCS / "reference/cli.md").read_text(), re.MULTILINE)
+
+    assert sorted(cli.commands) == sorted(documented)
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_option_of_a_command_is_in_its_table_and_no_other_is(name: str) -> None:
+    documented = [cell for cell in cells(section("reference/cli.md", f"`perfloop {name}`")) if "--" in cell]
+    named = [OPTION.search(cell) for cell in documented]
+
+    assert sorted(options_of(cli.commands[name])) == sorted(found[0] for found in named if found)
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_choices_and_defaults_of_the_options_are_documented(name: str) -> None:
+    text = section("reference/cli.md", f"`perfloop {name}`")
+    for option in cli.commands[name].params:
+        if not isinstance(option, click.Option):
+            continue
+        row = next(line for line in text.splitlines() if f"`{option.opts[0]}" in line)
+        choices = option.type.choices if isinstance(option.type, click.Choice) else []
+
+        assert [] == [choice for choice in choices if str(choice) not in row]
+        if option.show_default:
+            default = option.default
+            assert f"{default:g}" if isinstance(default, float) else str(default) in row
+
+
+def test_no_page_names_an_option_that_no_command_has() -> None:
+    known = {"--help", "--version"}.union(*(options_of(command) for command in cli.commands.values()))
+    line = re.compile(rf"perfloop (?:{'|'.join(cli.commands)})\b[^`\n]*")
+    named = {
+        option
+        for page in PAGES
+        for found in line.findall(page.read_text(encoding="utf-8"))
+        for option in OPTION.findall(found)
+    }
+
+    assert set() == named - known
+
+
+def test_exit_codes_are_those_of_the_command() -> None:
+    documented = cells(section("reference/cli.md", "Exit codes"))
+    told = re.findall(r"(\d+) [a-z]", inspect.getdoc(import_module("perfloop.cli.main")) or "")
+
+    assert documented == told
+
+
+@pytest.mark.parametrize("module", [perfloop, perfloop.metrics], ids=lambda module: module.__name__)
+def test_public_names_are_sorted_and_there(module: object) -> None:
+    names = list(module.__all__)
+
+    assert sorted(names) == names
+    assert [] == [name for name in names if not hasattr(module, name)]
+
+
+def test_the_names_for_type_checkers_are_the_public_names() -> None:
+    source = inspect.getsource(perfloop)
+    imported = re.findall(r"^    from \S+ import (.+)$", source, re.MULTILINE)
+    names = {name for line in imported for name in line.split(", ")}
+
+    assert names | {"__version__"} == set(perfloop.__all__)
+
+
+def test_the_page_on_python_has_a_heading_for_each_public_name() -> None:
+    text = section("reference/python.md", "perfloop")
+
+    assert list(perfloop.__all__) == re.findall(r"^### `(\w+)`$", text, re.MULTILINE)
+
+
+def test_the_page_on_python_has_a_row_for_each_name_of_metrics() -> None:
+    text = section("reference/python.md", "perfloop.metrics")
+
+    assert list(perfloop.metrics.__all__) == [cell.strip("`") for cell in cells(text)]
+
+
+def test_the_signatures_on_the_page_on_python_are_those_of_the_functions() -> None:
+    text = section("reference/python.md", "perfloop")
+    told = {
+        name: [each.partition("=")[0] for each in parameters.split(", ") if each != "*"]
+        for name, parameters in re.findall(r"^`(\w+)\((.*)\) -> .+`$", text, re.MULTILINE)
+    }
+    functions = [name for name in perfloop.__all__ if inspect.isfunction(getattr(perfloop, name))]
+
+    assert {name: list(inspect.signature(getattr(perfloop, name)).parameters) for name in functions} == told
+
+
+def test_the_fields_of_study_options_are_documented() -> None:
+    text = section("reference/python.md", "perfloop").partition("### `StudyOptions`")[2].partition("###")[0]
+
+    assert list(perfloop.StudyOptions.__struct_fields__) == [cell.strip("`") for cell in cells(text)]
+
+
+def nouns() -> list[str]:
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    return [cell for cell in FIRST_CELL.findall(text) if cell != "noun" and not cell.startswith("---")]
+
+
+def test_every_noun_of_the_glossary_stands_there_once() -> None:
+    found = nouns()
+
+    assert sorted(set(found)) == sorted(found)
+
+
+def test_every_noun_of_the_model_is_in_the_glossary() -> None:
+    modules = [import_module(f"perfloop.model.{each.name}") for each in iter_modules(perfloop.model.__path__)]
+    classes = {
+        name
+        for module in modules
+        for name, kind in inspect.getmembers(module, inspect.isclass)
+        if kind.__module__ == module.__name__ and (issubclass(kind, Value) or name == name.capitalize())
+    }
+
+    assert set() == classes - set(nouns())
