@@ -9,13 +9,17 @@ data stays the same, so that every pair runs the same work. The flush at commit 
 
 An operation slower than `HEAVY_S` cannot be run in ten pairs. Where its counted run differs by more than
 `HEAVY_RATIO` between the arms, that single run stands in every pair: noise does not double a cost.
+
+A treatment that lets an operation run for more than `RUNAWAY_RATIO` times as long, and for more than
+`RUNAWAY_S`, is not waited for: that the operation does not come to its end is verdict enough.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from random import Random
 
 import psycopg
@@ -32,26 +36,51 @@ from perfloop.tune.samples import Block, Count, Pair, Turn
 SLICE_S = 0.25
 """Aimed length of one arm's half of a pair, in seconds."""
 HEAVY_S = 2.0
+RUNAWAY_S = 10.0
+RUNAWAY_RATIO = 100.0
 HEAVY_RATIO = 2.0
 MAX_REPEATS = 60
 
 
-def count(arm: Arm, operation: Operation) -> Count:
-    """Run every instance once to warm up and once under EXPLAIN ANALYZE. Errors become part of the count."""
+def count(arm: Arm, operation: Operation, *, limit_s: float = 0.0) -> Count:
+    """Run every instance once to warm up and once under EXPLAIN ANALYZE. Errors become part of the count.
+
+    An execution that takes longer than `limit_s` is ended and counts as an error; 0 means no limit.
+    """
     plans: list[Plan] = []
     cpu_s = wall_s = 0.0
     try:
-        for text in operation.instances:
-            before_s = arm.spent_s()
-            started_s = time.perf_counter()
-            execute(arm.connection, text, operation.statement.kind)
-            wall_s += time.perf_counter() - started_s
-            cpu_s += arm.spent_s() - before_s
-            plans.append(explain(arm.connection, text, analyze=True))
+        with _limited(arm.connection, limit_s):
+            for text in operation.instances:
+                before_s = arm.spent_s()
+                started_s = time.perf_counter()
+                execute(arm.connection, text, operation.statement.kind)
+                wall_s += time.perf_counter() - started_s
+                cpu_s += arm.spent_s() - before_s
+                plans.append(explain(arm.connection, text, analyze=True))
     except (psycopg.Error, UnsupportedStatement) as error:
         return Count(error=str(error).strip())
     runs = len(operation.instances)
     return Count(plans=tuple(plans), cpu_s=cpu_s / runs, wall_s=wall_s / runs)
+
+
+@contextmanager
+def _limited(connection: psycopg.Connection, limit_s: float) -> Iterator[None]:
+    """Let the server end statements that take longer; the session's own limit holds again afterwards."""
+    if limit_s == 0:
+        yield
+        return
+    own = connection.execute("SELECT current_setting('statement_timeout')").fetchone()
+    _set_limit(connection, f"{math.ceil(limit_s * 1000)}ms")
+    try:
+        yield
+    finally:
+        if own is not None and not connection.closed:
+            _set_limit(connection, own[0])
+
+
+def _set_limit(connection: psycopg.Connection, limit: str) -> None:
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [limit])
 
 
 def execute(connection: psycopg.Connection, text: str, kind: StatementKind) -> None:
@@ -66,6 +95,11 @@ def execute(connection: psycopg.Connection, text: str, kind: StatementKind) -> N
         if not connection.closed:
             connection.rollback()
         raise
+
+
+def runaway_s(control: Count) -> float:
+    """How long an execution may take in the treatment arm, in seconds."""
+    return max(RUNAWAY_S, RUNAWAY_RATIO * control.wall_s)
 
 
 def plan_turns(

@@ -38,6 +38,12 @@ from perfloop.tune.observer import Observer
 from perfloop.tune.samples import Count
 from perfloop.tune.trial import run_trial
 
+LONGEST_S = 30.0
+"""An execution that takes longer in the lab is not waited for."""
+FAR_RATIO = 50.0
+NEAR_RATIO = 4.0
+SHORTEST_LIMIT_S = 2.0
+
 
 class StudyOptions(Value, frozen=True, kw_only=True):
     """What a user may choose of a Study."""
@@ -135,7 +141,7 @@ def _run_in_lab(dsn: str, run: _Run, analysis: Analysis, workload: Workload) -> 
     )
     with lab:
         run.save(lab_fingerprint=lab.fingerprint, notes=run.study.notes + lab.notes + _differences(run, lab))
-        workload = _count_all(run, lab, workload)
+        workload = _count_all(run, lab, snapshot, workload)
         advice = _advise(run, lab, snapshot, workload)
         _try_all(run, lab, workload, advice)
         _recheck_all(run, lab, workload)
@@ -171,14 +177,17 @@ def _differences(run: _Run, lab: Lab) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _count_all(run: _Run, lab: Lab, workload: Workload) -> Workload:
+def _count_all(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Workload:
     """Count every operation once in the lab; what fails there leaves the workload, with the reason."""
     run.observer.phase("running the workload once in the lab")
     failed: list[SkippedStatement] = []
     running: list[Operation] = []
+    means_s = {each.statement.query_id: each.mean_s for each in snapshot.statements}
     with lab.control_arm() as arm:
         for operation in workload.operations:
-            usable, counted = _count_usable(arm, operation)
+            usable, counted = _count_usable(
+                arm, operation, _draw_limit_s(means_s.get(operation.statement.query_id))
+            )
             if usable is None:
                 reason = f"fails in the lab: {counted.error}"
                 failed.append(SkippedStatement(statement=operation.statement, reason=reason))
@@ -195,13 +204,20 @@ def _count_all(run: _Run, lab: Lab, workload: Workload) -> Workload:
     return msgspec.structs.replace(workload, operations=operations)
 
 
-def _count_usable(arm: Arm, operation: Operation) -> tuple[Operation | None, Count]:
-    """The operation with the instances that run, since drawn parameters may break a constraint."""
-    counted = count(arm, operation)
+def _draw_limit_s(mean_s: float | None) -> float:
+    """How long a drawn instance may take: far beyond the mean, it is none that the service runs."""
+    if mean_s is None:
+        return LONGEST_S
+    return max(SHORTEST_LIMIT_S, min(LONGEST_S, FAR_RATIO * mean_s), NEAR_RATIO * mean_s)
+
+
+def _count_usable(arm: Arm, operation: Operation, limit_s: float) -> tuple[Operation | None, Count]:
+    """The operation with the instances that run: drawn parameters may break a rule, or take for ever."""
+    counted = count(arm, operation, limit_s=limit_s)
     if counted.error is None:
         return operation, counted
     singles = [msgspec.structs.replace(operation, instances=(text,)) for text in operation.instances]
-    usable = tuple(each.instances[0] for each in singles if count(arm, each).error is None)
+    usable = tuple(each.instances[0] for each in singles if count(arm, each, limit_s=limit_s).error is None)
     if not usable:
         return None, counted
     operation = msgspec.structs.replace(operation, instances=usable)

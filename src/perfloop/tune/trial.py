@@ -32,7 +32,7 @@ from perfloop.tune.decision import (
     mix_ratio,
 )
 from perfloop.tune.lab.arms import Arm, Arms
-from perfloop.tune.measure import count, plan_turns, run_pair
+from perfloop.tune.measure import count, plan_turns, run_pair, runaway_s
 from perfloop.tune.samples import Block, Count, Pair, Turn
 from perfloop.tune.summary import (
     counted_cpu_s,
@@ -118,7 +118,7 @@ def _reach(
             continue
         query_id = operation.statement.query_id
         control[query_id] = count(arms.control, operation)
-        treatment[query_id] = count(arms.treatment, operation)
+        treatment[query_id] = count(arms.treatment, operation, limit_s=runaway_s(control[query_id]))
         if arms.kind is LabKind.INSTANCES or counts_differ(control[query_id], treatment[query_id]):
             reached.append(operation)
     whole_s = counted_cpu_s(workload.operations, {**baseline, **control})
