@@ -19,7 +19,7 @@ from perfloop import StudyOptions, optimize
 from perfloop.adapters.servers import PostgresServer, find_postgres
 from perfloop.adapters.store import Journal
 from perfloop.cli.progress import Progress
-from perfloop.cli.terminal import show_study
+from perfloop.cli.verdicts import show_study
 from perfloop.errors import PerfloopError
 from perfloop.tune.report.study import study_html
 

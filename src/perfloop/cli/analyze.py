@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from perfloop.cli.findings import show_analysis
 from perfloop.cli.options import dsn_argument, seed_option, workload_option
 from perfloop.cli.progress import Progress
-from perfloop.cli.terminal import output, show_analysis
+from perfloop.cli.terminal import OutputFile, output
 from perfloop.model.advice import Severity
 from perfloop.tune.analysis import analyze_target
 from perfloop.tune.report.analysis import analysis_html, analysis_json
@@ -16,7 +17,7 @@ from perfloop.tune.report.analysis import analysis_html, analysis_json
 CONDITION_MET = 1
 
 
-@click.command()
+@click.command(short_help="What is slow, read-only.")
 @dsn_argument
 @workload_option
 @click.option(
@@ -30,7 +31,7 @@ CONDITION_MET = 1
 @click.option(
     "--html",
     "html_path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     metavar="FILE",
     help="Also write a self-contained HTML page.",
 )
@@ -60,6 +61,8 @@ def analyze(
     seed: int,
 ) -> int:
     """Find what is slow in the database at DSN. Reads only; needs nothing but a connection string.
+
+    DSN may also stand in the environment, as DATABASE_URL.
 
     \b
     perfloop analyze postgresql://localhost/shop

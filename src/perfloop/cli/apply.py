@@ -11,7 +11,8 @@ import click
 from perfloop.adapters.connection import connect, safe_dsn
 from perfloop.adapters.store import Journal
 from perfloop.cli.options import target_option, yes_option
-from perfloop.cli.terminal import output, show_changes
+from perfloop.cli.terminal import output
+from perfloop.cli.verdicts import show_changes
 from perfloop.errors import InvalidInput
 from perfloop.tune.apply import apply_study
 from perfloop.tune.preflight import ApplyPolicy
@@ -39,7 +40,7 @@ def session_opener(dsn: str) -> Connect:
     return lambda: connect(dsn, read_only=False, statement_timeout_s=0)
 
 
-@click.command()
+@click.command(short_help="Bring the kept changes to the target, all or none.")
 @click.argument("study")
 @target_option
 @yes_option
@@ -109,7 +110,7 @@ def apply(
             )
 
 
-@click.command()
+@click.command(short_help="Bring back what was there before.")
 @click.argument("name", metavar="STUDY|CHANGE")
 @target_option
 @yes_option

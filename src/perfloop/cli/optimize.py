@@ -10,7 +10,8 @@ import click
 from perfloop.adapters.store import Journal
 from perfloop.cli.options import dsn_argument, seed_option, workload_option
 from perfloop.cli.progress import Progress
-from perfloop.cli.terminal import output, show_study
+from perfloop.cli.terminal import OutputFile, output
+from perfloop.cli.verdicts import show_study
 from perfloop.model.units import size_bytes
 from perfloop.tune.report.study import study_html, study_json
 from perfloop.tune.study import StudyOptions
@@ -31,7 +32,7 @@ class Size(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-@click.command()
+@click.command(short_help="What would help, tried in a lab; the target is only read.")
 @dsn_argument
 @workload_option
 @click.option(
@@ -70,7 +71,7 @@ class Size(click.ParamType[Any]):
 @click.option(
     "--html",
     "html_path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     metavar="FILE",
     help="Also write the report as a self-contained HTML page.",
 )

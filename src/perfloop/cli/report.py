@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from perfloop.adapters.store import Journal
-from perfloop.cli.terminal import output, show_acts, show_studies, show_study
+from perfloop.cli.terminal import OutputFile, output
+from perfloop.cli.verdicts import show_acts, show_studies, show_study
 from perfloop.model.value import to_json
 from perfloop.tune.report.study import apply_sql, study_html, study_json, study_markdown, undo_sql
 
@@ -20,13 +21,13 @@ _FORMATS = {
 }
 
 
-@click.command()
+@click.command(short_help="What a study found, tried, kept and reverted.")
 @click.argument("study", default="latest")
 @click.option("--format", "form", type=click.Choice(["text", *_FORMATS]), default="text", show_default=True)
 @click.option(
     "--output",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     metavar="FILE",
     help="Write to a file instead of the terminal.",
 )
@@ -51,7 +52,7 @@ def report(study: str, form: str, path: Path | None) -> None:
         output(f"wrote {path}")
 
 
-@click.command()
+@click.command(short_help="The studies, and what is applied.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def studies(as_json: bool) -> None:
     """List the studies in the journal, newest first, and what is applied.
@@ -64,5 +65,7 @@ def studies(as_json: bool) -> None:
     if as_json:
         output(to_json({"studies": found, "acts": acts}).decode())
         return
+    if not found:
+        output("no studies yet; `perfloop optimize DSN` makes one")
     show_studies(found)
     show_acts(acts)

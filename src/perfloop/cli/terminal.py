@@ -1,216 +1,85 @@
-"""How findings, trials and studies look in a terminal."""
+"""The two consoles, and text that keeps its indentation when it wraps.
+
+Results go to standard output, progress and faults to standard error. In a file or a pipe nothing is
+padded, coloured or cut.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from rich import box
+import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from perfloop.model.advice import Finding, Severity
-from perfloop.model.outcome import AppliedChange, Confirmation, Effect, Study, TrialRecord, Verdict
-from perfloop.model.snapshot import Limitation
-from perfloop.model.units import bytes_text, seconds_text, share_text
-from perfloop.tune.analysis import Analysis
+from perfloop.model.units import bytes_text
 
-_SEVERITY_STYLES = {Severity.HIGH: "bold red", Severity.MEDIUM: "yellow", Severity.LOW: "cyan"}
-_VERDICT_STYLES = {Verdict.KEEP: "bold green", Verdict.REVERT: "red", Verdict.UNCLEAR: "yellow"}
-_EFFECT_NAMES = {
-    "cpu_s": "CPU time per call",
-    "mean_s": "mean time per call",
-    "p95_s": "p95 of the calls",
-    "throughput_per_s": "calls per second, one client",
-}
-UNEXPLAINED_SHOWN = 8
+WIDEST = 120
+"""Prose in longer lines is hard to read."""
+
+
+def result_console() -> Console:
+    """Standard output."""
+    return Console(highlight=False)
+
+
+def error_console(*, quiet: bool = False) -> Console:
+    """Standard error."""
+    return Console(stderr=True, quiet=quiet, highlight=False)
 
 
 def output(text: str) -> None:
     """Print a result as it is, without styles or wrapping."""
-    _console().print(text, markup=False, highlight=False, soft_wrap=True)
+    result_console().print(text, markup=False, soft_wrap=True)
 
 
-def finding_line(finding: Finding) -> Text:
-    """One finding in one line."""
-    line = Text("  ")
-    line.append(f"{finding.severity.value:<7}", style=_SEVERITY_STYLES[finding.severity])
-    line.append(finding.title)
-    return line
+def width_of(console: Console) -> int:
+    """How many characters a line may have."""
+    return min(console.width, WIDEST)
 
 
-def verdict_text(verdict: Verdict) -> Text:
-    """The verdict, in its colour and padded."""
-    return Text(f"{verdict.value:<8}", style=_VERDICT_STYLES[verdict])
+def show(console: Console, text: Text | str, *, lead: Text | str = "", indent: int = 0) -> None:
+    """Print text behind its `lead`, and wrap it so that all lines begin `indent` characters from the left."""
+    head = Text(lead) if isinstance(lead, str) else lead.copy()
+    head.pad_right(max(0, indent - head.cell_len))
+    body = Text(text) if isinstance(text, str) else text
+    room = max(20, width_of(console) - indent)
+    for number, line in enumerate(body.wrap(console, room)):
+        line.rstrip()
+        before = head if number == 0 else Text(" " * indent)
+        console.print(Text.assemble(before, line), soft_wrap=True)
 
 
-def show_analysis(analysis: Analysis) -> None:
-    """Print the findings with their evidence, what could not be read, and why nothing else was found."""
-    console = _console()
-    snapshot = analysis.snapshot
-    console.print(
-        Text.assemble(
-            (snapshot.database, "bold"),
-            f"  PostgreSQL {snapshot.fingerprint.major}, {len(snapshot.tables)} tables, ",
-            f"{bytes_text(snapshot.activity.database_bytes)}, {len(snapshot.statements)} statements taking ",
-            f"{seconds_text(snapshot.total_s())}",
-        )
-    )
-    _show_findings(console, analysis.findings)
-    _show_limitations(console, snapshot.limitations)
-    _show_unexplained(console, analysis.unexplained)
+def show_table(console: Console, header: Iterable[str], rows: Iterable[tuple[str | Text, ...]]) -> None:
+    """Print columns under a header, the first to the left and all others to the right."""
+    titles = [Text(title, style="dim") for title in header]
+    lines = [titles, *([Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)]
+    widths = [max(line[column].cell_len for line in lines) for column in range(len(titles))]
+    for line in lines:
+        joined = Text()
+        for column, (cell, width) in enumerate(zip(line, widths, strict=True)):
+            room = " " * (width - cell.cell_len)
+            joined = joined + (cell + room if column == 0 else Text("  " + room) + cell)
+        joined.rstrip()
+        console.print(joined, soft_wrap=True)
 
 
-def show_study(study: Study) -> None:
-    """Print what was tried, kept and reverted, and the confirmed effect."""
-    console = _console()
-    console.print(
-        Text.assemble(
-            ("study ", "dim"), (study.study_id, "bold"), f"  {study.target}  ", (study.state.value, "dim")
-        )
-    )
-    _show_trials(console, study)
-    if study.confirmation is not None:
-        _show_confirmation(console, study.confirmation)
-    for note in study.notes:
-        console.print(Text.assemble(("note  ", "yellow"), note))
-    _show_unexplained(console, study.unexplained)
+def signed_bytes_text(size_bytes: int) -> str:
+    """A difference in space for people; empty where there is none."""
+    return f"{'+' if size_bytes > 0 else '-'}{bytes_text(abs(size_bytes))}" if size_bytes else ""
 
 
-def show_changes(study: Study) -> None:
-    """Print the kept changes, as a question is about to be asked."""
-    console = _console()
-    for trial in study.kept():
-        size = f"  {bytes_text(trial.size_bytes)}" if trial.size_bytes else ""
-        console.print(Text.assemble("  ", trial.proposal.change.title, (size, "dim")))
+class OutputFile(click.ParamType[Any]):
+    """A file to write: looked at before the work of minutes, not after it."""
 
+    name = "file"
 
-def show_studies(studies: Iterable[Study]) -> None:
-    """Print one line a study."""
-    table = Table("study", "state", "target", "tried", "kept", "mean time", box=box.SIMPLE_HEAD)
-    for study in studies:
-        effect = study.confirmation.effect("mean_s") if study.confirmation else None
-        table.add_row(
-            study.study_id,
-            study.state.value,
-            study.target,
-            str(len(study.trials)),
-            str(len(study.kept())),
-            _change_text(effect) if effect else "",
-        )
-    _console().print(table)
-
-
-def show_acts(acts: Sequence[AppliedChange]) -> None:
-    """Print what was done on targets, oldest first."""
-    if not acts:
-        return
-    table = Table("change", "study", "state", "what", box=box.SIMPLE_HEAD)
-    for act in acts:
-        table.add_row(str(act.act_id), act.study_id, act.state.value, act.change.title)
-    _console().print(table)
-
-
-def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
-    if not findings:
-        console.print("nothing found that costs time or space")
-    for finding in findings:
-        console.print()
-        table = Table.grid(padding=(0, 0, 0, 2))
-        severity = Text(f"{finding.severity.value:<6}", style=_SEVERITY_STYLES[finding.severity])
-        table.add_row(severity, Text(finding.title, style="bold"))
-        share = [] if finding.time_share is None else [f"{share_text(finding.time_share)} of the time"]
-        space = [] if finding.space_bytes is None else [bytes_text(finding.space_bytes)]
-        evidence = [f"{each.label} {each.value}" for each in finding.evidence]
-        table.add_row("", Text(", ".join(share + space + evidence), style="dim"))
-        table.add_row("", Text(f"try: {finding.would_try}"))
-        console.print(table)
-
-
-def _show_limitations(console: Console, limitations: Sequence[Limitation]) -> None:
-    for each in limitations:
-        console.print()
-        console.print(Text.assemble(("not read  ", "yellow"), f"{each.subject}: {each.reason}"))
-        for line in each.remedy.splitlines():
-            console.print(Text(f"          {line}", style="dim"))
-
-
-def _show_unexplained(console: Console, sentences: Sequence[str]) -> None:
-    if not sentences:
-        return
-    console.print()
-    console.print(Text("why nothing was proposed", style="bold"))
-    for sentence in sentences[:UNEXPLAINED_SHOWN]:
-        console.print(Text(f"  {sentence}", style="dim"))
-    if len(sentences) > UNEXPLAINED_SHOWN:
-        rest = len(sentences) - UNEXPLAINED_SHOWN
-        console.print(Text(f"  and {rest} more in the report", style="dim"))
-
-
-def _show_trials(console: Console, study: Study) -> None:
-    kept = {trial.proposal.change.title for trial in study.kept()}
-    table = Table("", "change", "CPU time", "space", "why", box=box.SIMPLE_HEAD, pad_edge=False)
-    for trial in sorted(study.trials, key=lambda each: list(Verdict).index(each.verdict)):
-        taken_out = trial.verdict is Verdict.KEEP and trial.proposal.change.title not in kept
-        verdict = Text("taken out", style="red") if taken_out else verdict_text(trial.verdict)
-        table.add_row(
-            verdict,
-            trial.proposal.change.title,
-            _change_text(trial.cpu) if trial.cpu else "",
-            _space_text(trial),
-            _why(study, trial) if taken_out else trial.reason,
-        )
-    console.print(table)
-
-
-def _why(study: Study, trial: TrialRecord) -> str:
-    again = next(each for each in study.rechecks if each.proposal.change == trial.proposal.change)
-    return f"when left out at the end: {again.reason}"
-
-
-def _show_confirmation(console: Console, confirmation: Confirmation) -> None:
-    table = Table("", "before", "after", "change", "95 % interval", box=box.SIMPLE_HEAD, pad_edge=False)
-    for effect in confirmation.effects:
-        table.add_row(
-            _EFFECT_NAMES.get(effect.metric, effect.metric),
-            _value_text(effect.metric, effect.control),
-            _value_text(effect.metric, effect.treatment),
-            Text(_change_text(effect), style="bold"),
-            f"{_ratio_text(effect.low)} to {_ratio_text(effect.high)}",
-        )
-    before, after = confirmation.control_work, confirmation.treatment_work
-    table.add_row("blocks per call", f"{before.blocks:,.0f}", f"{after.blocks:,.0f}", "", "counted")
-    table.add_row("WAL bytes per call", f"{before.wal_bytes:,.0f}", f"{after.wal_bytes:,.0f}", "", "counted")
-    table.add_row("space", "", "", _signed_bytes(confirmation.size_bytes), "counted")
-    console.print(table)
-    if confirmation.host is not None and confirmation.host.crowded:
-        used = share_text(confirmation.host.neighbour_ratio)
-        console.print(Text(f"the host was crowded: others used {used} of it", style="yellow"))
-
-
-def _change_text(effect: Effect) -> str:
-    return _ratio_text(effect.ratio)
-
-
-def _ratio_text(ratio: float) -> str:
-    if ratio >= 2:
-        return f"{ratio:.1f} x"
-    return f"{(ratio - 1) * 100:+.1f} %"
-
-
-def _value_text(metric: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if metric.endswith("_per_s") else seconds_text(value)
-
-
-def _space_text(trial: TrialRecord) -> str:
-    return _signed_bytes(trial.size_bytes) if trial.size_bytes else ""
-
-
-def _signed_bytes(size_bytes: int) -> str:
-    return f"{'+' if size_bytes > 0 else '-'}{bytes_text(abs(size_bytes))}"
-
-
-def _console() -> Console:
-    return Console(highlight=False)
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(str(value))
+        if path.is_dir():
+            self.fail(f"{path} is a folder; name a file in it", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"there is no folder {path.parent}; make it first", param, ctx)
+        return path
