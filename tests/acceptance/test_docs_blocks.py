@@ -28,7 +28,7 @@ from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off"}
 STATEMENT = ROOT / "examples/feedshop/workload/feed_timeline.sql"
-DEADLINE_S = 240
+DEADLINE_S = 900
 
 # The blocks of grants.md are run in tests/integration/test_probe_grants.py, those of the decisions are none.
 ELSEWHERE = {ROOT / "docs/how-to/grants.md", ROOT / "docs/benchmarks.md"}
@@ -122,7 +122,7 @@ def environment_of(binaries: PostgresBinaries, state: Path, dsn: str, lab_dsn: s
     return {
         **os.environ,
         "PATH": os.pathsep.join(folders),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "PERFLOOP_STATE": str(state),
         "DATABASE_URL": dsn,
         "LAB_URL": lab_dsn,
@@ -144,6 +144,8 @@ def shop(postgres_binaries: PostgresBinaries, tmp_path_factory: pytest.TempPathF
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION pg_stat_statements")
             load(dsn, scale=0.05)
+            # Undo does not build an invalid index again, and several pages apply and undo the same study.
+            connection.execute("DROP INDEX users_session_key")
             connection.execute("VACUUM ANALYZE")
             connection.execute("SELECT pg_stat_statements_reset()")
         run_traffic(dsn, seconds=60, operations=400)
