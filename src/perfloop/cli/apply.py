@@ -13,7 +13,8 @@ from perfloop.adapters.store import Journal
 from perfloop.cli.options import target_option, yes_option
 from perfloop.cli.terminal import output
 from perfloop.cli.verdicts import show_changes
-from perfloop.errors import InvalidInput
+from perfloop.errors import InvalidInput, StudyNotFound
+from perfloop.model.outcome import ActState, AppliedChange
 from perfloop.tune.apply import apply_study
 from perfloop.tune.preflight import ApplyPolicy
 from perfloop.tune.session import Connect
@@ -124,12 +125,27 @@ def undo(name: str, dsn: str | None, yes: bool, force: bool) -> None:
     """
     with Journal() as journal:
         act = next((each for each in journal.acts() if str(each.act_id) == name), None)
-        study = journal.study(act.study_id if act else name)
-        target = dsn or study.target
-        what = act.change.title if act else f"all that study {study.study_id} applied"
-        if not yes and not click.confirm(f"Undo {what} on {safe_dsn(target)}?"):
+        study_id = act.study_id if act else journal.study(name).study_id
+        place = _applied_to(journal, study_id, act, dsn)
+        what = act.change.title if act else f"all that study {study_id} applied"
+        if not yes and not click.confirm(f"Undo {what} on {place}?"):
             raise click.Abort
+        opener = session_opener(dsn or place)
         if act:
-            undo_change(act.act_id, session_opener(target), journal, report=output, force=force)
+            undo_change(act.act_id, opener, journal, report=output, force=force)
         else:
-            undo_study(study.study_id, session_opener(target), journal, report=output, force=force)
+            undo_study(study_id, opener, journal, report=output, target=place, force=force)
+
+
+def _applied_to(journal: Journal, study_id: str, act: AppliedChange | None, dsn: str | None) -> str:
+    """The target as the journal has it, which need not be the study's: apply may have named another."""
+    batches = [each for each in journal.batches(study_id) if each.state is ActState.APPLIED]
+    if act is not None:
+        batches = [each for each in batches if act in each.acts]
+    places = sorted({each.target for each in batches})
+    if not places:
+        raise StudyNotFound(f"nothing of study {study_id} is applied; `perfloop studies` lists what is")
+    named = safe_dsn(dsn) if dsn else None
+    if len(places) == 1 or named in places:
+        return named if named in places and named is not None else places[0]
+    raise InvalidInput(f"study {study_id} is applied to {' and to '.join(places)}; say which with --dsn")

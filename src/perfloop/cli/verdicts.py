@@ -49,8 +49,7 @@ def show_study(study: Study) -> None:
     head = Text.assemble(("study ", "dim"), (study.study_id, "bold"), (f"  {study.state.value}", "dim"))
     console.print(head, soft_wrap=True)
     console.print(Text(study.target, style="dim"), soft_wrap=True)
-    order = list(Verdict)
-    for trial in sorted(study.trials, key=lambda each: order.index(each.verdict)):
+    for trial in sorted(study.trials, key=lambda each: _place(study, each)):
         _show_trial(console, study, trial)
     if study.confirmation is not None:
         _show_confirmation(console, study.confirmation)
@@ -98,16 +97,24 @@ def _show_trial(console: Console, study: Study, trial: TrialRecord) -> None:
     """Two lines: what was tried with its figures, and why the verdict is what it is."""
     out = _taken_out(study, trial)
     lead = Text("left out", style="red") if out is not None else verdict_text(trial.verdict)
-    figures = []
-    if trial.cpu is not None:
-        figures.append(f"CPU {_ratio_text(trial.cpu.ratio)}")
-    if trial.size_bytes:
-        figures.append(signed_bytes_text(trial.size_bytes))
-    reason = trial.reason if out is None else f"was kept; left out at the end: {out.reason}"
+    reason = trial.reason if out is None else f"kept at first, left out at the end: {out.reason}"
+    told = [] if trial.cpu is None or out is not None else _unless_told(trial.cpu.ratio, reason)
+    told += [signed_bytes_text(trial.size_bytes)] if trial.size_bytes else []
+    is_kept = trial.verdict is Verdict.KEEP and out is None
     console.print()
-    show(console, Text(trial.proposal.change.title, style="bold"), lead=lead, indent=_INDENT)
-    why = Text(reason, style="dim")
-    show(console, Text.assemble("  ".join(figures), "  " if figures else "", why), indent=_INDENT)
+    title = Text(trial.proposal.change.title, style="bold" if is_kept else "")
+    show(console, title, lead=lead, indent=_INDENT)
+    show(console, Text(", ".join([*told, reason]), style="dim"), indent=_INDENT)
+
+
+def _unless_told(cpu_ratio: float, reason: str) -> list[str]:
+    figure = _ratio_text(cpu_ratio)
+    return [] if figure.strip("+-") in reason else [f"CPU time {figure}"]
+
+
+def _place(study: Study, trial: TrialRecord) -> tuple[int, bool]:
+    """Kept ones first, then those left out at the end, then the others by verdict."""
+    return list(Verdict).index(trial.verdict), _taken_out(study, trial) is not None
 
 
 def _taken_out(study: Study, trial: TrialRecord) -> TrialRecord | None:

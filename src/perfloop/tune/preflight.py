@@ -8,6 +8,7 @@ import psycopg
 from psycopg import errors
 
 from perfloop.adapters.catalog import read_fingerprint, read_settings
+from perfloop.adapters.host import read_host, server_is_here
 from perfloop.adapters.probe import read_rows
 from perfloop.database.knobs import refuse, refuse_memory
 from perfloop.errors import ChangeFailed, ChangeForbidden, InvalidInput, MissingRights
@@ -41,7 +42,7 @@ class ApplyPolicy:
     other_major_allowed: bool = False
     """Carry verdicts to another major version."""
     memory_bytes: int | None = None
-    """Of the target's machine, where it is known."""
+    """Of the target's machine; where that is this one, it is read if it is not given."""
     locks: LockPolicy = field(default_factory=LockPolicy)
 
 
@@ -95,14 +96,22 @@ def _refuse_setting(
         raise ChangeForbidden(
             f"{change.name} takes effect only after a restart; allow it to be written with --restart"
         )
-    if policy.memory_bytes is not None:
-        refuse_memory(settings, change.name, change.value, policy.memory_bytes)
+    memory_bytes = policy.memory_bytes or _memory_here(session.connection)
+    if memory_bytes is not None:
+        refuse_memory(settings, change.name, change.value, memory_bytes)
     place = _OUTRANKING[change.scope].get(setting.source)
     if place is not None:
         raise ChangeFailed(
             f"{change.name} is set {place} already, which outranks this; remove it there first"
         )
     _refuse_setting_rights(session, change, setting)
+
+
+def _memory_here(connection: psycopg.Connection) -> int | None:
+    """The memory that a server on this machine has; None for one elsewhere, or in a container of its own."""
+    if not server_is_here(connection):
+        return None
+    return read_host(runs_server=True, window_s=0.0).memory_bytes
 
 
 def _refuse_setting_rights(session: ActingSession, change: AlterSetting, setting: Setting) -> None:

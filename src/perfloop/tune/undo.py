@@ -29,16 +29,23 @@ def undo_study(
     journal: Journal,
     *,
     report: Report,
+    target: str | None = None,
     force: bool = False,
 ) -> tuple[AppliedChange, ...]:
     """Undo all that the study applied, the last first; returns what was undone.
+
+    `target` names one of several that the study was applied to, as the Journal stores it.
 
     Raises:
         StudyNotFound: nothing of that study is applied.
         ChangeFailed: something was changed since (unless forced) or the server refuses; what is undone
             by then stays undone, and the Journal says so.
     """
-    batches = [each for each in journal.batches(study_id) if each.state is ActState.APPLIED]
+    batches = [
+        each
+        for each in journal.batches(study_id)
+        if each.state is ActState.APPLIED and target in {None, each.target}
+    ]
     undone = tuple(act for batch in batches for act in batch.acts if act.state is ActState.APPLIED)
     if not undone:
         raise StudyNotFound(f"nothing of study {study_id} is applied; `perfloop studies` lists what is")
