@@ -156,8 +156,13 @@ def _open(parameters: dict[str, str | int | None]) -> psycopg.Connection:
             conninfo.make_conninfo("", **parameters), autocommit=True, prepare_threshold=None
         )
     except psycopg.Error as error:
-        text = str(error).strip()
+        text = _without_hints(str(error))
     raise _refusal(_without_secrets(text, parameters))
+
+
+def _without_hints(text: str) -> str:
+    """What libpq says in one line; its questions, which it indents, are answered by the remedies below."""
+    return " ".join(line for line in text.strip().splitlines() if not line.startswith("\t"))
 
 
 def _refusal(text: str) -> PerfloopError:

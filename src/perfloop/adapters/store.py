@@ -154,6 +154,8 @@ class Journal:
             raise StudyNotFound(
                 f"{name} begins the names of {len(found)} studies: {names}; write more of one"
             )
+        if not self.studies():
+            raise StudyNotFound(f"{self.path} holds no study yet; `perfloop optimize DSN` makes one")
         raise StudyNotFound(f"{self.path} holds no study {name}; `perfloop studies` lists what it holds")
 
     def studies(self) -> tuple[Study, ...]:

@@ -37,17 +37,18 @@ def unused_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
 def _unused(snapshot: Snapshot, index: Index) -> Finding:
     age_s = snapshot.activity.counted_for_s
     is_young = age_s is None or age_s < YOUNG_COUNTERS_S
-    age = "an unknown time" if age_s is None else seconds_text(age_s)
+    age = None if age_s is None else seconds_text(age_s)
+    unused_for = f"for {age}, as long as" if age else "since"
     severity = Severity.MEDIUM if index.size_bytes >= LARGE_INDEX_BYTES and not is_young else Severity.LOW
     wait = "; the counters are young: look again after a full week" if is_young else ""
     return Finding(
         check="unused-index",
         severity=severity,
-        title=f"No query has used index {index.name} on {index.table} for {age}, as long as the counters run",
+        title=f"No query has used index {index.name} on {index.table} {unused_for} the counters run",
         location=f"{index.table}: {index.name}",
         evidence=(
             Evidence(label="size", value=bytes_text(index.size_bytes)),
-            Evidence(label="counters started", value=f"{age} ago" if age_s is not None else age),
+            Evidence(label="counters started", value=f"{age} ago" if age else "never reset"),
             Evidence(label="writes to the table", value=f"{_writes(snapshot, index):,}"),
         ),
         would_try=f"drop it; a replica has its own counters, so look there first{wait}",

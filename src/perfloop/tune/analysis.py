@@ -66,6 +66,7 @@ def analyze_target(
     Raises:
         TargetUnreachable, MissingRights, InvalidInput: from connecting, with the way out.
     """
+    is_given = workload_source is not None
     observer.phase("reading the target")
     with connect(dsn, read_only=True, statement_timeout_s=statement_timeout_s) as connection:
         earlier = None
@@ -92,7 +93,7 @@ def analyze_target(
         snapshot=snapshot,
         workload=workload if workload.operations else None,
         findings=findings,
-        unexplained=explain_nothing(snapshot, findings) + _why_skipped(workload.skipped),
+        unexplained=explain_nothing(snapshot, findings) + _why_skipped(workload.skipped, all_told=is_given),
     )
 
 
@@ -127,11 +128,12 @@ def _plans(workload: Workload, planner: Callable[[str], Plan]) -> tuple[Statemen
     return tuple(each for each in seen if each.plan is not _UNSEEN)
 
 
-def _why_skipped(skipped: tuple[SkippedStatement, ...]) -> tuple[str, ...]:
-    """A sentence each for those that matter, and one for all the others."""
-    told = [f"{each.statement.label}: {each.reason}" for each in skipped if each.time_share >= SMALL_SHARE]
-    rest = [each.time_share for each in skipped if each.time_share < SMALL_SHARE]
+def _why_skipped(skipped: tuple[SkippedStatement, ...], *, all_told: bool) -> tuple[str, ...]:
+    """A sentence each for those that matter, and one for all the others; files that were given all matter."""
+    least = 0.0 if all_told else SMALL_SHARE
+    told = [f"{each.statement.label}: {each.reason}" for each in skipped if each.time_share >= least]
+    rest = [each.time_share for each in skipped if each.time_share < least]
     if rest:
-        together = share_text(sum(rest))
-        told.append(f"{len(rest)} more statements are left out: together they take {together} of the time")
+        statements = "1 more statement is" if len(rest) == 1 else f"{len(rest)} more statements are"
+        told.append(f"{statements} left out, with {share_text(sum(rest))} of the time")
     return tuple(told)
