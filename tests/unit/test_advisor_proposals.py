@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from perfloop.model.advice import AnalyzeTable, DropIndex, Finding, Severity
 from perfloop.model.plan import Plan, read_plan
@@ -152,45 +153,84 @@ SPILL = finding("sort-hash-spill", "report", "1")
 WORK_MEM = setting("work_mem", "4096", "kB")
 
 
-def test_work_mem_is_the_step_that_holds_the_spill_and_the_one_below() -> None:
-    """2560 blocks in 10 calls are 1 MB written and read a call: 3 MB in memory, below the first step."""
-    small = propose_settings(snapshot(WORK_MEM, temp_blocks=2560), (SPILL,), ())
-    large = propose_settings(snapshot(WORK_MEM, temp_blocks=25_600), (SPILL,), ())
+def test_work_mem_is_what_holds_the_spill_and_then_much_more() -> None:
+    """2560 blocks in 10 calls are 1 MB written and read a call: 3 MB in memory, below twice what is there."""
+    small = propose_settings(snapshot(WORK_MEM, temp_blocks=2560), (SPILL,))
+    large = propose_settings(snapshot(WORK_MEM, temp_blocks=25_600), (SPILL,))
 
-    assert ["set work_mem = 8MB (database)"] == [each.change.title for each in small.proposals]
-    assert ["set work_mem = 32MB (database)", "set work_mem = 16MB (database)"] == [
+    assert ["set work_mem = 8MB (database)", "set work_mem = 64MB (database)"] == [
+        each.change.title for each in small.proposals
+    ]
+    assert ["set work_mem = 32MB (database)", "set work_mem = 256MB (database)"] == [
         each.change.title for each in large.proposals
     ]
     assert (SPILL.identity,) == large.proposals[0].findings
 
 
+def test_work_mem_is_tried_once_where_there_is_no_room_for_more() -> None:
+    tight = snapshot(WORK_MEM, active=8, memory_bytes=GIGABYTE, temp_blocks=2560)
+
+    assert ["set work_mem = 8MB (database)"] == [
+        each.change.title for each in propose_settings(tight, (SPILL,)).proposals
+    ]
+
+
 def test_work_mem_of_all_sessions_stays_within_a_quarter_of_the_memory() -> None:
     busy = snapshot(WORK_MEM, active=30, memory_bytes=GIGABYTE, temp_blocks=25_600)
-    advice = propose_settings(busy, (SPILL,), ())
+    advice = propose_settings(busy, (SPILL,))
 
     assert () == advice.proposals
-    assert "work_mem is not raised although report spills: 30 active sessions" in advice.unexplained[0]
+    assert (
+        "work_mem is not raised for the temporary files of report: 30 active sessions"
+        in advice.unexplained[0]
+    )
 
 
 def test_jit_is_switched_off_only_where_it_was_found_to_cost() -> None:
     jit = setting("jit", "on")
     found = finding("jit-overhead", "jit_above_cost", "1")
 
-    assert () == propose_settings(snapshot(jit), (), ()).proposals
+    assert () == propose_settings(snapshot(jit), ()).proposals
     assert ["set jit = off (database)"] == [
-        each.change.title for each in propose_settings(snapshot(jit), (found,), ()).proposals
+        each.change.title for each in propose_settings(snapshot(jit), (found,)).proposals
     ]
 
 
-@pytest.mark.parametrize(("relation", "expected"), [("orders", 1), ("tiny", 0)])
-def test_random_blocks_become_cheaper_where_data_is_cached_and_large_tables_are_read_whole(
-    relation: str, expected: int
+@pytest.mark.parametrize(
+    ("value", "database_bytes", "read_blocks", "expected"),
+    [
+        ("4", GIGABYTE, 500, 1),
+        ("4", 100 * GIGABYTE, 1, 1),
+        ("4", 100 * GIGABYTE, 500, 0),
+        ("1.1", GIGABYTE, 1, 0),
+        ("2", GIGABYTE, 1, 0),
+    ],
+    ids=["fits into memory", "read from memory", "read from disk", "lowered", "chosen by somebody"],
+)
+def test_random_blocks_become_cheaper_where_they_come_from_memory(
+    value: str, database_bytes: int, read_blocks: int, expected: int
 ) -> None:
-    scan = plan(**{"Node Type": "Seq Scan", "Relation Name": relation})
-
-    assert expected == len(
-        propose_settings(snapshot(setting("random_page_cost", "4")), (), (scan,)).proposals
+    known = snapshot(setting("random_page_cost", value))
+    known = replace(
+        known,
+        activity=replace(
+            known.activity, hit_blocks=999, read_blocks=read_blocks, database_bytes=database_bytes
+        ),
     )
+    titles = [each.change.title for each in propose_settings(known, ()).proposals]
+
+    assert ["set random_page_cost = 1.1 (database)"] * expected == titles
+
+
+@pytest.mark.parametrize(("database_bytes", "expected"), [(GIGABYTE // 8, 0), (GIGABYTE, 1)])
+def test_the_size_of_the_cache_is_told_only_where_plans_depend_on_it(
+    database_bytes: int, expected: int
+) -> None:
+    known = snapshot(setting("effective_cache_size", "32768", "8kB"))
+    known = replace(known, activity=replace(known.activity, database_bytes=database_bytes))
+    titles = [each.change.title for each in propose_settings(known, ()).proposals]
+
+    assert ["set effective_cache_size = 6144MB (database)"] * expected == titles
 
 
 def test_stale_statistics_are_collected_anew() -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.plan import Plan, PlanNode
-from perfloop.model.target import IndexKey, Table, TableName
+from perfloop.model.target import Column, IndexKey, Table, TableName
 from perfloop.model.value import Value
 from perfloop.tune.advisor.conditions import Comparison, Use, columns_in, read_conditions, read_order
 
 _CONDITIONS = ("Filter", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter", "TID Cond")
 _ORDERS = ("Sort Key", "Group Key")
+_TYPES_WITH_PARTS = frozenset({"json", "jsonb", "xml", "tsvector", "tsquery"})
+"""Like arrays, they are searched for what they contain. A b-tree takes some of them, as a whole."""
 _WIDEST_KEY_BYTES = 200
 """Wider values make an index as big as its table, and near 2,700 bytes none at all."""
 
@@ -174,7 +176,7 @@ def _access(
     wanted = [
         (keys, limited)
         for owner, keys, limited in orders
-        if owner == alias and all(table.column(key.text) for key in keys)
+        if owner == alias and all(can_be_key(table, key.text) for key in keys)
     ]
     return Access(
         table=table.name,
@@ -189,7 +191,7 @@ def _access(
         ),
         anded=next((columns for owner, columns in anded if owner == alias), ()),
         needed=tuple(sorted({column for owner, column in needed if owner == alias and table.column(column)})),
-        unserved=tuple(sorted({each for each in unserved if table.column(each.split(" ", 1)[0])})),
+        unserved=_unserved([each for each in comparisons if each.alias == alias], unserved, table),
     )
 
 
@@ -198,10 +200,32 @@ def _keys(comparisons: list[Comparison], use: Use) -> tuple[IndexKey, ...]:
     return tuple(sorted(keys, key=lambda key: (key.text, key.operator_class or "")))
 
 
+def can_be_key(table: Table, name: str) -> bool:
+    """Whether the table has that column and it is worth a place among a b-tree's keys."""
+    column = table.column(name)
+    if column is None or _has_parts(column):
+        return False
+    return column.statistics is None or column.statistics.width_bytes <= _WIDEST_KEY_BYTES
+
+
+def _has_parts(column: Column) -> bool:
+    return column.type_name in _TYPES_WITH_PARTS or column.type_name.endswith("[]")
+
+
 def _fits(comparison: Comparison, table: Table) -> bool:
-    columns = [table.column(name) for name in comparison.columns]
+    """Whether an index could hold what is compared. An expression over jsonb is as a rule a short text."""
     return all(
-        column is not None
-        and (column.statistics is None or column.statistics.width_bytes <= _WIDEST_KEY_BYTES)
-        for column in columns
+        can_be_key(table, name)
+        or (comparison.key.is_expression and (column := table.column(name)) and _has_parts(column))
+        for name in comparison.columns
     )
+
+
+def _unserved(comparisons: list[Comparison], texts: tuple[str, ...], table: Table) -> tuple[str, ...]:
+    """Conditions on columns of this table that need another kind of index."""
+    whole = {
+        f"{each.key.text} = …"
+        for each in comparisons
+        if each.use is Use.EQUAL and (column := table.column(each.key.text)) and _has_parts(column)
+    }
+    return tuple(sorted(whole | {each for each in texts if table.column(each.split(" ", 1)[0])}))

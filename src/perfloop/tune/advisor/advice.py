@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from perfloop.model.advice import Finding, Proposal
+from perfloop.model.advice import CreateIndex, Finding, Proposal
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.value import Value
 from perfloop.model.workload import Workload
 from perfloop.tune.advisor.candidates import Candidates
 from perfloop.tune.advisor.consider import Reading, read_workload
 from perfloop.tune.advisor.costs import CostStatistics, KnownCosts
+from perfloop.tune.advisor.explanations import explain_without_index
 from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
-from perfloop.tune.advisor.index_proposals import GAIN_RATIO, chosen_proposals, demanded_proposals
-from perfloop.tune.advisor.naming import covers
+from perfloop.tune.advisor.fallbacks import fallback_proposals
+from perfloop.tune.advisor.index_proposals import chosen_proposals, demanded_proposals
 from perfloop.tune.advisor.objective import Considered, geometric_ratio, weighted_ratio
 from perfloop.tune.advisor.settings_proposals import propose_settings
 from perfloop.tune.advisor.upkeep_proposals import (
@@ -25,6 +26,7 @@ from perfloop.tune.advisor.upkeep_proposals import (
 from perfloop.tune.advisor.what_if import WhatIf
 
 MOST_PROPOSALS = 24
+_LEAST_FALLBACKS = 4
 
 
 class SearchStatistics(Value, frozen=True, kw_only=True):
@@ -58,34 +60,43 @@ def propose(
     *,
     policy: SearchPolicy | None = None,
 ) -> Advice:
-    """What to try, in this order: what changes the planner's belief, indexes by gain, settings, drops.
+    """Say what to try, and in which order: the planner's belief, indexes, settings, drops.
 
+    The search's own choices of indexes come before second choices, and both before what only a
+    Finding asks for.
     The same input gives the same output. Nothing is run but the planner of `what_if`.
     """
     policy = policy or SearchPolicy()
     reading = read_workload(workload, snapshot, what_if, max_instances=policy.max_instances)
     known = KnownCosts(what_if, max_questions=policy.max_questions)
-    search = _search(snapshot, reading, known, policy)
+    candidates = _candidates(snapshot, reading, policy)
+    search = _search(snapshot, reading, candidates, known, policy)
     result = search.run()
     statements = reading.statements
     plans = tuple(plan for each in reading.plans for plan in each)
 
-    settings = propose_settings(snapshot, findings, plans)
+    chosen = chosen_proposals(search, result, statements, findings, known)
+    fallbacks = fallback_proposals(search, candidates, result, statements, known)
+    indexes = [each.change for each in (*chosen, *fallbacks) if isinstance(each.change, CreateIndex)]
+    settings = propose_settings(snapshot, findings)
     drops, kept = propose_drops(snapshot, findings, plans)
-    groups = [
-        propose_analyze(snapshot, findings),
-        propose_statistics(snapshot, findings, statements),
-        chosen_proposals(search, result, statements, findings, known),
-        demanded_proposals(snapshot, search, result, statements, findings, known),
-        settings.proposals,
-        (*drops, *_new_drops(drops, superseded(snapshot, result.chosen))),
-    ]
-    proposals, cut = _capped(groups)
+    proposals, cut = _capped(
+        [
+            propose_analyze(snapshot, findings),
+            propose_statistics(snapshot, findings, statements),
+            chosen,
+            fallbacks,
+            demanded_proposals(snapshot, search, statements, findings, known, indexes),
+            settings.proposals,
+            (*drops, *_new_drops(drops, superseded(snapshot, result.chosen))),
+        ],
+        spare=3,
+    )
     return Advice(
         proposals=proposals,
         unexplained=(
             *reading.unreadable,
-            *_without_index(statements, result, snapshot),
+            *explain_without_index(statements, result, snapshot),
             *result.refused,
             *settings.unexplained,
             *kept,
@@ -96,19 +107,23 @@ def propose(
     )
 
 
-def _search(snapshot: Snapshot, reading: Reading, known: KnownCosts, policy: SearchPolicy) -> Extend:
-    tables = {table.name: table for table in snapshot.tables}
-    candidates = Candidates(
+def _candidates(snapshot: Snapshot, reading: Reading, policy: SearchPolicy) -> Candidates:
+    return Candidates(
         (access for statement in reading.statements for access in statement.accesses),
-        tables,
+        {table.name: table for table in snapshot.tables},
         snapshot.indexes,
         snapshot.foreign_keys,
         max_keys=policy.max_keys,
     )
+
+
+def _search(
+    snapshot: Snapshot, reading: Reading, candidates: Candidates, known: KnownCosts, policy: SearchPolicy
+) -> Extend:
     return Extend(
         reading.statements,
         candidates,
-        {name: snapshot.indexes_of(name) for name in tables},
+        {table.name: snapshot.indexes_of(table.name) for table in snapshot.tables},
         known,
         table_bytes=sum(table.size_bytes for table in snapshot.tables),
         policy=policy,
@@ -120,45 +135,22 @@ def _new_drops(there: tuple[Proposal, ...], more: tuple[Proposal, ...]) -> tuple
     return tuple(each for each in more if each.change not in changes)
 
 
-def _capped(groups: list[tuple[Proposal, ...]]) -> tuple[tuple[Proposal, ...], tuple[str, ...]]:
-    """At most MOST_PROPOSALS. What goes first is what the longest group ranks last."""
+def _capped(
+    groups: list[tuple[Proposal, ...]], *, spare: int
+) -> tuple[tuple[Proposal, ...], tuple[str, ...]]:
+    """At most MOST_PROPOSALS, and a sentence on each that is cut.
+
+    Second choices, the group at place `spare`, go first and untold, down to a few. Then goes what the
+    longest group ranks last.
+    """
     kept = [list(group) for group in groups]
+    others = sum(len(group) for group in kept) - len(kept[spare])
+    del kept[spare][max(_LEAST_FALLBACKS, MOST_PROPOSALS - others) :]
     cut = []
     while sum(len(group) for group in kept) > MOST_PROPOSALS:
         longest = max(kept, key=len)
-        cut.append(f"{longest.pop().change.title}: not tried, because {MOST_PROPOSALS} others come first")
+        cut.append(f"{longest.pop().change.title} is not tried, because {MOST_PROPOSALS} others come first")
     return tuple(each for group in kept for each in group), tuple(cut)
-
-
-def _without_index(
-    statements: tuple[Considered, ...], result: SearchResult, snapshot: Snapshot
-) -> Iterator[str]:
-    for statement, ratio in zip(statements, result.ratios, strict=True):
-        unserved = sorted({each for access in statement.accesses for each in access.unserved})
-        if unserved:
-            yield f"{statement.label}: {', '.join(unserved)} needs a GIN index; not tried yet"
-        if ratio > 1 / GAIN_RATIO:
-            yield f"{statement.label}: expected to cost {ratio:.2f} times as much, for keeping up indexes"
-        elif ratio >= GAIN_RATIO:
-            yield f"{statement.label}: no index proposed{_why_nothing(statement, snapshot)}"
-
-
-def _why_nothing(statement: Considered, snapshot: Snapshot) -> str:
-    if not statement.accesses:
-        return ", because it reads no table that an index could be made on"
-    keys = dict.fromkeys((access.table, key) for access in statement.accesses for key in access.attributes)
-    if not keys:
-        return ", because it has no condition, join or order that an index could serve"
-    missing = [
-        f"{table}({key.text})"
-        for table, key in keys
-        if not any(covers(index, (key,)) for index in snapshot.indexes_of(table))
-    ]
-    there = [f"{table}({key.text})" for table, key in keys if f"{table}({key.text})" not in missing]
-    told = [f"{', '.join(there)} is indexed already"] if there else []
-    if missing:
-        told.append(f"none with {', '.join(missing)} made it cheap enough to be worth its space")
-    return "; " + "; ".join(told)
 
 
 def _spent(known: KnownCosts, result: SearchResult, policy: SearchPolicy) -> Iterator[str]:

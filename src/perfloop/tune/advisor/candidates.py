@@ -37,6 +37,10 @@ class Candidates:
         self._max_keys = max_keys
         self._taken = frozenset(index.name for index in indexes)
 
+    def of(self, accesses: Iterable[Access], *, max_keys: int) -> Candidates:
+        """The candidates for these accesses alone, without foreign keys that nothing reads by."""
+        return Candidates(accesses, self._tables, self._indexes, max_keys=max_keys)
+
     def first(self) -> tuple[CreateIndex, ...]:
         """Indexes on one key each; on a whole wanted order; and on a foreign key that has none."""
         found: dict[CreateIndex, None] = {}

@@ -135,7 +135,7 @@ class Extend:
         for position, statement in enumerate(self._statements):
             if touched.isdisjoint(statement.tables):
                 continue
-            ratio = self._ratio(statement, indexes)
+            ratio = self.ratio(statement, indexes)
             if ratio is None:
                 return None
             found[position] = ratio
@@ -181,7 +181,8 @@ class Extend:
                 if wider not in chosen and self.usable(wider):
                     yield wider, index
 
-    def _ratio(self, statement: Considered, indexes: tuple[CreateIndex, ...]) -> float | None:
+    def ratio(self, statement: Considered, indexes: tuple[CreateIndex, ...]) -> float | None:
+        """One statement's cost under `indexes` over its cost before; None as `ratios` gives it."""
         relevant = tuple(
             index for index in indexes if any(may_use(access, index) for access in statement.accesses)
         )
@@ -235,7 +236,7 @@ class Extend:
     def _offer_all(self, first: tuple[CreateIndex, ...]) -> None:
         """Offer each statement all at once: for what its plan leaves unused nobody has to ask again."""
         for statement in self._statements:
-            self._ratio(statement, tuple(sorted(first, key=lambda index: index.name)))
+            self.ratio(statement, tuple(sorted(first, key=lambda index: index.name)))
 
     def _without_idle(
         self, chosen: tuple[CreateIndex, ...], ratios: tuple[float, ...]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from perfloop.model.advice import CreateIndex, Finding, Proposal, Risk
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import IndexKey
-from perfloop.tune.advisor.accesses import Access
+from perfloop.tune.advisor.accesses import Access, can_be_key
 from perfloop.tune.advisor.costs import KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchResult
 from perfloop.tune.advisor.naming import covers, new_index
@@ -52,13 +52,13 @@ def chosen_proposals(
 def demanded_proposals(
     snapshot: Snapshot,
     search: Extend,
-    result: SearchResult,
     statements: tuple[Considered, ...],
     findings: tuple[Finding, ...],
     known: KnownCosts,
+    proposed: Iterable[CreateIndex],
 ) -> tuple[Proposal, ...]:
-    """Indexes that a Finding asks for and the search did not choose: the trial decides on them."""
-    there = list(result.chosen)
+    """Indexes that a Finding asks for and that are not `proposed` yet: the trial decides on them."""
+    there = list(proposed)
     proposals = []
     for finding in findings:
         index = _demanded(snapshot, statements, finding)
@@ -128,8 +128,6 @@ def _demanded(snapshot: Snapshot, statements: tuple[Considered, ...], finding: F
     table = next((each for each in snapshot.tables if place and str(each.name) == place[0]), None)
     if place is None or table is None or table.is_partitioned:
         return None
-    if any(table.column(name) is None for name in place[1]):
-        return None
     accesses = [
         access
         for statement in statements
@@ -137,29 +135,32 @@ def _demanded(snapshot: Snapshot, statements: tuple[Considered, ...], finding: F
         for access in statement.accesses
         if access.table == table.name
     ]
-    keys = _keys(_usable_columns(place[1], accesses), accesses)
+    keys = _keys(tuple(name for name in place[1] if can_be_key(table, name)), accesses, finding)
     if not keys or any(covers(each, keys) for each in snapshot.indexes_of(table.name)):
         return None
     return new_index(table.name, keys, taken=frozenset(each.name for each in snapshot.indexes))
 
 
-def _usable_columns(columns: tuple[str, ...], accesses: Iterable[Access]) -> tuple[str, ...]:
-    """Without those that a b-tree cannot search (attrs @> …) or that hold for every row (gone IS NULL).
+def _keys(columns: tuple[str, ...], accesses: list[Access], finding: Finding) -> tuple[IndexKey, ...]:
+    """The columns in the order in which an index can use them: a wanted order, else equality before range.
 
-    A column that no statement reads by is one of a foreign key: the server itself searches it.
+    A missing index has those keys only that its statements compare or sort by: not what holds for
+    every row wanted (gone IS NULL), nor what a b-tree cannot search; and lower(name) where name is
+    never compared bare. The server itself compares the columns of a foreign key.
     """
-    texts = " ".join(text for access in accesses for text in (*access.unserved, *access.predicates))
-    used = {key.text for access in accesses for key in access.attributes}
-    words = set(re.findall(r"\w+", texts))
-    return tuple(name for name in columns if name in used or name not in words)
-
-
-def _keys(columns: tuple[str, ...], accesses: Iterable[Access]) -> tuple[IndexKey, ...]:
-    """The columns in the order in which an index can use them: a wanted order, else equality before range."""
+    plain = tuple(IndexKey(text=name) for name in columns)
+    if finding.check != "missing-index" or not accesses:
+        return plain
+    attributes = tuple(dict.fromkeys(key for access in accesses for key in access.attributes))
+    used = {key.text for key in attributes} & set(columns)
     for keys in _wanted(accesses):
-        if {key.text for key in keys} == set(columns):
+        if used and {key.text for key in keys} == used:
             return keys
-    return tuple(IndexKey(text=name) for name in columns)
+    return tuple(key for key in plain if key.text in used) or tuple(
+        key
+        for key in attributes
+        if key.is_expression and not set(columns).isdisjoint(re.findall(r"\w+", key.text))
+    )
 
 
 def _wanted(accesses: Iterable[Access]) -> Iterator[tuple[IndexKey, ...]]:
