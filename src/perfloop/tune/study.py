@@ -18,7 +18,7 @@ from perfloop.adapters.servers import PostgresBinaries, find_postgres
 from perfloop.adapters.store import Journal, journal_path
 from perfloop.analyze.checks import analyze
 from perfloop.errors import InvalidInput
-from perfloop.model.advice import Change, Proposal
+from perfloop.model.advice import AlterSetting, Change, Proposal
 from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
 from perfloop.model.snapshot import Snapshot, StatementPlan
 from perfloop.model.value import Value
@@ -70,6 +70,9 @@ class _Run:
     observer: Observer
     options: StudyOptions
     counts: dict[str, Count] = field(default_factory=dict)
+    """Of every operation, with all that is kept so far."""
+    counts_before: dict[Change, Mapping[str, Count]] = field(default_factory=dict)
+    """Of what a kept change may reach, in the control arm of its trial."""
     kept_bytes: int = 0
 
     def save(self, **changes: object) -> None:
@@ -185,9 +188,8 @@ def _count_all(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> W
     means_s = {each.statement.query_id: each.mean_s for each in snapshot.statements}
     with lab.control_arm() as arm:
         for operation in workload.operations:
-            usable, counted = _count_usable(
-                arm, operation, _draw_limit_s(means_s.get(operation.statement.query_id))
-            )
+            limit_s = _draw_limit_s(operation, means_s.get(operation.statement.query_id))
+            usable, counted = _count_usable(arm, operation, limit_s)
             if usable is None:
                 reason = f"fails in the lab: {counted.error}"
                 failed.append(SkippedStatement(statement=operation.statement, reason=reason))
@@ -204,8 +206,13 @@ def _count_all(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> W
     return msgspec.structs.replace(workload, operations=operations)
 
 
-def _draw_limit_s(mean_s: float | None) -> float:
-    """How long a drawn instance may take: far beyond the mean, it is none that the service runs."""
+def _draw_limit_s(operation: Operation, mean_s: float | None) -> float:
+    """How long a drawn instance may take: far beyond the mean, it is none that the service runs.
+
+    A text without parameters is the service's own, however long it takes: 0, no limit.
+    """
+    if operation.instances == (operation.statement.text,):
+        return 0.0
     if mean_s is None:
         return LONGEST_S
     return max(SHORTEST_LIMIT_S, min(LONGEST_S, FAR_RATIO * mean_s), NEAR_RATIO * mean_s)
@@ -254,12 +261,14 @@ def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
                 run.options.policy,
                 seed=run.options.seed + number,
                 growth_ratio=max(0.0, (run.kept_bytes + arms.size_bytes) / database_bytes),
+                known=run.counts,
             )
         diverged = _wrote_differently(result.record)
         if result.record.verdict is Verdict.KEEP:
             lab.keep(proposal.change, diverged=diverged)
             run.kept_bytes += result.record.size_bytes
             run.counts.update(result.counts)
+            run.counts_before[proposal.change] = result.control_counts
         else:
             lab.revert(proposal.change, diverged=diverged)
         run.save(trials=(*run.study.trials, result.record))
@@ -299,6 +308,7 @@ def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
                 run.counts,
                 run.options.policy,
                 seed=run.options.seed + 1000 + number,
+                known=_known_without(run, proposal.change),
             ).record
         if record.verdict is Verdict.KEEP:
             lab.restore()
@@ -306,6 +316,16 @@ def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
             lab.withdraw(proposal.change)
         run.save(rechecks=(*run.study.rechecks, record))
         run.observer.trial_finished(record)
+
+
+def _known_without(run: _Run, change: Change) -> Mapping[str, Count]:
+    """Counts that hold where only this change is left out.
+
+    Equal plans do equal work under equal settings, and a setting may have been kept since.
+    """
+    if any(isinstance(trial.proposal.change, AlterSetting) for trial in run.study.kept()):
+        return {}
+    return run.counts_before[change]
 
 
 def _confirm(run: _Run, lab: Lab, workload: Workload) -> None:

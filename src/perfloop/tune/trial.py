@@ -32,7 +32,7 @@ from perfloop.tune.decision import (
     mix_ratio,
 )
 from perfloop.tune.lab.arms import Arm, Arms
-from perfloop.tune.measure import count, plan_turns, run_pair, runaway_s
+from perfloop.tune.measure import HEAVY_S, count, plan_turns, run_pair, runaway_s
 from perfloop.tune.samples import Block, Count, Pair, Turn
 from perfloop.tune.summary import (
     counted_cpu_s,
@@ -66,10 +66,11 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResult:
-    """What a Trial leaves: its record, and the counted runs of what it reached in the treatment arm."""
+    """What a Trial leaves: its record, and the counted runs of what it may have reached, by arm."""
 
     record: TrialRecord
     counts: Mapping[str, Count]
+    control_counts: Mapping[str, Count]
 
 
 def run_trial(
@@ -81,6 +82,7 @@ def run_trial(
     *,
     seed: int,
     growth_ratio: float = 0.0,
+    known: Mapping[str, Count] | None = None,
 ) -> TrialResult:
     """Try one Change whose arms are open.
 
@@ -92,14 +94,16 @@ def run_trial(
         policy: when to keep.
         seed: of the order within pairs; recorded by the caller.
         growth_ratio: space of this and all kept changes over the database's size.
+        known: counts taken where the control arm's plans and settings were the same; a heavy operation
+            among them is not run again.
     """
     started_at_s, started_s = time.time(), time.monotonic()
-    trial = _reach(proposal, arms, workload, baseline, growth_ratio)
+    trial = _reach(proposal, arms, workload, baseline, growth_ratio, known or {})
     decision = decide(_evidence(trial), policy)
     if _needs_timing(trial, decision):
         decision = _time(trial, policy, Random(seed))
     record = _record(trial, decision, started_at_s, time.monotonic() - started_s)
-    return TrialResult(record=record, counts=trial.treatment)
+    return TrialResult(record=record, counts=trial.treatment, control_counts=trial.control)
 
 
 def _reach(
@@ -108,6 +112,7 @@ def _reach(
     workload: Workload,
     baseline: Mapping[str, Count],
     growth_ratio: float,
+    known: Mapping[str, Count],
 ) -> _Trial:
     """Count the candidates in both arms and keep those whose plan or work differs."""
     control: dict[str, Count] = {}
@@ -117,7 +122,12 @@ def _reach(
         if not _may_reach(proposal.change, arms, operation):
             continue
         query_id = operation.statement.query_id
-        control[query_id] = count(arms.control, operation)
+        earlier = known.get(query_id)
+        control[query_id] = (
+            earlier
+            if earlier is not None and _stands(earlier, arms.control, operation)
+            else count(arms.control, operation)
+        )
         treatment[query_id] = count(arms.treatment, operation, limit_s=runaway_s(control[query_id]))
         if arms.kind is LabKind.INSTANCES or counts_differ(control[query_id], treatment[query_id]):
             reached.append(operation)
@@ -139,6 +149,13 @@ def _may_reach(change: Change, arms: Arms, operation: Operation) -> bool:
     if isinstance(change, AlterSetting) or operation.statement.kind is StatementKind.WRITE:
         return True
     return any(_shape(arms.control, text) != _shape(arms.treatment, text) for text in operation.instances)
+
+
+def _stands(earlier: Count, arm: Arm, operation: Operation) -> bool:
+    """Whether a heavy operation's count still holds, since the arm plans it as it did then."""
+    if earlier.error is not None or earlier.wall_s < HEAVY_S:
+        return False
+    return [_shape(arm, text) for text in operation.instances] == [plan.shape for plan in earlier.plans]
 
 
 def _shape(arm: Arm, text: str) -> str:
