@@ -198,8 +198,8 @@ def wal_per_row(dsn: str) -> float:
     insert = f"""
         INSERT INTO lineitem
         SELECT l_orderkey + (SELECT max(o_orderkey) FROM orders), l_partkey, l_suppkey, l_linenumber,
-               l_quantity, l_extendedprice, l_discount, l_tax, l_returnflag, l_linestatus, l_shipdate, l_commitdate,
-               l_receiptdate, l_shipinstruct, l_shipmode, l_comment
+               l_quantity, l_extendedprice, l_discount, l_tax, l_returnflag, l_linestatus, l_shipdate,
+               l_commitdate, l_receiptdate, l_shipinstruct, l_shipmode, l_comment
         FROM lineitem WHERE l_orderkey / 32 % {INSERTED_ORDERS} = 0"""
     with psycopg.connect(dsn) as connection:
         connection.execute(insert.encode())  # full pages go into the WAL with the first touch
