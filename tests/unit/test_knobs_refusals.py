@@ -9,6 +9,7 @@ import pytest
 from perfloop.database.knobs import KNOBS, forbid, knob, refuse, refuse_memory, safe_range
 from perfloop.errors import ChangeForbidden, InvalidInput
 from perfloop.model.advice import SettingScope
+from perfloop.model.memory import memory_sum_bytes
 from perfloop.model.target import Setting
 
 GIB = 1024**3
@@ -120,6 +121,17 @@ def test_more_memory_than_the_machine_has_is_refused() -> None:
 
     with pytest.raises(InvalidInput, match=r"15\.3 GiB in the worst case, and its machine has 4\.0"):
         refuse_memory(SERVER, "work_mem", "102MB", 4 * GIB)
+
+
+def test_autovacuum_workers_take_their_own_limit_where_they_have_one() -> None:
+    """128 MB of buffers, 600 MB for sorts; three workers of 64 MB, or of 1 GB each."""
+    left = setting("autovacuum_work_mem", "-1", context="sighup", unit="kB")
+    given = setting("autovacuum_work_mem", "1048576", context="sighup", unit="kB")
+
+    assert (128 + 600 + 192) * 1024**2 == memory_sum_bytes((*SERVER, left))
+    assert (128 + 600 + 3072) * 1024**2 == memory_sum_bytes((*SERVER, given))
+    with pytest.raises(InvalidInput, match=r"lets the server take 3\.7 GiB"):
+        refuse_memory((*SERVER, left), "autovacuum_work_mem", "1GB", 2 * GIB)
 
 
 def test_a_lesser_value_is_never_refused_for_memory() -> None:

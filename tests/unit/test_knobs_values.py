@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perfloop.database.knobs import in_base, in_unit, same_value
+from perfloop.database.knobs import in_unit, same_value
 from perfloop.errors import InvalidInput
 from perfloop.model.target import Setting
 
@@ -50,12 +50,6 @@ def test_different_values_differ(setting: Setting, text: str) -> None:
     assert not same_value(setting, text)
 
 
-def test_a_number_is_given_in_bytes_and_seconds() -> None:
-    assert 128 * 1024.0**2 == in_base(live("integer", "16384", "8kB"))
-    assert 300.0 == in_base(live("integer", "5", "min"))
-    assert 100.0 == in_base(live("integer", "100"))
-
-
 @pytest.mark.parametrize(
     ("setting", "text"),
     [(live("bool", "on"), "perhaps"), (live("integer", "1"), "1kB"), (live("real", "1"), "")],
@@ -63,8 +57,3 @@ def test_a_number_is_given_in_bytes_and_seconds() -> None:
 def test_what_the_server_would_not_read_is_refused(setting: Setting, text: str) -> None:
     with pytest.raises(InvalidInput, match="some_setting"):
         in_unit(setting, text)
-
-
-def test_a_word_is_no_number() -> None:
-    with pytest.raises(InvalidInput, match="is no number"):
-        in_base(live("enum", "pglz"))

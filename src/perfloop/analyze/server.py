@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perfloop.model.advice import Evidence, Finding, Severity
+from perfloop.model.memory import memory_parts
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.units import bytes_text, count_text, seconds_text, setting_bytes, share_text
 
@@ -14,8 +15,6 @@ JUDGED_BLOCKS = 100_000
 JUDGED_COUNTING_S = 600
 MEMORY_RATIO = 0.80
 """postgresqltuner warns when the settings may take more than 80 % of the memory."""
-WORK_MEM_PER_CONNECTION = 1.5
-"""postgresqltuner's mean number of work_mem that a busy connection uses; it stands for hashes too."""
 BUSY_CONNECTIONS_RATIO = 0.70
 """postgresqltuner: 70 % of max_connections is a warning, 90 % is bad."""
 FULL_CONNECTIONS_RATIO = 0.90
@@ -68,10 +67,10 @@ def cache_hit_ratio(snapshot: Snapshot) -> tuple[Finding, ...]:
 def memory_sum(snapshot: Snapshot) -> tuple[Finding, ...]:
     """What the settings allow the server to take, held against the memory of its machine."""
     memory_bytes = snapshot.host.memory_bytes
-    parts = _memory_parts(snapshot)
+    parts = memory_parts(snapshot.settings)
     if not snapshot.host.runs_server or not parts or memory_bytes <= 0:
         return ()
-    total = sum(size for _, size in parts)
+    total = sum(each.size_bytes for each in parts)
     ratio = total / memory_bytes
     if ratio <= MEMORY_RATIO:
         return ()
@@ -84,29 +83,9 @@ def memory_sum(snapshot: Snapshot) -> tuple[Finding, ...]:
                 f" {bytes_text(memory_bytes)} it has"
             ),
             location="memory settings",
-            evidence=tuple(Evidence(label=label, value=bytes_text(size)) for label, size in parts),
+            evidence=tuple(Evidence(label=each.label, value=bytes_text(each.size_bytes)) for each in parts),
             would_try="fewer max_connections behind a pool, or a smaller work_mem, before any of them grows",
         ),
-    )
-
-
-def _memory_parts(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
-    """Label and bytes of each part; empty where a setting could not be read."""
-    shared = setting_bytes(snapshot.setting("shared_buffers"))
-    work_mem = setting_bytes(snapshot.setting("work_mem"))
-    maintenance = setting_bytes(snapshot.setting("autovacuum_work_mem"))
-    maintenance = maintenance or setting_bytes(snapshot.setting("maintenance_work_mem"))
-    connections = _number(snapshot, "max_connections")
-    workers = _number(snapshot, "autovacuum_max_workers")
-    if shared is None or work_mem is None or maintenance is None or not connections:
-        return ()
-    return (
-        ("shared_buffers", float(shared)),
-        (
-            f"{WORK_MEM_PER_CONNECTION} x work_mem x {connections} connections",
-            WORK_MEM_PER_CONNECTION * work_mem * connections,
-        ),
-        (f"{workers} autovacuum workers", float(workers * maintenance)),
     )
 
 

@@ -1,0 +1,1 @@
+"""Database configuration: the settings that perfloop tunes, their ranges, and what it refuses."""

@@ -8,13 +8,15 @@ documentation and the published rules of pgtune and timescaledb-tune.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from perfloop.errors import ChangeForbidden, InvalidInput
 from perfloop.model.advice import SettingScope
+from perfloop.model.memory import MEMORY_SETTINGS, memory_sum_bytes
 from perfloop.model.target import Setting
 
 FORBIDDEN = frozenset(
@@ -52,14 +54,6 @@ _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([
 _MULTIPLE = re.compile(r"(\d*)([A-Za-z]+)")
 
 
-class Apply(enum.Enum):
-    """How a Setting takes effect on most versions; a server's own `context` has the last word."""
-
-    SESSION = "session"
-    RELOAD = "reload"
-    RESTART = "restart"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """An end of a search range: the fixed value, or less where the machine is small."""
@@ -82,31 +76,21 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
-    """One tunable: how it is applied and how far a search may go."""
+    """One tunable and how far a search may go."""
 
     name: str
-    apply: Apply
     low: Bound | None = None
     high: Bound | None = None
-    note: str = ""
-    """What must be kept in mind, for the report."""
 
 
-def _knob(
-    name: str,
-    apply: Apply,
-    low: float | Bound | None = None,
-    high: float | Bound | None = None,
-    note: str = "",
-) -> Knob:
-    return Knob(name=name, apply=apply, low=_bound(low), high=_bound(high), note=note)
+def _knob(name: str, low: float | Bound | None = None, high: float | Bound | None = None) -> Knob:
+    return Knob(name=name, low=_bound(low), high=_bound(high))
 
 
 def _bound(end: float | Bound | None) -> Bound | None:
     return Bound(fixed=end) if isinstance(end, int | float) else end
 
 
-_S, _R, _X = Apply.SESSION, Apply.RELOAD, Apply.RESTART
 _CPUS = Bound(fixed=64.0, cpu_ratio=1.0)
 _HALF_CPUS = Bound(fixed=4.0, cpu_ratio=0.5)
 _NO_LIMIT = float("inf")
@@ -114,60 +98,56 @@ _NO_LIMIT = float("inf")
 KNOBS: tuple[Knob, ...] = (
     _knob(
         "shared_buffers",
-        _X,
         Bound(fixed=128 * _MIB, memory_ratio=0.05),
         Bound(fixed=_NO_LIMIT, memory_ratio=0.40),
-        "start at a quarter of the memory; more than the database is wasted",
     ),
     _knob(
         "effective_cache_size",
-        _S,
         Bound(fixed=4 * _GIB, memory_ratio=0.25),
         Bound(fixed=_NO_LIMIT, memory_ratio=0.80),
-        "tells the planner what is cached; takes no memory",
     ),
-    _knob("work_mem", _S, 4 * _MIB, 256 * _MIB, "per sort or hash of every session; better per role"),
-    _knob("hash_mem_multiplier", _S, 1, 4),
-    _knob("maintenance_work_mem", _S, 64 * _MIB, Bound(fixed=2 * _GIB, memory_ratio=1 / 16)),
-    _knob("autovacuum_work_mem", _R, 64 * _MIB, _GIB, "taken once by every autovacuum worker"),
-    _knob("wal_buffers", _X, 16 * _MIB, 64 * _MIB),
-    _knob("max_wal_size", _R, _GIB, 32 * _GIB, "at most half of the disk that holds the WAL"),
-    _knob("min_wal_size", _R, 80 * _MIB, 8 * _GIB, "a quarter of max_wal_size"),
-    _knob("checkpoint_timeout", _R, 300, 1800, "recovery after a crash takes longer"),
-    _knob("checkpoint_completion_target", _R, 0.9, 0.9),
-    _knob("wal_compression", _R, note="the methods depend on the build"),
-    _knob("synchronous_commit", _S, note="off loses the last commits in a crash; per role only"),
-    _knob("commit_delay", _R, 0, 0.001, "only where commits of many sessions are the bottleneck"),
-    _knob("commit_siblings", _S, 1, 50),
-    _knob("random_page_cost", _S, 1.0, 4.0, "not below seq_page_cost"),
-    _knob("effective_io_concurrency", _S, 1, 256),
-    _knob("maintenance_io_concurrency", _S, 10, 256),
-    _knob("default_statistics_target", _S, 100, 1000, "takes effect with the next ANALYZE"),
-    _knob("jit", _S),
-    _knob("jit_above_cost", _S, 100_000, 5_000_000),
-    _knob("max_parallel_workers_per_gather", _S, 0, _HALF_CPUS),
-    _knob("max_parallel_workers", _S, 0, _CPUS),
-    _knob("max_worker_processes", _X, 8, 128),
-    _knob("max_parallel_maintenance_workers", _S, 0, _HALF_CPUS),
-    _knob("min_parallel_table_scan_size", _S, 8 * _MIB, _GIB, "only against harmful parallelism"),
-    _knob("parallel_setup_cost", _S, 1000, 100_000, "only against harmful parallelism"),
-    _knob("max_connections", _X, 20, 500, "the peak in use and a reserve; a pooler allows less"),
-    _knob("autovacuum_max_workers", _X, 3, 8, "takes effect without a restart from PostgreSQL 18 on"),
-    _knob("autovacuum_naptime", _R, 10, 60),
-    _knob("autovacuum_vacuum_scale_factor", _R, 0.005, 0.2),
-    _knob("autovacuum_analyze_scale_factor", _R, 0.005, 0.2),
-    _knob("autovacuum_vacuum_insert_scale_factor", _R, 0.005, 0.2),
-    _knob("autovacuum_vacuum_cost_limit", _R, 200, 4000),
-    _knob("autovacuum_vacuum_cost_delay", _R, 0, 0.002),
-    _knob("bgwriter_delay", _R, 0.010, 0.200),
-    _knob("bgwriter_lru_maxpages", _R, 100, 1000),
-    _knob("bgwriter_lru_multiplier", _R, 2, 4),
-    _knob("huge_pages", _X, note="needs vm.nr_hugepages on the host"),
-    _knob("io_method", _X, note="PostgreSQL 18; the methods depend on the build"),
-    _knob("io_workers", _R, 3, _CPUS, "PostgreSQL 18"),
-    _knob("io_combine_limit", _S, 64 * _KIB, _MIB, "PostgreSQL 18"),
-    _knob("plan_cache_mode", _S),
-    _knob("track_io_timing", _R),
+    _knob("work_mem", 4 * _MIB, 256 * _MIB),
+    _knob("hash_mem_multiplier", 1, 4),
+    _knob("maintenance_work_mem", 64 * _MIB, Bound(fixed=2 * _GIB, memory_ratio=1 / 16)),
+    _knob("autovacuum_work_mem", 64 * _MIB, _GIB),
+    _knob("wal_buffers", 16 * _MIB, 64 * _MIB),
+    _knob("max_wal_size", _GIB, 32 * _GIB),
+    _knob("min_wal_size", 80 * _MIB, 8 * _GIB),
+    _knob("checkpoint_timeout", 300, 1800),
+    _knob("checkpoint_completion_target", 0.9, 0.9),
+    _knob("wal_compression"),
+    _knob("synchronous_commit"),
+    _knob("commit_delay", 0, 0.001),
+    _knob("commit_siblings", 1, 50),
+    _knob("random_page_cost", 1.0, 4.0),
+    _knob("effective_io_concurrency", 1, 256),
+    _knob("maintenance_io_concurrency", 10, 256),
+    _knob("default_statistics_target", 100, 1000),
+    _knob("jit"),
+    _knob("jit_above_cost", 100_000, 5_000_000),
+    _knob("max_parallel_workers_per_gather", 0, _HALF_CPUS),
+    _knob("max_parallel_workers", 0, _CPUS),
+    _knob("max_worker_processes", 8, 128),
+    _knob("max_parallel_maintenance_workers", 0, _HALF_CPUS),
+    _knob("min_parallel_table_scan_size", 8 * _MIB, _GIB),
+    _knob("parallel_setup_cost", 1000, 100_000),
+    _knob("max_connections", 20, 500),
+    _knob("autovacuum_max_workers", 3, 8),
+    _knob("autovacuum_naptime", 10, 60),
+    _knob("autovacuum_vacuum_scale_factor", 0.005, 0.2),
+    _knob("autovacuum_analyze_scale_factor", 0.005, 0.2),
+    _knob("autovacuum_vacuum_insert_scale_factor", 0.005, 0.2),
+    _knob("autovacuum_vacuum_cost_limit", 200, 4000),
+    _knob("autovacuum_vacuum_cost_delay", 0, 0.002),
+    _knob("bgwriter_delay", 0.010, 0.200),
+    _knob("bgwriter_lru_maxpages", 100, 1000),
+    _knob("bgwriter_lru_multiplier", 2, 4),
+    _knob("huge_pages"),
+    _knob("io_method"),
+    _knob("io_workers", 3, _CPUS),
+    _knob("io_combine_limit", 64 * _KIB, _MIB),
+    _knob("plan_cache_mode"),
+    _knob("track_io_timing"),
 )
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
@@ -265,45 +245,26 @@ def same_value(setting: Setting, text: str) -> bool:
     return in_unit(setting, text) == in_unit(setting, setting.value)
 
 
-def in_base(setting: Setting) -> float:
-    """A numeric setting's live value in bytes, seconds or a plain number."""
-    value = in_unit(setting, setting.value)
-    if not isinstance(value, float):
-        raise InvalidInput(f"{setting.name} is no number")
-    return value * (_factor(setting)[1] if setting.unit else 1.0)
-
-
 def refuse_memory(settings: Iterable[Setting], name: str, value: str, memory_bytes: int) -> None:
     """Refuse a value that lets the server's own demands outgrow the memory of its machine.
 
-    The sum is shared_buffers + 1.5 x work_mem x max_connections + autovacuum_max_workers x
-    maintenance_work_mem: the worst case of a busy server, after postgresqltuner. A change that
-    lessens the sum is never refused.
+    The sum is that of `model.memory`. A change that lessens it is never refused.
     """
-    live = {setting.name: in_base(setting) for setting in settings if setting.name in _MEMORY}
-    if name not in live or not live.keys() >= _MEMORY:
+    if name not in MEMORY_SETTINGS:
         return
-    setting = next(each for each in settings if each.name == name)
-    wanted = in_unit(setting, value)
-    after = {**live, name: float(wanted) * (_factor(setting)[1] if setting.unit else 1.0)}
-    if _memory_sum(after) > max(memory_bytes, _memory_sum(live)):
+    live = tuple(settings)
+    before = memory_sum_bytes(live)
+    after = memory_sum_bytes(_with_value(each, value) if each.name == name else each for each in live)
+    if before is not None and after is not None and after > max(memory_bytes, before):
         raise InvalidInput(
-            f"{name} = {value} lets the server take {_memory_sum(after) / _GIB:.1f} GiB in the worst case, "
+            f"{name} = {value} lets the server take {after / _GIB:.1f} GiB in the worst case, "
             f"and its machine has {memory_bytes / _GIB:.1f}; choose less or lower max_connections"
         )
 
 
-_MEMORY = frozenset(
-    {"shared_buffers", "work_mem", "max_connections", "autovacuum_max_workers", "maintenance_work_mem"}
-)
-
-
-def _memory_sum(base: dict[str, float]) -> float:
-    return (
-        base["shared_buffers"]
-        + 1.5 * base["work_mem"] * base["max_connections"]
-        + base["autovacuum_max_workers"] * base["maintenance_work_mem"]
-    )
+def _with_value(setting: Setting, text: str) -> Setting:
+    number = in_unit(setting, text)
+    return replace(setting, value=f"{number:.0f}" if isinstance(number, float) else number)
 
 
 def _boolean(name: str, text: str) -> str:

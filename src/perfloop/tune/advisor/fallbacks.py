@@ -74,10 +74,13 @@ def _begins(index: CreateIndex, chosen: tuple[CreateIndex, ...]) -> bool:
 
 
 def _choices(search: Extend, candidates: Candidates, statement: Considered) -> tuple[_Choice, ...]:
-    """The best indexes for the statement, at most one for each first key."""
+    """The best indexes for the statement: each begins with another key and has not the same columns."""
     leaders = _ranked(search, statement, candidates.first())[:_TRIED_LEADERS]
     wide = [_widened(search, candidates, statement, each) for each in leaders]
-    return tuple(sorted(wide, key=lambda each: _order(statement, each))[:_PER_STATEMENT])
+    best: dict[frozenset[str], _Choice] = {}
+    for each in sorted(wide, key=lambda each: _order(statement, each)):
+        best.setdefault(frozenset(key.text for key in each.index.keys), each)
+    return tuple(best.values())[:_PER_STATEMENT]
 
 
 def _ranked(search: Extend, statement: Considered, indexes: tuple[CreateIndex, ...]) -> list[_Choice]:
