@@ -41,6 +41,16 @@ def session_opener(dsn: str) -> Connect:
     return lambda: connect(dsn, read_only=False, statement_timeout_s=0)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only with a yes; raises InvalidInput otherwise, as where nobody can be asked."""
+    try:
+        agreed = yes or click.confirm(question)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise InvalidInput("not confirmed, so nothing was changed; --yes answers for scripts")
+
+
 @click.command(short_help="Bring the kept changes to the target, all or none.")
 @click.argument("study")
 @target_option
@@ -89,8 +99,7 @@ def apply(
         if not changes:
             raise InvalidInput(f"study {found.study_id} kept no change, so there is nothing to apply")
         show_changes(found)
-        if not yes and not click.confirm(f"Apply these to {safe_dsn(target)}?"):
-            raise click.Abort
+        confirm(f"Apply these to {safe_dsn(target)}?", yes=yes)
         opener = session_opener(target)
         before = None
         if watch_s is not None:
@@ -128,8 +137,7 @@ def undo(name: str, dsn: str | None, yes: bool, force: bool) -> None:
         study_id = act.study_id if act else journal.study(name).study_id
         place = _applied_to(journal, study_id, act, dsn)
         what = act.change.title if act else f"all that study {study_id} applied"
-        if not yes and not click.confirm(f"Undo {what} on {place}?"):
-            raise click.Abort
+        confirm(f"Undo {what} on {place}?", yes=yes)
         opener = session_opener(dsn or place)
         if act:
             undo_change(act.act_id, opener, journal, report=output, force=force)

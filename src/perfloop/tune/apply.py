@@ -61,6 +61,7 @@ def apply_study(
     _refuse_unfinished(journal, place)
     with acting_session(connect, locks=policy.locks) as session:
         settled = tuple(named(session.connection, change) for change in _drops_last(wanted))
+        _refuse_again(journal, study, place, settled)
         preflight(session, study, settled, policy)
         for line in _space_needed(study, wanted):
             report(line)
@@ -146,6 +147,16 @@ def _refuse_unfinished(journal: Journal, target: str) -> None:
     if any(batch.target == target for batch in journal.unfinished()):
         raise ChangeFailed(
             "an earlier apply or undo on this target was cut off or still runs; run `perfloop recover` first"
+        )
+
+
+def _refuse_again(journal: Journal, study: Study, target: str, changes: tuple[Change, ...]) -> None:
+    batches = [batch for batch in journal.batches(study.study_id) if batch.target == target]
+    applied = [act.change for batch in batches for act in batch.acts if act.state is ActState.APPLIED]
+    if any(change in applied for change in changes):
+        raise InvalidInput(
+            f"study {study.study_id} is applied to this target already; nothing was changed. "
+            f"Take it back with `perfloop undo {study.study_id}`"
         )
 
 
