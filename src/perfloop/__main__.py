@@ -1,4 +1,4 @@
-"""`perfloop` and `python -m perfloop`: quiet also where Ctrl-C comes while the modules are still being loaded."""
+"""`perfloop` and `python -m perfloop`: quiet also where Ctrl-C comes while modules are still being loaded."""
 
 from __future__ import annotations
 
