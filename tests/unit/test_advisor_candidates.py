@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.plan import Plan, read_plan
@@ -94,6 +95,18 @@ def test_a_plan_without_schemas_is_refused_because_its_columns_are_ambiguous() -
 
     with pytest.raises(UnsupportedStatement, match="VERBOSE"):
         read_accesses(plan(node), TABLES)
+
+
+@pytest.mark.parametrize("type_name", ["jsonb", "tsvector", "text[]"])
+def test_what_is_searched_for_its_parts_is_no_key(type_name: str) -> None:
+    statistics = ColumnStatistics(null_ratio=0.0, distinct=-0.5, width_bytes=8)
+    parts = Column(name="parts", type_name=type_name, not_null=True, statistics=statistics)
+    tables = {ORDERS: replace(TABLES[ORDERS], columns=(*TABLES[ORDERS].columns, parts))}
+    node = above("Sort", scan(Filter="((o.parts = 'x') AND (o.total = 5))"), **{"Sort Key": ["o.parts"]})
+    (access,) = read_accesses(plan(node), tables)
+
+    assert ["total"] == [key.text for key in access.attributes]
+    assert ("parts = …",) == access.unserved
 
 
 def test_every_alias_of_a_table_is_an_access_of_its_own() -> None:

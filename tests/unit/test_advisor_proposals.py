@@ -263,6 +263,12 @@ def test_columns_misjudged_together_get_statistics_before_those_suspected() -> N
     assert [1, 0] == [len(each.findings) for each in proposals]
 
 
+def test_columns_that_are_searched_for_their_parts_get_no_statistics() -> None:
+    known = replace(snapshot(), tables=(orders(column("a"), column("b", "jsonb")),))
+
+    assert () == propose_statistics(known, [finding("row-misestimate", "orders(a, b)", "1")], ())
+
+
 def test_statistics_that_are_there_or_that_a_unique_index_gives_are_not_proposed() -> None:
     there = ExtendedStatistics(name="s", table=ORDERS, columns=("b", "a"), kinds=("mcv",))
     unique = index("u", "c", is_unique=True)

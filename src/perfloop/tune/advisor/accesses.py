@@ -203,12 +203,13 @@ def _keys(comparisons: list[Comparison], use: Use) -> tuple[IndexKey, ...]:
 def can_be_key(table: Table, name: str) -> bool:
     """Whether the table has that column and it is worth a place among a b-tree's keys."""
     column = table.column(name)
-    if column is None or _has_parts(column):
+    if column is None or has_parts(column):
         return False
     return column.statistics is None or column.statistics.width_bytes <= _WIDEST_KEY_BYTES
 
 
-def _has_parts(column: Column) -> bool:
+def has_parts(column: Column) -> bool:
+    """Whether conditions look into the column's values, as into jsonb, and not at them as a whole."""
     return column.type_name in _TYPES_WITH_PARTS or column.type_name.endswith("[]")
 
 
@@ -216,7 +217,7 @@ def _fits(comparison: Comparison, table: Table) -> bool:
     """Whether an index could hold what is compared. An expression over jsonb is as a rule a short text."""
     return all(
         can_be_key(table, name)
-        or (comparison.key.is_expression and (column := table.column(name)) and _has_parts(column))
+        or (comparison.key.is_expression and (column := table.column(name)) and has_parts(column))
         for name in comparison.columns
     )
 
@@ -226,6 +227,6 @@ def _unserved(comparisons: list[Comparison], texts: tuple[str, ...], table: Tabl
     whole = {
         f"{each.key.text} = …"
         for each in comparisons
-        if each.use is Use.EQUAL and (column := table.column(each.key.text)) and _has_parts(column)
+        if each.use is Use.EQUAL and (column := table.column(each.key.text)) and has_parts(column)
     }
     return tuple(sorted(whole | {each for each in texts if table.column(each.split(" ", 1)[0])}))

@@ -17,6 +17,7 @@ from perfloop.model.advice import (
 from perfloop.model.plan import Plan
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Index, TableName
+from perfloop.tune.advisor.accesses import has_parts
 from perfloop.tune.advisor.naming import covers, unique_name
 from perfloop.tune.advisor.objective import Considered
 
@@ -143,9 +144,10 @@ def _misjudged(
         place = place_columns(each.location) if each.check == "row-misestimate" else None
         if place is None or place[0] not in tables:
             continue
-        columns = tuple(name for name in place[1] if tables[place[0]].column(name))[:_MOST_COLUMNS]
+        table = tables[place[0]]
+        columns = tuple(name for name in place[1] if (column := table.column(name)) and not has_parts(column))
         if len(columns) >= 2:
-            yield tables[place[0]].name, columns, each.title, (each.identity,)
+            yield table.name, columns[:_MOST_COLUMNS], each.title, (each.identity,)
 
 
 def _suspected(
