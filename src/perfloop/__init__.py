@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perfloop.adapters.store import Journal
     from perfloop.errors import PerfloopError
-    from perfloop.tune.analysis import Analysis, analyze_target
+    from perfloop.model.analysis import Analysis
+    from perfloop.tune.analysis import analyze_target
     from perfloop.tune.apply import apply_study
     from perfloop.tune.observer import Observer, Silence
     from perfloop.tune.recover import recover
@@ -38,7 +39,7 @@ __all__ = [
 __version__ = version("perfloop")
 
 _HOMES = {
-    "Analysis": "perfloop.tune.analysis",
+    "Analysis": "perfloop.model.analysis",
     "Journal": "perfloop.adapters.store",
     "Observer": "perfloop.tune.observer",
     "PerfloopError": "perfloop.errors",

@@ -6,10 +6,10 @@ import json
 import re
 
 from perfloop.model.advice import Evidence, Finding, Severity
+from perfloop.model.analysis import Analysis
 from perfloop.model.snapshot import Activity, Host, Limitation, Snapshot, StatementCounters
 from perfloop.model.target import Fingerprint, Setting
 from perfloop.model.workload import Operation, SkippedStatement, Statement, StatementKind, Workload
-from perfloop.tune.analysis import Analysis
 from perfloop.tune.report.analysis import analysis_html, analysis_json
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from perfloop.cli.terminal import result_console, show
 from perfloop.model.advice import Finding, Severity
+from perfloop.model.analysis import Analysis
 from perfloop.model.snapshot import Limitation
 from perfloop.model.units import bytes_text, seconds_text, share_text
-from perfloop.tune.analysis import Analysis
 
 UNEXPLAINED_SHOWN = 8
 _INDENT = 8

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 import psycopg
@@ -18,9 +17,9 @@ from perfloop.adapters.statements import statement_kind
 from perfloop.analyze.checks import analyze
 from perfloop.analyze.nothing import explain_nothing
 from perfloop.errors import UnsupportedStatement
-from perfloop.model.advice import Finding
+from perfloop.model.analysis import Analysis
 from perfloop.model.plan import Plan, PlanNode
-from perfloop.model.snapshot import Snapshot, StatementPlan
+from perfloop.model.snapshot import StatementPlan
 from perfloop.model.units import share_text
 from perfloop.model.workload import SkippedStatement, StatementKind, Workload
 from perfloop.tune.observer import Observer
@@ -31,17 +30,6 @@ SMALL_SHARE = 0.005
 """Statements that take less of the time than this are left out without a sentence each."""
 
 _UNSEEN = Plan(root=PlanNode(kind="Unknown", fields={}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analysis:
-    """What reading the target gave. `workload` is None where there is nothing to read one from."""
-
-    snapshot: Snapshot
-    workload: Workload | None
-    findings: tuple[Finding, ...]
-    unexplained: tuple[str, ...]
-    """For statements without a finding, a sentence each that says why."""
 
 
 def analyze_target(

@@ -19,13 +19,14 @@ from perfloop.adapters.store import Journal, journal_path
 from perfloop.analyze.checks import analyze
 from perfloop.errors import InvalidInput
 from perfloop.model.advice import AlterSetting, Change, Proposal
+from perfloop.model.analysis import Analysis
 from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
 from perfloop.model.snapshot import Snapshot, StatementPlan
 from perfloop.model.value import Value
 from perfloop.model.workload import Operation, SkippedStatement, StatementKind, Workload
 from perfloop.tune.advisor.advice import Advice, propose
 from perfloop.tune.advisor.lab_what_if import open_what_if
-from perfloop.tune.analysis import Analysis, analyze_target
+from perfloop.tune.analysis import analyze_target
 from perfloop.tune.confirm import confirm
 from perfloop.tune.decision import STANDARD_KEEP_POLICY, KeepPolicy
 from perfloop.tune.lab.arms import Arm

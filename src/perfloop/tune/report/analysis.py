@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from perfloop.model.advice import Finding, Severity
+from perfloop.model.analysis import Analysis
 from perfloop.model.snapshot import StatementCounters
 from perfloop.model.value import to_json
-from perfloop.tune.analysis import Analysis
 from perfloop.tune.report.page import render
 
 ANALYSIS_FORMAT = "perfloop-analysis-1"
