@@ -28,6 +28,7 @@ from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off"}
 STATEMENT = ROOT / "examples/feedshop/workload/feed_timeline.sql"
+SCALE = 0.05
 DEADLINE_S = 900
 
 # The blocks of grants.md are run in tests/integration/test_probe_grants.py, those of the decisions are none.
@@ -127,6 +128,7 @@ def environment_of(binaries: PostgresBinaries, state: Path, dsn: str, lab_dsn: s
         "DATABASE_URL": dsn,
         "LAB_URL": lab_dsn,
         "COLUMNS": "100",
+        "FEEDSHOP_SCALE": str(SCALE),
     }
 
 
@@ -143,7 +145,7 @@ def shop(postgres_binaries: PostgresBinaries, tmp_path_factory: pytest.TempPathF
         dsn = server.dsn("feedshop")
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION pg_stat_statements")
-            load(dsn, scale=0.05)
+            load(dsn, scale=SCALE)
             # Undo does not build an invalid index again, and several pages apply and undo the same study.
             connection.execute("DROP INDEX users_session_key")
             connection.execute("VACUUM ANALYZE")
