@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from random import Random
 
 import psycopg
 
 from perfloop.adapters.host import backend_cpu_s
+from perfloop.adapters.scheduling import processors, share_processor, wait_until_asleep
+from perfloop.errors import ServerFailed, TargetUnreachable
 from perfloop.model.outcome import LabKind
 
 
@@ -23,7 +29,27 @@ class Arm:
         """CPU time of this session's backend; on another machine, the time that passed. In seconds."""
         if not self.is_here:
             return time.perf_counter()
-        return backend_cpu_s(self.connection.info.backend_pid)
+        pid = self.connection.info.backend_pid
+        wait_until_asleep(pid)
+        return backend_cpu_s(pid)
+
+    def end_statements_after(self, limit_s: float) -> None:
+        """Let the server end every later statement of this session that takes longer; 0 means no limit."""
+        milliseconds = str(math.ceil(limit_s * 1000))
+        self.connection.execute("SELECT set_config('statement_timeout', %s, false)", [milliseconds])
+
+    @contextmanager
+    def told_if_lost(self) -> Iterator[None]:
+        """Turn the end of the session into ServerFailed; errors of statements pass."""
+        try:
+            yield
+        except (psycopg.OperationalError, TargetUnreachable) as error:
+            if not self.connection.closed:
+                raise
+            raise ServerFailed(
+                f"the lab's server ended the session of the {self.name} arm: {str(error).strip()}; "
+                "most often memory ran out: try a machine with more, or --lab with a scratch server"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +66,18 @@ class Arms:
     def metric(self) -> str:
         """The Metric that `Arm.spent_s` reads."""
         return "cpu_s" if self.control.is_here else "wall_s"
+
+    @property
+    def both(self) -> tuple[Arm, Arm]:
+        return self.control, self.treatment
+
+
+def put_on_one_processor(control: Arm, treatment: Arm, rng: Random) -> None:
+    """Bind both backends to one processor, drawn anew each time, so that no arm has the better place.
+
+    Where that is not allowed, as for backends of another user, they stay where they are.
+    """
+    choices = processors()
+    if choices and control.is_here and treatment.is_here:
+        pids = [arm.connection.info.backend_pid for arm in (control, treatment)]
+        share_processor(pids, rng.choice(choices))
