@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
+from perfloop.errors import UnsupportedStatement
 from perfloop.model.outcome import Confirmation, Effect, StatementEffect
 from perfloop.model.workload import Operation, Workload
 from perfloop.stats.interval import bootstrap_interval, geometric_mean, ratio_of_sums
@@ -20,7 +21,7 @@ from perfloop.stats.sequential import log_ratio
 from perfloop.tune.decision import effect_bounds
 from perfloop.tune.lab.arms import Arms
 from perfloop.tune.measure import count, plan_turns, run_pair
-from perfloop.tune.samples import Block, Count, Pair
+from perfloop.tune.samples import Block, Count, FailedPair, Pair, Turn
 from perfloop.tune.summary import host_of, mean, plans_differ, weighted_s, work_of, work_of_mix
 
 PAIRS = 20
@@ -31,12 +32,17 @@ Blocks = Mapping[str, Block]
 
 
 def confirm(arms: Arms, workload: Workload, *, seed: int, pairs: int = PAIRS) -> Confirmation:
-    """Measure the stack that is in place in the treatment arm against the original in the control."""
+    """Measure the stack that is in place in the treatment arm against the original in the control.
+
+    Raises:
+        UnsupportedStatement: a statement fails in so many pairs that nothing can be said.
+        ServerFailed: the lab's server ended a session.
+    """
     rng = Random(seed)
     control = {each.statement.query_id: count(arms.control, each) for each in workload.operations}
     treatment = {each.statement.query_id: count(arms.treatment, each) for each in workload.operations}
     turns = plan_turns(workload.operations, control, treatment, slice_s=SLICE_S)
-    run = [run_pair(arms.control, arms.treatment, turns, number, rng) for number in range(pairs)]
+    run = _run_pairs(arms, turns, pairs, rng)
     return Confirmation(
         effects=_effects(run, workload.operations, rng),
         statements=_statements(run, workload.operations, control, treatment),
@@ -45,6 +51,24 @@ def confirm(arms: Arms, workload: Workload, *, seed: int, pairs: int = PAIRS) ->
         size_bytes=arms.size_bytes,
         host=host_of(run),
     )
+
+
+def _run_pairs(arms: Arms, turns: Sequence[Turn], pairs: int, rng: Random) -> list[Pair]:
+    """So many pairs in which no statement failed, after one to warm up."""
+    run_pair(arms.control, arms.treatment, turns, rng)
+    run: list[Pair] = []
+    failed = 0
+    while len(run) < pairs:
+        pair = run_pair(arms.control, arms.treatment, turns, rng)
+        if not isinstance(pair, FailedPair):
+            run.append(pair)
+            continue
+        failed += 1
+        if failed > pairs:
+            raise UnsupportedStatement(
+                f"{pair.label} fails in most pairs: {pair.error}; leave it out of the workload"
+            )
+    return run
 
 
 def weighted_quantile(values: Sequence[tuple[float, float]], q: float) -> float:

@@ -5,7 +5,8 @@ The order of the evidence is the order of the rules:
 1. Nothing reached: no statement changed its plan or its work. A change that should make the workload
    faster is reverted without timing anything; one that frees space is kept, since nobody uses what it
    removes.
-2. Errors, size and WAL bytes are counted, not sampled: a limit passed is a limit broken.
+2. Errors, size and WAL bytes are counted, not sampled: a limit passed is a limit broken. A statement that
+   fails in the treatment only reverts the change, at once if it did so in the counted run.
 3. A single statement that is proven to cost more than its guardrail allows reverts the change, however
    much the others gain.
 4. The CPU time of the statements that the change reaches, weighted by calls, decides by the sequential
@@ -75,6 +76,9 @@ class KeepPolicy(Value, frozen=True, kw_only=True):
 
 
 STANDARD_KEEP_POLICY = KeepPolicy()
+FAILURES_TO_REVERT = 2
+"""How many more pairs must fail in the treatment than in the control to revert the change; one more keeps it
+from being kept."""
 
 
 class StatementPairs(Value, frozen=True, kw_only=True):
@@ -94,13 +98,17 @@ class TrialEvidence(Value, frozen=True, kw_only=True):
     statements: tuple[StatementPairs, ...]
     reached_share: float
     """Share of the whole workload's CPU time that the reached statements had in the control arm."""
-    reached_reads: int
-    """How many reading statements changed their plan or their work."""
     reached_writes: int
+    """How many writing statements changed their plan or their work."""
     control_wal_bytes: float = 0.0
     treatment_wal_bytes: float = 0.0
     new_errors: tuple[str, ...] = ()
     """Statements that fail in the treatment arm only, with the server's message."""
+    failed_control: int = 0
+    """Pairs that are void because a statement failed in the control; the same for the treatment below."""
+    failed_treatment: int = 0
+    failure: str = ""
+    """The last of them: the statement and the server's message."""
     growth_ratio: float = 0.0
     """Space taken by this change and those kept before, over the database's size."""
     crowded: bool = False
@@ -123,9 +131,15 @@ def decide(evidence: TrialEvidence, policy: KeepPolicy) -> Decision:
     guardrails = _counted_guardrails(evidence, policy)
     if evidence.new_errors:
         return _reverted(f"a statement fails with it: {evidence.new_errors[0]}", guardrails)
+    if evidence.failed_treatment - evidence.failed_control >= FAILURES_TO_REVERT:
+        return _reverted(f"a statement fails with it in some pairs: {evidence.failure}", guardrails)
     broken = next((rail for rail in guardrails if rail.broken), None)
     if broken is not None:
         return _reverted(f"{broken.name} at {broken.ratio:.2f}, limit {broken.limit_ratio:.2f}", guardrails)
+    failures = evidence.failed_control, evidence.failed_treatment
+    if failures_decide(*failures, policy.looks[-1]):
+        reason = f"statements fail in both arms, in {sum(failures)} pairs: {evidence.failure}"
+        return Decision(verdict=Verdict.UNCLEAR, reason=reason, guardrails=guardrails)
     if not evidence.log_ratios:
         return _decide_untimed(evidence, guardrails)
     timed = tuple(_statement_guardrail(each, policy) for each in evidence.statements)
@@ -139,6 +153,11 @@ def decide(evidence: TrialEvidence, policy: KeepPolicy) -> Decision:
     if evidence.aim is Aim.LEANER:
         return _decide_leaner(evidence, policy, guardrails)
     return _decide_faster(evidence, policy, guardrails)
+
+
+def failures_decide(control: int, treatment: int, most: int) -> bool:
+    """Whether so many pairs failed, in each arm, that no more pairs are worth running."""
+    return treatment - control >= FAILURES_TO_REVERT or control + treatment >= most
 
 
 def mix_ratio(reached_ratio: float, reached_share: float) -> float:
@@ -159,6 +178,15 @@ def _counted_guardrails(evidence: TrialEvidence, policy: KeepPolicy) -> tuple[Gu
             broken=evidence.growth_ratio > policy.max_growth_ratio,
         )
     ]
+    if evidence.failed_control or evidence.failed_treatment:
+        readings.append(
+            GuardrailReading(
+                name="pairs in which a statement fails",
+                ratio=(evidence.failed_treatment + 1) / (evidence.failed_control + 1),
+                limit_ratio=1.0,
+                broken=evidence.failed_treatment - evidence.failed_control >= FAILURES_TO_REVERT,
+            )
+        )
     if evidence.control_wal_bytes > 0:
         wal_ratio = evidence.treatment_wal_bytes / evidence.control_wal_bytes
         readings.append(
@@ -188,9 +216,7 @@ def _decide_untimed(evidence: TrialEvidence, guardrails: tuple[GuardrailReading,
         reason = f"no plan of the workload uses it{relief}"
         return Decision(verdict=Verdict.KEEP, reason=reason, guardrails=guardrails)
     if evidence.reached_writes:
-        return _reverted(
-            "no reading statement changes its plan or its work; writes only get dearer", guardrails
-        )
+        return _reverted("no plan changes; writes only have more to maintain", guardrails)
     return _reverted("no statement of the workload changes its plan or its work", guardrails)
 
 

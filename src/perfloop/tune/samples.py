@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from perfloop.model.plan import Plan
@@ -23,6 +23,11 @@ class Count:
         values = [float(getattr(plan.counters, counter)) for plan in self.plans]
         return sum(values) / len(values) if values else 0.0
 
+    def triggers_s(self) -> float:
+        """The mean time per call that triggers took, foreign keys among them; no counter has their work."""
+        took_ms = [each.get("Time", 0.0) for plan in self.plans for each in plan.fields.get("Triggers", ())]
+        return sum(took_ms) / 1000 / len(self.plans) if self.plans else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
@@ -42,6 +47,17 @@ class Block:
         return self.wall_s / self.executions
 
 
+def joined(blocks: Iterable[Block]) -> Block:
+    """Several blocks of one operation in one arm, as one."""
+    found = list(blocks)
+    return Block(
+        executions=sum(each.executions for each in found),
+        cpu_s=sum(each.cpu_s for each in found),
+        wall_s=sum(each.wall_s for each in found),
+        latencies_s=tuple(latency_s for each in found for latency_s in each.latencies_s),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One pair: the blocks of control and treatment by query_id, and how others used the machine."""
@@ -53,9 +69,22 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedPair:
+    """A pair that is void because a statement failed in one of the arms."""
+
+    arm: str
+    label: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """An operation's part in every pair: `repeats` executions, or a standing block per arm if it is heavy."""
+    """An operation's part in every pair: all its instances, `sets` times; or a standing block per arm."""
 
     operation: Operation
-    repeats: int
+    sets: int
     standing: tuple[Block, Block] | None = None
+
+    def sets_in_round(self, number: int, rounds: int) -> int:
+        """How many of the sets fall into that round, of so many: as evenly as whole numbers go."""
+        return self.sets * (number + 1) // rounds - self.sets * number // rounds

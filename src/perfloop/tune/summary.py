@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from perfloop.model.outcome import HostReading, Work
-from perfloop.model.workload import Operation
+from perfloop.model.workload import Operation, StatementKind
 from perfloop.stats.work import counter_change
 from perfloop.tune.samples import Block, Count, Pair
 
@@ -17,6 +17,8 @@ _COUNTERS = ("blocks", "temp_blocks", "wal_bytes", "jit_functions")
 _TOLERANCE_RATIO = 0.02
 _TOLERANCE_ABS = 2.0
 _WAL_TOLERANCE_BYTES = 128.0
+_TRIGGERS_S = 0.0002
+_TRIGGERS_RATIO = 1.5
 
 
 def weighted_s(
@@ -55,19 +57,47 @@ def plans_differ(control: Count, treatment: Count) -> bool:
     return [each.shape for each in control.plans] != [each.shape for each in treatment.plans]
 
 
+def triggers_differ(control: Count, treatment: Count) -> bool:
+    """Whether triggers took another time: a foreign key without its index shows nowhere else.
+
+    Times are noisy, so the difference must be large; it only leads to timing.
+    """
+    low, high = sorted((control.triggers_s(), treatment.triggers_s()))
+    return high - low > _TRIGGERS_S and high > _TRIGGERS_RATIO * low
+
+
+def may_gain(operation: Operation, control: Count, treatment: Count) -> bool:
+    """Whether the change may make the operation cheaper, so that only timing can tell.
+
+    A write that merely has one more index to maintain cannot gain. One that finds its rows another way, or
+    does less work, can.
+    """
+    if operation.statement.kind is StatementKind.READ:
+        return True
+    if plans_differ(control, treatment) or triggers_differ(control, treatment):
+        return True
+    return any(
+        treatment.mean(counter) < control.mean(counter) and _counter_differs(counter, control, treatment)
+        for counter in _COUNTERS
+    )
+
+
 def counts_differ(control: Count, treatment: Count) -> bool:
     """Whether two counted runs of the same instances show other plans, other work, or another outcome."""
     if control.error != treatment.error or plans_differ(control, treatment):
         return True
-    return any(
-        counter_change(
-            control.mean(counter),
-            treatment.mean(counter),
-            tolerance_ratio=_TOLERANCE_RATIO,
-            tolerance_abs=_WAL_TOLERANCE_BYTES if counter == "wal_bytes" else _TOLERANCE_ABS,
-        ).changed
-        for counter in _COUNTERS
+    return triggers_differ(control, treatment) or any(
+        _counter_differs(counter, control, treatment) for counter in _COUNTERS
     )
+
+
+def _counter_differs(counter: str, control: Count, treatment: Count) -> bool:
+    return counter_change(
+        control.mean(counter),
+        treatment.mean(counter),
+        tolerance_ratio=_TOLERANCE_RATIO,
+        tolerance_abs=_WAL_TOLERANCE_BYTES if counter == "wal_bytes" else _TOLERANCE_ABS,
+    ).changed
 
 
 def host_of(pairs: Sequence[Pair], *, voided: int = 0) -> HostReading:

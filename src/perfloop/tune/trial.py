@@ -18,7 +18,8 @@ import psycopg
 from perfloop.adapters.explain import explain
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.advice import AlterSetting, Change, DropIndex, Proposal
-from perfloop.model.outcome import Effect, LabKind, StatementEffect, TrialRecord
+from perfloop.model.outcome import Effect, LabKind, StatementEffect, TrialRecord, Verdict
+from perfloop.model.units import seconds_text
 from perfloop.model.workload import Operation, StatementKind, Workload
 from perfloop.stats.sequential import log_ratio
 from perfloop.tune.decision import (
@@ -29,15 +30,26 @@ from perfloop.tune.decision import (
     TrialEvidence,
     decide,
     effect_bounds,
+    failures_decide,
     mix_ratio,
 )
 from perfloop.tune.lab.arms import Arm, Arms
-from perfloop.tune.measure import HEAVY_S, count, plan_turns, run_pair, runaway_s
-from perfloop.tune.samples import Block, Count, Pair, Turn
+from perfloop.tune.measure import (
+    count,
+    is_heavy,
+    limited,
+    pair_s,
+    plan_turns,
+    priced,
+    run_pair,
+    runaway_s,
+)
+from perfloop.tune.samples import Block, Count, FailedPair, Pair, Turn
 from perfloop.tune.summary import (
     counted_cpu_s,
     counts_differ,
     host_of,
+    may_gain,
     mean,
     plans_differ,
     weighted_s,
@@ -47,6 +59,8 @@ from perfloop.tune.summary import (
 
 VOID_STEAL_RATIO = 0.05
 """A pair that lost more than this to the hypervisor is run again, whatever it shows."""
+MOST_FIRST_LOOK_S = 600.0
+"""Statements so slow that the pairs of the first look would take longer are not timed: unclear."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +75,7 @@ class _Trial:
     reached_share: float
     growth_ratio: float
     pairs: list[Pair] = field(default_factory=list)
+    failed: list[FailedPair] = field(default_factory=list)
     voided: int = 0
 
 
@@ -96,6 +111,9 @@ def run_trial(
         growth_ratio: space of this and all kept changes over the database's size.
         known: counts taken where the control arm's plans and settings were the same; a heavy operation
             among them is not run again.
+
+    Raises:
+        ServerFailed: the lab's server ended a session.
     """
     started_at_s, started_s = time.time(), time.monotonic()
     trial = _reach(proposal, arms, workload, baseline, growth_ratio, known or {})
@@ -128,9 +146,12 @@ def _reach(
             if earlier is not None and _stands(earlier, arms.control, operation)
             else count(arms.control, operation)
         )
-        treatment[query_id] = count(arms.treatment, operation, limit_s=runaway_s(control[query_id]))
+        limit_s = runaway_s(control[query_id])
+        treatment[query_id] = count(arms.treatment, operation, limit_s=limit_s)
         if arms.kind is LabKind.INSTANCES or counts_differ(control[query_id], treatment[query_id]):
             reached.append(operation)
+            control[query_id] = _priced(arms.control, operation, control[query_id], limit_s)
+            treatment[query_id] = _priced(arms.treatment, operation, treatment[query_id], limit_s)
     whole_s = counted_cpu_s(workload.operations, {**baseline, **control})
     reached_s = counted_cpu_s(reached, control)
     return _Trial(
@@ -139,7 +160,7 @@ def _reach(
         reached=tuple(reached),
         control=control,
         treatment=treatment,
-        reached_share=reached_s / whole_s if whole_s > 0 else 1.0,
+        reached_share=min(1.0, reached_s / whole_s) if whole_s > 0 else 1.0,
         growth_ratio=growth_ratio,
     )
 
@@ -151,9 +172,15 @@ def _may_reach(change: Change, arms: Arms, operation: Operation) -> bool:
     return any(_shape(arms.control, text) != _shape(arms.treatment, text) for text in operation.instances)
 
 
+def _priced(arm: Arm, operation: Operation, counted: Count, limit_s: float) -> Count:
+    if counted.error is not None or not is_heavy(counted):
+        return counted
+    return priced(arm, operation, counted, limit_s=limit_s)
+
+
 def _stands(earlier: Count, arm: Arm, operation: Operation) -> bool:
     """Whether a heavy operation's count still holds, since the arm plans it as it did then."""
-    if earlier.error is not None or earlier.wall_s < HEAVY_S:
+    if earlier.error is not None or not is_heavy(earlier):
         return False
     return [_shape(arm, text) for text in operation.instances] == [plan.shape for plan in earlier.plans]
 
@@ -166,39 +193,78 @@ def _shape(arm: Arm, text: str) -> str:
 
 
 def _needs_timing(trial: _Trial, decision: Decision) -> bool:
-    """Whether counting alone could not decide: something that reads was reached, and nothing broke."""
+    """Whether counting alone could not decide: something may have gained, or lost, and nothing broke."""
     if _new_errors(trial) or any(rail.broken for rail in decision.guardrails):
         return False
-    return any(each.statement.kind is StatementKind.READ for each in trial.reached)
+    return any(_is_undecided(trial, each) for each in trial.reached)
+
+
+def _is_undecided(trial: _Trial, operation: Operation) -> bool:
+    """Whether the change may do to the operation what it is tried for, or what it must not do."""
+    control, treatment = _counts(trial, operation)
+    if _aim(trial) is Aim.LEANER:
+        return may_gain(operation, treatment, control)
+    return may_gain(operation, control, treatment)
 
 
 def _time(trial: _Trial, policy: KeepPolicy, rng: Random) -> Decision:
-    turns = plan_turns(trial.reached, trial.control, trial.treatment)
-    for wanted in policy.looks:
-        while len(trial.pairs) < wanted:
-            _add_pair(trial, turns, rng, most_voids=policy.looks[-1])
-        decision = decide(_evidence(trial), policy)
-        if decision.verdict is not None:
-            return decision
+    timed = _timed(trial)
+    turns = plan_turns(timed, trial.control, trial.treatment)
+    first_look_s = policy.looks[0] * pair_s(turns, trial.control, trial.treatment)
+    if first_look_s > MOST_FIRST_LOOK_S:
+        reason = f"too slow to time: {policy.looks[0]} pairs would take {seconds_text(first_look_s)}"
+        return Decision(verdict=Verdict.UNCLEAR, reason=reason)
+    limit_s = max(runaway_s(trial.control[each.statement.query_id]) for each in timed)
+    with limited(trial.arms.control, limit_s), limited(trial.arms.treatment, limit_s):
+        run_pair(trial.arms.control, trial.arms.treatment, turns, rng)  # warms both up
+        for wanted in policy.looks:
+            _add_pairs(trial, turns, rng, wanted, most_voids=policy.looks[-1])
+            decision = decide(_evidence(trial), policy)
+            if decision.verdict is not None:
+                return decision
     raise AssertionError("the last look always decides")
 
 
-def _add_pair(trial: _Trial, turns: Sequence[Turn], rng: Random, *, most_voids: int) -> None:
-    pair = run_pair(trial.arms.control, trial.arms.treatment, turns, len(trial.pairs), rng)
-    if pair.steal_ratio > VOID_STEAL_RATIO and trial.voided < most_voids:
-        trial.voided += 1
-        return
-    trial.pairs.append(pair)
+def _add_pairs(trial: _Trial, turns: Sequence[Turn], rng: Random, wanted: int, *, most_voids: int) -> None:
+    """Run pairs until there are as many as wanted, or enough failed ones to decide without the rest."""
+    while len(trial.pairs) < wanted and not failures_decide(*_failures(trial), most_voids):
+        pair = run_pair(trial.arms.control, trial.arms.treatment, turns, rng)
+        if isinstance(pair, FailedPair):
+            trial.failed.append(pair)
+        elif pair.steal_ratio > VOID_STEAL_RATIO and trial.voided < most_voids:
+            trial.voided += 1
+        else:
+            trial.pairs.append(pair)
+
+
+def _failures(trial: _Trial) -> tuple[int, int]:
+    """How many pairs failed in the control, and in the treatment."""
+    in_control = sum(each.arm == trial.arms.control.name for each in trial.failed)
+    return in_control, len(trial.failed) - in_control
+
+
+def _aim(trial: _Trial) -> Aim:
+    return Aim.LEANER if isinstance(trial.proposal.change, DropIndex) else Aim.FASTER
+
+
+def _counts(trial: _Trial, operation: Operation) -> tuple[Count, Count]:
+    query_id = operation.statement.query_id
+    return trial.control[query_id], trial.treatment[query_id]
+
+
+def _timed(trial: _Trial) -> tuple[Operation, ...]:
+    """What runs in both arms; a statement that fails in the control, as it did before, cannot be timed."""
+    return tuple(each for each in trial.reached if not any(arm.error for arm in _counts(trial, each)))
 
 
 def _evidence(trial: _Trial) -> TrialEvidence:
-    reads = [each for each in trial.reached if each.statement.kind is StatementKind.READ]
+    timed = _timed(trial)
     writes = [each for each in trial.reached if each.statement.kind is StatementKind.WRITE]
+    failed_control, failed_treatment = _failures(trial)
     return TrialEvidence(
-        aim=Aim.LEANER if isinstance(trial.proposal.change, DropIndex) else Aim.FASTER,
+        aim=_aim(trial),
         log_ratios=tuple(
-            log_ratio(_cpu_s(pair.control, trial.reached), _cpu_s(pair.treatment, trial.reached))
-            for pair in trial.pairs
+            log_ratio(_cpu_s(each.control, timed), _cpu_s(each.treatment, timed)) for each in trial.pairs
         ),
         statements=tuple(
             StatementPairs(
@@ -206,14 +272,16 @@ def _evidence(trial: _Trial) -> TrialEvidence:
                 is_write=each.statement.kind is StatementKind.WRITE,
                 log_ratios=_statement_ratios(trial, each),
             )
-            for each in (trial.reached if trial.pairs else ())
+            for each in (timed if trial.pairs else ())
         ),
         reached_share=trial.reached_share,
-        reached_reads=len(reads),
         reached_writes=len(writes),
         control_wal_bytes=work_of_mix(writes, trial.control).wal_bytes,
         treatment_wal_bytes=work_of_mix(writes, trial.treatment).wal_bytes,
         new_errors=_new_errors(trial),
+        failed_control=failed_control,
+        failed_treatment=failed_treatment,
+        failure=f"{trial.failed[-1].label}: {trial.failed[-1].error}" if trial.failed else "",
         growth_ratio=trial.growth_ratio,
         crowded=host_of(trial.pairs).crowded,
     )
@@ -237,9 +305,10 @@ def _statement_ratios(trial: _Trial, operation: Operation) -> tuple[float, ...]:
 
 def _new_errors(trial: _Trial) -> tuple[str, ...]:
     return tuple(
-        f"{each.statement.label}: {trial.treatment[each.statement.query_id].error}"
+        f"{each.statement.label}: {treatment.error}"
         for each in trial.reached
-        if trial.treatment[each.statement.query_id].error and not trial.control[each.statement.query_id].error
+        for control, treatment in [_counts(trial, each)]
+        if treatment.error and not control.error
     )
 
 
@@ -247,7 +316,7 @@ def _record(trial: _Trial, decision: Decision, started_at_s: float, took_s: floa
     assert decision.verdict is not None
     cpu = _effect(trial.arms.metric, _evidence(trial).log_ratios)
     wall_ratios = [
-        log_ratio(_wall_s(pair.control, trial.reached), _wall_s(pair.treatment, trial.reached))
+        log_ratio(_wall_s(pair.control, _timed(trial)), _wall_s(pair.treatment, _timed(trial)))
         for pair in trial.pairs
     ]
     return TrialRecord(
@@ -264,7 +333,7 @@ def _record(trial: _Trial, decision: Decision, started_at_s: float, took_s: floa
         guardrails=decision.guardrails,
         size_bytes=trial.arms.size_bytes,
         build_s=trial.arms.build_s,
-        host=host_of(trial.pairs, voided=trial.voided) if trial.pairs else None,
+        host=host_of(trial.pairs, voided=trial.voided + len(trial.failed)) if trial.pairs else None,
         took_s=took_s,
         started_at_s=started_at_s,
     )
@@ -296,11 +365,11 @@ def _effect(
 
 def _statement_effect(trial: _Trial, operation: Operation) -> StatementEffect:
     query_id = operation.statement.query_id
-    control, treatment = trial.control[query_id], trial.treatment[query_id]
+    control, treatment = _counts(trial, operation)
     reached_s = counted_cpu_s(trial.reached, trial.control)
     own_share = counted_cpu_s([operation], trial.control) / reached_s if reached_s else 0.0
     time_effect = None
-    if trial.pairs:
+    if trial.pairs and operation in _timed(trial):
         time_effect = _effect(
             trial.arms.metric,
             _statement_ratios(trial, operation),
