@@ -9,7 +9,7 @@ import click
 from perfloop.cli.findings import show_analysis
 from perfloop.cli.options import dsn_argument, seed_option, workload_option
 from perfloop.cli.progress import Progress
-from perfloop.cli.terminal import OutputFile, output
+from perfloop.cli.terminal import OutputFile, output, write_file
 from perfloop.model.advice import Severity
 from perfloop.tune.analysis import analyze_target
 from perfloop.tune.report.analysis import analysis_html, analysis_json
@@ -83,7 +83,7 @@ def analyze(
     else:
         show_analysis(analysis)
     if html_path is not None:
-        html_path.write_text(analysis_html(analysis), encoding="utf-8")
+        write_file(html_path, analysis_html(analysis))
         if not as_json:
             output(f"wrote {html_path}")
     worst = min((finding.severity.rank for finding in analysis.findings), default=len(Severity))

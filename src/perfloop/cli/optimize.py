@@ -10,7 +10,7 @@ import click
 from perfloop.adapters.store import Journal
 from perfloop.cli.options import dsn_argument, seed_option, workload_option
 from perfloop.cli.progress import Progress
-from perfloop.cli.terminal import OutputFile, output
+from perfloop.cli.terminal import OutputFile, output, write_file
 from perfloop.cli.verdicts import show_study
 from perfloop.model.units import size_bytes
 from perfloop.tune.report.study import study_html, study_json
@@ -112,6 +112,6 @@ def optimize(
     else:
         show_study(study)
     if html_path is not None:
-        html_path.write_text(study_html(study), encoding="utf-8")
+        write_file(html_path, study_html(study))
         if not as_json:
             output(f"wrote {html_path}")

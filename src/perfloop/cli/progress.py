@@ -12,9 +12,9 @@ from rich.text import Text
 
 from perfloop.cli.findings import severity_text
 from perfloop.cli.terminal import error_console
-from perfloop.cli.verdicts import trial_figures, verdict_text
+from perfloop.cli.verdicts import trial_figure, verdict_text
 from perfloop.model.advice import Finding, Proposal
-from perfloop.model.outcome import TrialRecord
+from perfloop.model.outcome import TrialRecord, Verdict
 from perfloop.model.units import seconds_text
 
 FIRST_FINDINGS = 5
@@ -88,9 +88,11 @@ class Progress:
         """Leave a line with the verdict."""
         verdict = verdict_text(record.verdict)
         verdict.pad_right(9 - verdict.cell_len)
-        title = (record.proposal.change.title, "bold")
-        took = seconds_text(record.took_s + record.build_s)
-        self._line(Text.assemble("  ", verdict, title, (f"  {trial_figures(record)}, {took}", "dim")))
+        figure = f"{trial_figure(record):<14}"
+        is_kept = record.verdict is Verdict.KEEP
+        title = (record.proposal.change.title, "bold" if is_kept else "")
+        reason = "" if is_kept else f"  {record.reason}"
+        self._line(Text.assemble("  ", verdict, figure, title, (reason, "dim")))
 
     def _drawn(self) -> Spinner | Text:
         """The line that moves: step, what is done, for how long, and how long it may still take."""

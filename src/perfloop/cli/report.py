@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from perfloop.adapters.store import Journal
-from perfloop.cli.terminal import OutputFile, output
+from perfloop.cli.terminal import OutputFile, output, write_file
 from perfloop.cli.verdicts import show_acts, show_studies, show_study
 from perfloop.model.value import to_json
 from perfloop.tune.report.study import apply_sql, study_html, study_json, study_markdown, undo_sql
@@ -48,7 +48,7 @@ def report(study: str, form: str, path: Path | None) -> None:
     if path is None:
         output(text)
     else:
-        path.write_text(text, encoding="utf-8")
+        write_file(path, text)
         output(f"wrote {path}")
 
 

@@ -14,25 +14,41 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from perfloop.errors import InvalidInput
 from perfloop.model.units import bytes_text
 
 WIDEST = 120
 """Prose in longer lines is hard to read."""
 
 
+class _Console(Console):
+    """A console that leaves it to the caller what the end of its reader means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def result_console() -> Console:
     """Standard output."""
-    return Console(highlight=False)
+    return _Console(highlight=False)
 
 
 def error_console(*, quiet: bool = False) -> Console:
     """Standard error."""
-    return Console(stderr=True, quiet=quiet, highlight=False)
+    return _Console(stderr=True, quiet=quiet, highlight=False)
 
 
 def output(text: str) -> None:
     """Print a result as it is, without styles or wrapping."""
     result_console().print(text, markup=False, soft_wrap=True)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a result to the file that the user named; raises InvalidInput where that cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; name another file") from error
 
 
 def width_of(console: Console) -> int:

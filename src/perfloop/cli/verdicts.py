@@ -17,7 +17,7 @@ from perfloop.model.outcome import (
     TrialRecord,
     Verdict,
 )
-from perfloop.model.units import bytes_text, seconds_text, share_text
+from perfloop.model.units import seconds_text, share_text
 
 _INDENT = 9
 _STYLES = {Verdict.KEEP: "bold green", Verdict.REVERT: "red", Verdict.UNCLEAR: "yellow"}
@@ -34,13 +34,11 @@ def verdict_text(verdict: Verdict) -> Text:
     return Text(verdict.value, style=_STYLES[verdict])
 
 
-def trial_figures(record: TrialRecord) -> str:
-    """What a finished trial measured, in a few words; its reason where nothing was timed."""
-    if record.verdict is Verdict.KEEP and record.cpu is not None:
+def trial_figure(record: TrialRecord) -> str:
+    """The one figure that says most of a finished trial; empty where nothing was timed or freed."""
+    if record.cpu is not None:
         return f"CPU {_ratio_text(record.cpu.ratio)}"
-    if record.verdict is Verdict.KEEP and record.size_bytes < 0:
-        return f"frees {bytes_text(-record.size_bytes)}"
-    return record.reason
+    return signed_bytes_text(record.size_bytes)
 
 
 def show_study(study: Study) -> None:
