@@ -6,6 +6,7 @@ removes the lab.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from perfloop.adapters.connection import safe_dsn
 from perfloop.adapters.servers import PostgresBinaries, find_postgres
 from perfloop.adapters.store import Journal, journal_path
 from perfloop.analyze.checks import analyze
-from perfloop.errors import InvalidInput
+from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, UnsupportedStatement
 from perfloop.model.advice import AlterSetting, Change, Proposal
 from perfloop.model.analysis import Analysis
 from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
@@ -30,17 +31,18 @@ from perfloop.tune.analysis import analyze_target
 from perfloop.tune.confirm import confirm
 from perfloop.tune.decision import STANDARD_KEEP_POLICY, KeepPolicy
 from perfloop.tune.lab.arms import Arm
-from perfloop.tune.lab.fill import refuse_unless_it_fits
+from perfloop.tune.lab.fill import refuse_old_tools, refuse_unless_it_fits
 from perfloop.tune.lab.lab import Lab
 from perfloop.tune.lab.servers import LabServer, OwnServer, ScratchServer
 from perfloop.tune.lab.settings import lab_settings
 from perfloop.tune.measure import count
 from perfloop.tune.observer import Observer
 from perfloop.tune.samples import Count
-from perfloop.tune.trial import run_trial
+from perfloop.tune.trial import TrialResult, run_trial
 
 LONGEST_S = 30.0
 """An execution that takes longer in the lab is not waited for."""
+OWN_LONGEST_S = 600.0
 FAR_RATIO = 50.0
 NEAR_RATIO = 4.0
 SHORTEST_LIMIT_S = 2.0
@@ -105,7 +107,9 @@ def optimize(dsn: str, options: StudyOptions, journal: Journal, observer: Observ
         _run_in_lab(dsn, run, analysis, analysis.workload)
     except BaseException as error:
         state = StudyState.INTERRUPTED if isinstance(error, KeyboardInterrupt) else StudyState.FAILED
-        run.save(state=state, finished_at_s=time.time())
+        # Where the journal is what failed, its own error says so; `perfloop recover` closes the study.
+        with contextlib.suppress(JournalDamaged):
+            run.save(state=state, finished_at_s=time.time())
         raise
     run.save(state=StudyState.FINISHED, finished_at_s=time.time())
     return run.study
@@ -133,7 +137,9 @@ def _new_study(dsn: str, options: StudyOptions, analysis: Analysis, started_at_s
 def _run_in_lab(dsn: str, run: _Run, analysis: Analysis, workload: Workload) -> None:
     snapshot = analysis.snapshot
     binaries = find_postgres(prefer_major=snapshot.fingerprint.major)
-    refuse_unless_it_fits(snapshot.activity.database_bytes, limit_bytes=run.options.max_lab_bytes)
+    refuse_old_tools(binaries, snapshot.fingerprint.major)
+    limit_bytes = run.options.max_lab_bytes if run.options.lab_dsn is None else None
+    refuse_unless_it_fits(snapshot.activity.database_bytes, limit_bytes=limit_bytes)
     settings = lab_settings(snapshot)
     lab = Lab(
         _server(dsn, run, binaries, settings),
@@ -210,10 +216,10 @@ def _count_all(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> W
 def _draw_limit_s(operation: Operation, mean_s: float | None) -> float:
     """How long a drawn instance may take: far beyond the mean, it is none that the service runs.
 
-    A text without parameters is the service's own, however long it takes: 0, no limit.
+    A text without parameters is the service's own, and is waited for longer.
     """
     if operation.instances == (operation.statement.text,):
-        return 0.0
+        return OWN_LONGEST_S
     if mean_s is None:
         return LONGEST_S
     return max(SHORTEST_LIMIT_S, min(LONGEST_S, FAR_RATIO * mean_s), NEAR_RATIO * mean_s)
@@ -253,27 +259,51 @@ def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
     database_bytes = lab.database_bytes()
     for number, proposal in enumerate(proposals, start=1):
         run.observer.trial_started(proposal, number, len(proposals))
-        with lab.arms(proposal.change) as arms:
-            result = run_trial(
-                proposal,
-                arms,
-                workload,
-                run.counts,
-                run.options.policy,
-                seed=run.options.seed + number,
-                growth_ratio=max(0.0, (run.kept_bytes + arms.size_bytes) / database_bytes),
-                known=run.counts,
-            )
-        diverged = _wrote_differently(result.record)
-        if result.record.verdict is Verdict.KEEP:
-            lab.keep(proposal.change, diverged=diverged)
-            run.kept_bytes += result.record.size_bytes
-            run.counts.update(result.counts)
-            run.counts_before[proposal.change] = result.control_counts
+        try:
+            with lab.arms(proposal.change) as arms:
+                growth_bytes = run.kept_bytes + arms.size_bytes
+                result = run_trial(
+                    proposal,
+                    arms,
+                    workload,
+                    run.counts,
+                    run.options.policy,
+                    seed=run.options.seed + number,
+                    growth_ratio=max(0.0, growth_bytes / database_bytes),
+                    known=run.counts,
+                )
+        except ChangeFailed as error:
+            record = _not_made(proposal, lab, error)
         else:
-            lab.revert(proposal.change, diverged=diverged)
-        run.save(trials=(*run.study.trials, result.record))
-        run.observer.trial_finished(result.record)
+            record = result.record
+            _settle(run, lab, result)
+        run.save(trials=(*run.study.trials, record))
+        run.observer.trial_finished(record)
+
+
+def _settle(run: _Run, lab: Lab, result: TrialResult) -> None:
+    """Keep or revert in the lab, as the verdict says."""
+    record = result.record
+    change = record.proposal.change
+    diverged = _wrote_differently(record)
+    if record.verdict is not Verdict.KEEP:
+        lab.revert(change, diverged=diverged)
+        return
+    lab.keep(change, diverged=diverged)
+    run.kept_bytes += record.size_bytes
+    run.counts.update(result.counts)
+    run.counts_before[change] = result.control_counts
+
+
+def _not_made(proposal: Proposal, lab: Lab, error: ChangeFailed) -> TrialRecord:
+    """The record of a change that the lab's server refused: it would be refused on the target, too."""
+    return TrialRecord(
+        proposal=proposal,
+        lab=lab.kind_for(proposal.change),
+        verdict=Verdict.REVERT,
+        reason=str(error),
+        started_at_s=time.time(),
+    )
 
 
 def _triable(run: _Run, lab: Lab, advice: Advice) -> tuple[Proposal, ...]:
@@ -302,7 +332,7 @@ def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
     for number, proposal in enumerate(kept, start=1):
         run.observer.trial_started(proposal, number, len(kept))
         with lab.arms_without(proposal.change) as arms:
-            record = run_trial(
+            result = run_trial(
                 proposal,
                 arms,
                 workload,
@@ -310,13 +340,14 @@ def _recheck_all(run: _Run, lab: Lab, workload: Workload) -> None:
                 run.options.policy,
                 seed=run.options.seed + 1000 + number,
                 known=_known_without(run, proposal.change),
-            ).record
-        if record.verdict is Verdict.KEEP:
+            )
+        if result.record.verdict is Verdict.KEEP:
             lab.restore()
         else:
             lab.withdraw(proposal.change)
-        run.save(rechecks=(*run.study.rechecks, record))
-        run.observer.trial_finished(record)
+            run.counts.update(result.control_counts)
+        run.save(rechecks=(*run.study.rechecks, result.record))
+        run.observer.trial_finished(result.record)
 
 
 def _known_without(run: _Run, change: Change) -> Mapping[str, Count]:
@@ -335,5 +366,9 @@ def _confirm(run: _Run, lab: Lab, workload: Workload) -> None:
         return
     run.observer.phase("confirming the kept changes together against the original")
     with lab.arms_of_stack(kept) as arms:
-        confirmation = confirm(arms, workload, seed=run.options.seed + 2000)
-    run.save(confirmation=confirmation)
+        try:
+            confirmation = confirm(arms, workload, seed=run.options.seed + 2000)
+        except UnsupportedStatement as error:
+            run.save(notes=(*run.study.notes, f"the kept changes are not confirmed: {error}"))
+        else:
+            run.save(confirmation=confirmation)

@@ -36,3 +36,16 @@ UPDATE pg_statistic SET {kind} = 0, {values} = NULL, {numbers} = NULL
 FROM pg_attribute
 WHERE starelid = format('%%I.%%I', %(schema)s::text, %(table)s::text)::regclass
   AND attrelid = starelid AND attnum = staattnum AND attname = %(column)s AND {kind} = %(kind)s
+
+-- name: row_counts
+-- The planner's estimates of the numbers of rows, of all tables that are not the server's own.
+SELECT c.oid, c.reltuples::float8 AS rows
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+
+-- name: restore_row_counts
+-- Put those estimates back.
+UPDATE pg_class SET reltuples = kept.rows
+FROM unnest(%s::oid[], %s::real[]) AS kept (id, rows)
+WHERE oid = kept.id AND reltuples <> kept.rows

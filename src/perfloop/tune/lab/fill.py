@@ -12,14 +12,22 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # ships no types
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfloop.adapters.servers.binaries import PostgresBinaries
 from perfloop.adapters.servers.folders import ServerFolder
-from perfloop.errors import LabRefused, MissingRights, TargetUnreachable
+from perfloop.errors import InvalidInput, LabRefused, MissingRights, TargetUnreachable
 
-SPACE_FACTOR = 5
-"""The dump, the untouched copy, two arms and a what-if clone, each at most the database's size."""
+SPACE_FACTOR = 8
+"""The untouched copy and two arms, those three again for a second server, and twice for WAL and indexes."""
+END_DEADLINE_S = 10.0
+
+CONNECT_TIMEOUT_S = 10
+
+# libpq reads these from a connection string or a service file, and from no variable.
+_FILED_SECRETS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
 _LEFT_BEHIND = (
     "--no-owner",
@@ -31,20 +39,48 @@ _LEFT_BEHIND = (
 )
 
 
-def refuse_unless_it_fits(database_bytes: int, *, limit_bytes: int) -> None:
-    """Raise LabRefused where the database is above the limit or the disk too small for its copies."""
-    if database_bytes > limit_bytes:
+def refuse_unless_it_fits(database_bytes: int, *, limit_bytes: int | None) -> None:
+    """Raise LabRefused where the database is above the limit or the disk too small for its copies.
+
+    Without a limit the copies live elsewhere, and only the dump passes through this machine.
+    """
+    if limit_bytes is not None and database_bytes > limit_bytes:
         raise LabRefused(
             f"the target has {_gigabytes(database_bytes)}, the limit for a lab of perfloop's own is "
             f"{_gigabytes(limit_bytes)}; raise it with --max-lab-size, or point --lab at a scratch server"
         )
     folder = Path(tempfile.gettempdir())
-    free_bytes = shutil.disk_usage(folder).free
-    needed_bytes = database_bytes * SPACE_FACTOR
+    free_bytes = _free_bytes(folder)
+    needed_bytes = database_bytes * (1 if limit_bytes is None else SPACE_FACTOR)
     if free_bytes < needed_bytes:
         raise LabRefused(
             f"a lab for {_gigabytes(database_bytes)} needs {_gigabytes(needed_bytes)} of disk, "
             f"{folder} has {_gigabytes(free_bytes)} free; set TMPDIR to a larger disk, or use --lab"
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    """What may be filled of a folder. One that lies in memory shares that with the servers."""
+    free_bytes = shutil.disk_usage(folder).free
+    mounts = [each for each in psutil.disk_partitions(all=True) if folder.is_relative_to(each.mountpoint)]
+    nearest = max(mounts, key=lambda each: len(each.mountpoint), default=None)
+    if nearest is not None and nearest.fstype in {"tmpfs", "ramfs"}:
+        return min(free_bytes, int(psutil.virtual_memory().available) // 2)
+    return free_bytes
+
+
+def refuse_old_tools(binaries: PostgresBinaries, target_major: int) -> None:
+    """Raise LabRefused where these tools cannot copy a server of that major version."""
+    if not binaries.has_pg_dump:
+        raise LabRefused(
+            f"{binaries.bin_dir} has no pg_dump, which copies the target; install the client programs of "
+            f"PostgreSQL {target_major}, or name their folder with PERFLOOP_PG_BIN"
+        )
+    if binaries.major < target_major:
+        raise LabRefused(
+            f"the target is PostgreSQL {target_major}, the newest binaries here are of {binaries.major}, and "
+            f"pg_dump reads no newer server; install PostgreSQL {target_major} here, or name its bin folder "
+            "with PERFLOOP_PG_BIN"
         )
 
 
@@ -57,18 +93,17 @@ def copy_database(source_dsn: str, lab_dsn: str, binaries: PostgresBinaries) -> 
     Raises:
         MissingRights: the role may not read a table.
         TargetUnreachable: pg_dump ended otherwise.
+        LabRefused: the disk is full, or a table's rows are missing in the copy.
     """
     with ServerFolder() as folder:
         dump = folder.path / "dump"
-        _dump(source_dsn, binaries, dump)
-        return _restore(lab_dsn, binaries, dump)
+        _dump(source_dsn, binaries, dump, folder)
+        return _restore(lab_dsn, binaries, dump, folder)
 
 
-def _dump(source_dsn: str, binaries: PostgresBinaries, dump: Path) -> None:
-    public_dsn, environment = _without_secrets(source_dsn)
+def _dump(source_dsn: str, binaries: PostgresBinaries, dump: Path, folder: ServerFolder) -> None:
     command = [
         str(binaries.bin_dir / "pg_dump"),
-        f"--dbname={public_dsn}",
         "--format=directory",
         "--compress=0",
         "--jobs=2",
@@ -76,44 +111,113 @@ def _dump(source_dsn: str, binaries: PostgresBinaries, dump: Path) -> None:
         f"--file={dump}",
         *_LEFT_BEHIND,
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    code, message = _run(command, _uncounted(source_dsn), folder)
+    if code == 0:
         return
-    message = done.stderr.strip()
+    _refuse_full_disk(message)
     if "permission denied" in message or "row-level security" in message:
         raise MissingRights(
             f"the database cannot be copied into a lab: {message}\n"
             "let the role read it: GRANT pg_read_all_data TO <role>; with row security also BYPASSRLS"
         )
-    raise TargetUnreachable(f"pg_dump could not copy the target: {message}")
+    raise TargetUnreachable(
+        f"pg_dump could not copy the target: {message}\nsee whether the target is up, and try again"
+    )
 
 
-def _restore(lab_dsn: str, binaries: PostgresBinaries, dump: Path) -> tuple[str, ...]:
-    public_dsn, environment = _without_secrets(lab_dsn)
+def _restore(lab_dsn: str, binaries: PostgresBinaries, dump: Path, folder: ServerFolder) -> tuple[str, ...]:
     command = [
         str(binaries.bin_dir / "pg_restore"),
-        f"--dbname={public_dsn}",
         "--jobs=2",
         "--no-owner",
         "--no-privileges",
         str(dump),
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    code, message = _run(command, lab_dsn, folder)
+    if code == 0:
         return ()
-    problems = [line for line in done.stderr.splitlines() if "error:" in line]
-    if not problems:
-        raise LabRefused(f"the lab could not be filled: {done.stderr.strip()}")
-    return tuple(line.partition("error:")[2].strip() for line in problems)
+    _refuse_full_disk(message)
+    problems = [line.partition("error:")[2].strip() for line in message.splitlines() if "error:" in line]
+    empty = [problem for problem in problems if problem.startswith("COPY failed")]
+    if empty or not problems:
+        raise LabRefused(
+            f"the lab's copy is not whole, and figures from it would be wrong: {(empty or [message])[0]}\n"
+            "let pg_restore load that table (a function in a check or an index needs its own search_path), "
+            "or give a server that has what it needs with --lab"
+        )
+    return tuple(problems)
 
 
-def _without_secrets(dsn: str) -> tuple[str, dict[str, str]]:
-    """The DSN without its passwords, which other users of the machine could read, and an environment with."""
+def _refuse_full_disk(message: str) -> None:
+    if "No space left on device" in message:
+        raise LabRefused(
+            f"the disk is full: {message}\nset TMPDIR to a larger disk, or use --lab with a scratch server"
+        )
+
+
+def _uncounted(dsn: str) -> str:
+    """The DSN with which pg_stat_statements does not count the dump, where the role may say so."""
     parameters = conninfo_to_dict(dsn)
-    environment = {**os.environ, "PGCONNECT_TIMEOUT": "10"}
+    asked = str(parameters.get("options") or os.environ.get("PGOPTIONS", ""))
+    parameters["options"] = f"{asked} -c pg_stat_statements.track=none".strip()
+    uncounted = make_conninfo("", **parameters)
+    try:
+        psycopg.connect(uncounted, connect_timeout=CONNECT_TIMEOUT_S).close()
+    except psycopg.Error:
+        return dsn
+    return uncounted
+
+
+def _run(command: list[str], dsn: str, folder: ServerFolder) -> tuple[int, str]:
+    """Run a tool on a database; returns its code and what it said. It ends when we are interrupted."""
+    public_dsn, environment = _without_secrets(dsn, folder)
+    tool = [command[0], f"--dbname={public_dsn}", "--no-password", *command[1:]]
+    with subprocess.Popen(
+        tool,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            _, message = process.communicate()
+        except BaseException:
+            _end(process)
+            raise
+    return process.returncode, message.strip()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """A tool that is asked to end also cancels what its workers do on the server; a killed one does not."""
+    process.terminate()
+    try:
+        process.wait(END_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _without_secrets(dsn: str, folder: ServerFolder) -> tuple[str, dict[str, str]]:
+    """The DSN without its secrets, and an environment with them: all users may see command lines.
+
+    Raises:
+        InvalidInput: a secret can only stand in a service file, and the DSN names one already.
+    """
+    parameters = conninfo_to_dict(dsn)
+    environment = {**os.environ, "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT_S)}
     password = parameters.pop("password", None)
     if password is not None:
         environment["PGPASSWORD"] = str(password)
+    rest = {name: parameters.pop(name) for name in _FILED_SECRETS if name in parameters}
+    if rest:
+        if "service" in parameters:
+            raise InvalidInput(f"put {', '.join(rest)} into the service file that the DSN names")
+        lines = ["[perfloop]", *(f"{name}={value}" for name, value in rest.items()), ""]
+        service_file = folder.path / "service"
+        service_file.touch(mode=0o600)
+        service_file.write_text("\n".join(lines), encoding="utf-8")
+        environment["PGSERVICEFILE"] = str(service_file)
+        parameters["service"] = "perfloop"
     return make_conninfo("", **parameters), environment
 
 

@@ -1,8 +1,9 @@
 """The lab: a scratch server with an untouched copy of the target's database and the two arms of a Trial.
 
-Three databases live on it. The origin is the copy, never measured and never changed, so that the
-confirmation can start from it again. Control and treatment are clones of it; between trials both hold the
-changes kept so far. A Trial acts on the treatment, and `keep` or `revert` makes the two equal again.
+The stack is the state that counts: the copy with all that is kept so far. One arm is always a session on it.
+The other is a session with another setting, a clone of it with another index, or a second server. What a
+Trial leaves in the clone is undone, or the clone is made anew before it is needed again; what it leaves in
+the stack is dead rows of rolled-back writes, which are cleared before the stack is cloned.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import psycopg
-from psycopg import sql
 
 from perfloop.adapters.catalog import read_fingerprint, read_settings
-from perfloop.adapters.servers import PostgresBinaries
+from perfloop.adapters.servers import PostgresBinaries, PostgresServer
+from perfloop.errors import ChangeFailed, ServerFailed
 from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateStatistics, DropIndex
 from perfloop.model.outcome import LabKind
 from perfloop.model.snapshot import Snapshot
@@ -24,11 +25,13 @@ from perfloop.model.target import Fingerprint, Setting
 from perfloop.tune.acts import act, undo
 from perfloop.tune.lab.arms import Arm, Arms
 from perfloop.tune.lab.carry import carry_statistics, plant_invalid_indexes
+from perfloop.tune.lab.copies import Copies, database_bytes, open_session
 from perfloop.tune.lab.fill import copy_database
-from perfloop.tune.lab.servers import LabServer
+from perfloop.tune.lab.servers import ORIGIN, STACK, TRIAL, WHAT_IF, LabServer
+from perfloop.tune.lab.settings import unlike
 
 # ANALYZE draws a new sample each time, and what undoes a dropped index is a new, compact one without the
-# statistics of its expressions. Only a clone of the other arm is the exact state.
+# statistics of its expressions. Only a clone is the exact state.
 _ClonedOnly = AnalyzeTable | CreateStatistics | DropIndex
 _SESSION_CONTEXTS = frozenset({"user", "superuser"})
 
@@ -43,6 +46,8 @@ class Lab:
         target_dsn: read once, by pg_dump.
         binaries: whose pg_dump and pg_restore are used.
         tell: called with a sentence at each step of the filling.
+
+    Once open, `fingerprint` and `settings` are the lab's, and `notes` says what could not be carried over.
     """
 
     def __init__(
@@ -56,29 +61,30 @@ class Lab:
         tell: Callable[[str], None],
     ) -> None:
         self.server = server
+        self.fingerprint: Fingerprint
+        self.settings: tuple[Setting, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self._snapshot = snapshot
         self._target_dsn = target_dsn
         self._binaries = binaries
         self._tell = tell
-        self._settings = dict(settings)
-        self._session: dict[str, str] = {}
+        self._start_settings = dict(settings)
+        self._server_settings = dict(settings)
+        self._session_settings: dict[str, str] = {}
+        self._copies = Copies(server)
+        self._trial_is_stack = False
         self._stack = ExitStack()
-        self._admin: psycopg.Connection
-        self.fingerprint: Fingerprint
-        self.settings: tuple[Setting, ...] = ()
-        self.notes: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.server)
-            stack.callback(self._close_admin)
-            self._origin, self._control, self._treatment, self._clone = (
-                self.server.prefix + name for name in ("origin", "control", "treatment", "clone")
-            )
-            self._admin = _connect(self.server.dsn("postgres"))
-            self.fingerprint = read_fingerprint(self._admin)
-            self.settings = read_settings(self._admin)
             self._fill()
+            with self._session(STACK) as connection:
+                self.fingerprint = read_fingerprint(connection)
+                self.settings = read_settings(connection)
+            others = unlike(self._start_settings, self.settings)
+            if others:
+                self.notes += (f"the lab has other values than wanted of {', '.join(others)}",)
             self._stack = stack.pop_all()
         return self
 
@@ -95,34 +101,22 @@ class Lab:
 
     @contextmanager
     def control_arm(self) -> Iterator[Arm]:
-        """The control alone, to count the workload in."""
-        with ExitStack() as stack:
-            yield self._arm(stack, "control", self.server.dsn(self._control))
+        """A session on the stack alone, to count the workload in."""
+        self._trial_is_stack = False
+        with self._session(STACK) as connection:
+            yield self._arm("control", connection)
 
     @contextmanager
     def arms(self, change: Change) -> Iterator[Arms]:
-        """Put the change into the treatment and open both arms. `keep` or `revert` must follow."""
-        kind = self.kind_for(change)
+        """Put the change into the treatment and open both arms. `keep` or `revert` must follow.
+
+        Raises:
+            ChangeFailed: the change cannot be made here; nothing is left of it.
+        """
         with ExitStack() as stack:
-            if kind is LabKind.INSTANCES:
-                assert isinstance(change, AlterSetting)
-                second_dsn = stack.enter_context(self._second_instance({change.name: change.value}))
-                control = self._arm(stack, "control", self.server.dsn(self._control))
-                treatment = self._arm(stack, "treatment", second_dsn)
-                yield Arms(kind=kind, control=control, treatment=treatment)
-                return
-            if isinstance(change, AlterSetting):
-                control = self._arm(stack, "control", self.server.dsn(self._control))
-                extra = {change.name: change.value}
-                treatment = self._arm(stack, "treatment", self.server.dsn(self._control), extra)
-                yield Arms(kind=kind, control=control, treatment=treatment)
-                return
-            build_s, size_bytes = self._act_on(self._treatment, change)
-            control = self._arm(stack, "control", self.server.dsn(self._control))
-            treatment = self._arm(stack, "treatment", self.server.dsn(self._treatment))
-            yield Arms(
-                kind=kind, control=control, treatment=treatment, build_s=build_s, size_bytes=size_bytes
-            )
+            with _refused(change):
+                opened = self._open_arms(stack, change)
+            yield opened
 
     @contextmanager
     def arms_without(self, change: Change) -> Iterator[Arms]:
@@ -130,174 +124,213 @@ class Lab:
 
         `restore` or `withdraw` must follow.
         """
+        kind = self.kind_for(change)
         with ExitStack() as stack:
-            own: dict[str, str] = {}
-            if isinstance(change, AlterSetting):
-                own[change.name] = self._session.pop(change.name)
-                stack.callback(self._session.update, own)
+            if not isinstance(change, AlterSetting):
+                self._undo_in_trial(change)
+                treatment = stack.enter_context(self._session(STACK))
+                control = stack.enter_context(self._session(TRIAL))
+            elif kind is LabKind.SESSIONS:
+                self._trial_is_stack = False
+                treatment = stack.enter_context(self._session(STACK))
+                control = stack.enter_context(self._session(STACK, without=change.name))
             else:
-                self._replace(self._control, self._treatment)
-                self._undo_on(self._control, change)
-            kind = LabKind.SESSIONS if own else LabKind.DATABASES
-            control = self._arm(stack, "control", self.server.dsn(self._control))
-            database = self._control if own else self._treatment
-            treatment = self._arm(stack, "treatment", self.server.dsn(database), own)
-            yield Arms(kind=kind, control=control, treatment=treatment)
+                second = stack.enter_context(self.server.copied(self._settings_without(change)))
+                treatment = stack.enter_context(self._session(STACK))
+                control = stack.enter_context(self._session_at(second, STACK))
+                self._trial_is_stack = False
+            yield self._arms(kind, control, treatment)
 
     @contextmanager
     def arms_of_stack(self, changes: Sequence[Change]) -> Iterator[Arms]:
-        """Fresh clones of the origin: the control as it was, the treatment with all the changes."""
-        self._clone_arms()
-        self._session.clear()
+        """Fresh clones of the origin: the control as it was, the treatment with all the changes.
+
+        Nothing can be tried afterwards.
+        """
         settings = [each for each in changes if isinstance(each, AlterSetting)]
-        size_bytes = 0
-        started_s = time.monotonic()
-        for change in changes:
-            if not isinstance(change, AlterSetting):
-                size_bytes += self._act_on(self._treatment, change)[1]
-        build_s = time.monotonic() - started_s
+        at_start = {each.name: each.value for each in settings if self.kind_for(each) is LabKind.INSTANCES}
+        in_session = {each.name: each.value for each in settings if each.name not in at_start}
+        self._copies.clone(TRIAL, of=ORIGIN)
+        self._copies.clone(STACK, of=ORIGIN)
+        self._session_settings.clear()
+        built = [self._act(STACK, each) for each in changes if not isinstance(each, AlterSetting)]
         with ExitStack() as stack:
-            control_dsn, treatment_dsn = self.server.dsn(self._control), self.server.dsn(self._treatment)
-            own = {each.name: each.value for each in settings if self.kind_for(each) is LabKind.SESSIONS}
-            restarted = {each.name: each.value for each in settings if each.name not in own}
-            if restarted:
-                original = {name: self._settings.get(name, self._boot(name)) for name in restarted}
-                self._restart({**self._settings, **restarted})
-                control_dsn = stack.enter_context(self._second_instance(original))
-            control = self._arm(stack, "control", control_dsn)
-            treatment = self._arm(stack, "treatment", treatment_dsn, own)
-            kind = LabKind.INSTANCES if restarted else LabKind.DATABASES
-            yield Arms(
-                kind=kind, control=control, treatment=treatment, build_s=build_s, size_bytes=size_bytes
+            if at_start:
+                if self._server_settings != {**self._start_settings, **at_start}:
+                    self._restart({**self._start_settings, **at_start})
+                second = stack.enter_context(self.server.copied(self._start_settings))
+                control = stack.enter_context(self._session_at(second, TRIAL))
+            else:
+                control = stack.enter_context(self._session(TRIAL))
+            treatment = stack.enter_context(self._session(STACK, in_session))
+            kind = LabKind.INSTANCES if at_start else LabKind.DATABASES
+            yield self._arms(
+                kind,
+                control,
+                treatment,
+                build_s=sum(each[0] for each in built),
+                size_bytes=sum(each[1] for each in built),
             )
 
     def keep(self, change: Change, *, diverged: bool) -> None:
-        """Make the control equal to the treatment: the change stays while the next ones are tried.
+        """Let the stack have the change: it stays while the next ones are tried.
 
         `diverged` says that writes did different work in the two arms, so that their pages differ too.
         """
         if isinstance(change, AlterSetting):
             self._keep_setting(change)
         elif diverged or isinstance(change, _ClonedOnly):
-            self._equalise(self._control, like=self._treatment)
+            self._copies.rename(TRIAL, STACK)
         else:
-            self._act_on(self._control, change)
+            self._act(STACK, change)
+            self._trial_is_stack = True
 
     def revert(self, change: Change, *, diverged: bool) -> None:
-        """Make the treatment equal to the control again."""
-        if isinstance(change, AlterSetting):
-            return
-        if diverged or isinstance(change, _ClonedOnly):
-            self._equalise(self._treatment, like=self._control)
-        else:
-            self._undo_on(self._treatment, change)
+        """Leave the stack as it is. What is undone exactly spares a clone."""
+        if not (diverged or isinstance(change, AlterSetting | _ClonedOnly)):
+            self._undo(TRIAL, change)
+            self._trial_is_stack = True
 
     def restore(self) -> None:
-        """After `arms_without`: put the change that was left out back into the control."""
-        self._equalise(self._control, like=self._treatment)
+        """After `arms_without`: the change stays in the stack, which had it all along."""
 
     def withdraw(self, change: Change) -> None:
-        """After `arms_without`: take the change that was left out of the whole stack."""
-        if isinstance(change, AlterSetting):
-            del self._session[change.name]
+        """After `arms_without`: take the change that was left out of the stack."""
+        if not isinstance(change, AlterSetting):
+            self._copies.rename(TRIAL, STACK)
+        elif self.kind_for(change) is LabKind.SESSIONS:
+            del self._session_settings[change.name]
         else:
-            self._equalise(self._treatment, like=self._control)
+            self._restart(self._settings_without(change))
 
     @contextmanager
     def clone(self) -> Iterator[psycopg.Connection]:
-        """A session on a clone of the control that is dropped on leaving, for what-if."""
-        self._replace(self._clone, self._control)
+        """A session on a clone of the stack that is dropped on leaving, for what-if."""
+        self._copies.clear(STACK)
+        self._copies.clone(WHAT_IF, of=STACK)
         try:
-            with _connect(self.server.dsn(self._clone)) as connection:
-                set_session(connection, {**self.server.session, **self._session})
+            with self._session(WHAT_IF) as connection:
                 yield connection
         finally:
-            self._drop(self._clone)
+            self._copies.drop(WHAT_IF)
 
     def database_bytes(self) -> int:
         """Size of the untouched copy."""
-        row = self._admin.execute("SELECT pg_database_size(%s)", [self._origin]).fetchone()
-        return int(row[0]) if row else 0
+        return self._copies.size_bytes(ORIGIN)
 
     def _fill(self) -> None:
         self._tell("copying the database into a lab")
-        self._create(self._origin, template="template0")
-        lab_dsn = self.server.dsn(self._origin)
-        self.notes += copy_database(self._target_dsn, lab_dsn, self._binaries)
+        self._copies.clone(ORIGIN, of=None)
+        self.notes += copy_database(self._target_dsn, self._copies.dsn(ORIGIN), self._binaries)
         self._tell("collecting statistics in the lab")
-        with _connect(self.server.dsn(self._origin)) as connection:
+        with self._copies.connect(ORIGIN) as connection:
             connection.execute("VACUUM ANALYZE")
             self.notes += plant_invalid_indexes(connection, self._snapshot)
             self.notes += carry_statistics(connection, self._snapshot)
-        self._clone_arms()
+        self._copies.clone(STACK, of=ORIGIN)
 
-    def _clone_arms(self) -> None:
-        for database in (self._control, self._treatment):
-            self._replace(database, self._origin)
+    def _open_arms(self, stack: ExitStack, change: Change) -> Arms:
+        kind = self.kind_for(change)
+        if not isinstance(change, AlterSetting):
+            self._level()
+            self._trial_is_stack = False
+            build_s, size_bytes = self._act(TRIAL, change)
+            control = stack.enter_context(self._session(STACK))
+            treatment = stack.enter_context(self._session(TRIAL))
+            return self._arms(kind, control, treatment, build_s=build_s, size_bytes=size_bytes)
+        self._trial_is_stack = False
+        changed = {change.name: change.value}
+        if kind is LabKind.SESSIONS:
+            control = stack.enter_context(self._session(STACK))
+            treatment = stack.enter_context(self._session(STACK, changed))
+        else:
+            second = stack.enter_context(self.server.copied({**self._server_settings, **changed}))
+            control = stack.enter_context(self._session(STACK))
+            treatment = stack.enter_context(self._session_at(second, STACK))
+        return self._arms(kind, control, treatment)
 
-    def _create(self, name: str, *, template: str) -> None:
-        strategy = " STRATEGY file_copy" if self.fingerprint.major >= 15 else ""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}" + strategy)
-        self._admin.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+    def _arms(
+        self,
+        kind: LabKind,
+        control: psycopg.Connection,
+        treatment: psycopg.Connection,
+        *,
+        build_s: float = 0.0,
+        size_bytes: int = 0,
+    ) -> Arms:
+        return Arms(
+            kind=kind,
+            control=self._arm("control", control),
+            treatment=self._arm("treatment", treatment),
+            build_s=build_s,
+            size_bytes=size_bytes,
+        )
 
-    def _keep_setting(self, change: AlterSetting) -> None:
-        if self.kind_for(change) is LabKind.SESSIONS:
-            self._session[change.name] = change.value
-            return
-        self._settings[change.name] = change.value
-        self._restart(self._settings)
+    def _arm(self, name: str, connection: psycopg.Connection) -> Arm:
+        return Arm(name=name, connection=connection, is_here=self.server.is_here)
 
-    def _equalise(self, database: str, *, like: str) -> None:
+    def _level(self) -> None:
         """Both arms page for page the same, cleared of what rolled-back writes left."""
-        with _connect(self.server.dsn(like)) as connection:
-            connection.execute("VACUUM")
-        self._replace(database, like)
+        if not self._trial_is_stack:
+            self._copies.clear(STACK)
+            self._copies.clone(TRIAL, of=STACK)
+            self._trial_is_stack = True
 
-    def _replace(self, database: str, template: str) -> None:
-        self._drop(database)
-        self._create(database, template=template)
-
-    def _act_on(self, database: str, change: Change) -> tuple[float, int]:
-        with _connect(self.server.dsn(database)) as connection:
-            before_bytes = _database_bytes(connection)
+    def _act(self, database: str, change: Change) -> tuple[float, int]:
+        """Make the change; returns the seconds it took and the bytes it takes."""
+        with self._copies.connect(database) as connection:
+            before_bytes = database_bytes(connection)
             started_s = time.monotonic()
             act(connection, change, concurrently=False)
-            return time.monotonic() - started_s, _database_bytes(connection) - before_bytes
+            return time.monotonic() - started_s, database_bytes(connection) - before_bytes
 
-    def _undo_on(self, database: str, change: Change) -> None:
+    def _undo_in_trial(self, change: Change) -> None:
+        self._level()
+        self._trial_is_stack = False
+        self._undo(TRIAL, change)
+
+    def _undo(self, database: str, change: Change) -> None:
         """The lab's undo: statistics that the change made fresh become the target's stale ones again."""
-        with _connect(self.server.dsn(database)) as connection:
+        with self._copies.connect(database) as connection:
             undo(connection, change, None, concurrently=False)
             if isinstance(change, AnalyzeTable | CreateStatistics):
                 carry_statistics(connection, self._snapshot, only=change.table)
 
-    def _arm(self, stack: ExitStack, name: str, dsn: str, extra: Mapping[str, str] | None = None) -> Arm:
-        connection = stack.enter_context(_connect(dsn))
-        set_session(connection, {**self.server.session, **self._session, **(extra or {})})
-        return Arm(name=name, connection=connection, is_here=self.server.is_here)
+    def _keep_setting(self, change: AlterSetting) -> None:
+        if self.kind_for(change) is LabKind.SESSIONS:
+            self._session_settings[change.name] = change.value
+        else:
+            self._restart({**self._server_settings, change.name: change.value})
 
-    @contextmanager
-    def _second_instance(self, changed: Mapping[str, str]) -> Iterator[str]:
-        """A second server on a copy of the data, with `changed` settings; yields its control's conninfo."""
-        self._admin.close()
-        with self.server.copied({**self._settings, **changed}) as second:
-            self._admin = _connect(self.server.dsn("postgres"))
-            yield second.dsn(self._control)
+    def _settings_without(self, change: AlterSetting) -> dict[str, str]:
+        others = {name: value for name, value in self._server_settings.items() if name != change.name}
+        first = self._start_settings.get(change.name)
+        return others if first is None else {**others, change.name: first}
 
     def _restart(self, settings: Mapping[str, str]) -> None:
-        self._admin.close()
         self.server.restart(settings)
-        self._admin = _connect(self.server.dsn("postgres"))
+        self._server_settings = dict(settings)
 
-    def _close_admin(self) -> None:
-        if hasattr(self, "_admin"):
-            self._admin.close()
+    @contextmanager
+    def _session(
+        self, database: str, extra: Mapping[str, str] | None = None, *, without: str | None = None
+    ) -> Iterator[psycopg.Connection]:
+        """A session with the settings of the stack, and some more or less."""
+        settings = {**self.server.session, **self._session_settings, **(extra or {})}
+        if without is not None:
+            settings.pop(without)
+            if without in self.server.session:
+                settings[without] = self.server.session[without]
+        with self._copies.connect(database) as connection:
+            set_session(connection, settings)
+            yield connection
 
-    def _drop(self, name: str) -> None:
-        self._admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} (FORCE)").format(sql.Identifier(name)))
-
-    def _boot(self, name: str) -> str:
-        return next(each.boot_value or each.value for each in self.settings if each.name == name)
+    @contextmanager
+    def _session_at(self, second: PostgresServer, database: str) -> Iterator[psycopg.Connection]:
+        """The same on a second server."""
+        with open_session(second.dsn(self.server.prefix + database)) as connection:
+            set_session(connection, {**self.server.session, **self._session_settings})
+            yield connection
 
 
 def set_session(connection: psycopg.Connection, settings: Mapping[str, str]) -> None:
@@ -306,11 +339,10 @@ def set_session(connection: psycopg.Connection, settings: Mapping[str, str]) -> 
         connection.execute("SELECT set_config(%s, %s, false)", [name, value])
 
 
-def _connect(dsn: str) -> psycopg.Connection:
-    # Without server-side preparation: a prepared text would save its planning from the sixth run on.
-    return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
-
-
-def _database_bytes(connection: psycopg.Connection) -> int:
-    row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-    return int(row[0]) if row else 0
+@contextmanager
+def _refused(change: Change) -> Iterator[None]:
+    """Turn the refusal of a change into ChangeFailed: of a build, of a value, or of a server to start."""
+    try:
+        yield
+    except (psycopg.Error, ServerFailed) as error:
+        raise ChangeFailed(f"{change.title} cannot be made in the lab: {str(error).strip()}") from error

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import psycopg
 from psycopg import sql
@@ -19,6 +19,19 @@ from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.errors import LabRefused
 
 PREFIX = "perfloop_lab_"
+KEPT_PREFIX = "perfloop_kept_"
+"""Of databases that the user wants to look at; no later lab takes them for leftovers."""
+
+
+ORIGIN: Final = "origin"
+"""The target's copy, never measured and never changed, so that the confirmation can start from it."""
+STACK: Final = "stack"
+"""What holds the changes kept so far."""
+TRIAL: Final = "trial"
+"""A clone of the stack in which one change is made, or one kept change left out."""
+WHAT_IF: Final = "what_if"
+"""A clone of the stack for the search, dropped after it."""
+DATABASES: Final = (ORIGIN, STACK, TRIAL, WHAT_IF)
 
 
 class LabServer(Protocol):
@@ -38,6 +51,9 @@ class LabServer(Protocol):
 
     def dsn(self, database: str) -> str:
         """The conninfo of a database."""
+
+    def admin_dsn(self) -> str:
+        """The conninfo of a database that is not the lab's, from which the lab's are made and dropped."""
 
     def restart(self, settings: Mapping[str, str]) -> None:
         """Restart with these settings. Only where `can_restart`; no session may be open."""
@@ -69,6 +85,9 @@ class OwnServer:
 
     def dsn(self, database: str) -> str:
         return self._server.dsn(database)
+
+    def admin_dsn(self) -> str:
+        return self._server.dsn("postgres")
 
     def restart(self, settings: Mapping[str, str]) -> None:
         self._server.restart(settings)
@@ -104,7 +123,7 @@ class ScratchServer:
         self._keep = keep
         self._stack = ExitStack()
         self._lab_id = secrets.randbits(31)
-        self.prefix = f"{PREFIX}{self._lab_id}_"
+        self.prefix = f"{KEPT_PREFIX if keep else PREFIX}{self._lab_id}_"
         self.session: Mapping[str, str] = {}
         self.is_here = False
 
@@ -118,7 +137,7 @@ class ScratchServer:
             self.session = _settable(admin, self._settings)
             self.is_here = server_is_here(admin)
             if not self._keep:
-                stack.callback(_drop_databases, admin, self.prefix)
+                stack.callback(self._drop_own, admin)
             self._stack = stack.pop_all()
         return self
 
@@ -127,6 +146,9 @@ class ScratchServer:
 
     def dsn(self, database: str) -> str:
         return make_conninfo(self._dsn, dbname=database)
+
+    def admin_dsn(self) -> str:
+        return self._dsn
 
     def restart(self, settings: Mapping[str, str]) -> None:
         raise LabRefused("a scratch server of yours is never restarted; leave --lab out to try this setting")
@@ -147,9 +169,14 @@ class ScratchServer:
         if row is None or not row[0]:
             raise LabRefused("the role of --lab may not create databases: ALTER ROLE … CREATEDB")
 
+    def _drop_own(self, admin: psycopg.Connection) -> None:
+        for database in DATABASES:
+            _drop_database(admin, self.prefix + database)
+
     def _drop_leftovers(self, admin: psycopg.Connection) -> None:
-        for (lab_id,) in admin.execute(_block("leftover_labs"), [f"^{PREFIX}([0-9]+)_"]).fetchall():
-            _drop_databases(admin, f"{PREFIX}{lab_id}_")
+        pattern = f"^{PREFIX}([0-9]{{1,10}})_({'|'.join(DATABASES)})$"
+        for (name,) in admin.execute(_block("leftover_databases"), [pattern]).fetchall():
+            _drop_database(admin, name)
 
 
 def _identity(connection: psycopg.Connection) -> tuple[object, ...] | None:
@@ -168,9 +195,8 @@ def _settable(connection: psycopg.Connection, settings: Mapping[str, str]) -> di
     return found
 
 
-def _drop_databases(admin: psycopg.Connection, prefix: str) -> None:
-    for (name,) in admin.execute(_block("databases"), [prefix]).fetchall():
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} (FORCE)").format(sql.Identifier(name)))
+def _drop_database(admin: psycopg.Connection, name: str) -> None:
+    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} (FORCE)").format(sql.Identifier(name)))
 
 
 def _block(name: str) -> sql.SQL:

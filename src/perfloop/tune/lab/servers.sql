@@ -2,19 +2,17 @@
 -- Show that a lab is alive, for as long as this session lives.
 SELECT pg_advisory_lock(1885696620, %s)
 
--- name: leftover_labs
--- The numbers of labs whose databases are here and whose session is gone.
-SELECT DISTINCT found.lab_id
-FROM pg_database, LATERAL (SELECT substring(datname FROM %s)::integer AS lab_id) AS found
-WHERE found.lab_id IS NOT NULL
+-- name: leftover_databases
+-- This role's databases of labs whose session is gone, by a pattern whose first group is the lab's number.
+SELECT datname
+FROM pg_database
+WHERE datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+  AND datname ~ %s
   AND NOT EXISTS (
       SELECT FROM pg_locks
-      WHERE locktype = 'advisory' AND classid = 1885696620 AND objid = found.lab_id::oid
+      WHERE locktype = 'advisory' AND classid = 1885696620
+        AND objid::text = split_part(datname, '_', 3)
   )
-
--- name: databases
--- Databases by the beginning of their names.
-SELECT datname FROM pg_database WHERE starts_with(datname, %s)
 
 -- name: may_create_databases
 -- Whether this role may make the lab's databases.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from perfloop.database.knobs import same_value
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Setting
 
@@ -75,13 +76,13 @@ def lab_settings(snapshot: Snapshot) -> dict[str, str]:
     return {**carried, **_OWN, "shared_buffers": f"{_shared_buffers_kb(snapshot)}kB"}
 
 
-def plan_differences(snapshot: Snapshot, lab: tuple[Setting, ...]) -> tuple[str, ...]:
-    """Names of carried settings that the lab does not have, or has with another value."""
-    lab_values = {each.name: each.value for each in lab}
+def unlike(wanted: Mapping[str, str], lab: tuple[Setting, ...]) -> tuple[str, ...]:
+    """Names of settings that the lab does not have, or has with another value, in order."""
+    live = {each.name: each for each in lab}
     return tuple(
-        each.name
-        for each in snapshot.settings
-        if each.name in _CARRIED and lab_values.get(each.name) != each.value
+        sorted(
+            name for name, value in wanted.items() if name not in live or not same_value(live[name], value)
+        )
     )
 
 
