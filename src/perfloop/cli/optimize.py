@@ -111,6 +111,8 @@ def optimize(
         output(study_json(study))
     else:
         show_study(study)
+        if study.kept():
+            output(f"\nbring it to the target with: perfloop apply {study.study_id}")
     if html_path is not None:
         write_file(html_path, study_html(study))
         if not as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.text import Text
@@ -42,20 +43,23 @@ def trial_figure(record: TrialRecord) -> str:
 
 
 def show_study(study: Study) -> None:
-    """Print what was tried, kept and reverted, and the confirmed effect."""
+    """Print what was tried, kept and reverted, and at the end, where one looks, the confirmed effect."""
     console = result_console()
     head = Text.assemble(("study ", "dim"), (study.study_id, "bold"), (f"  {study.state.value}", "dim"))
     console.print(head, soft_wrap=True)
     console.print(Text(study.target, style="dim"), soft_wrap=True)
-    for trial in sorted(study.trials, key=lambda each: _place(study, each)):
-        _show_trial(console, study, trial)
-    if study.confirmation is not None:
-        _show_confirmation(console, study.confirmation)
+    by_place = sorted(study.trials, key=lambda each: _place(study, each))
+    for _, group in groupby(by_place, key=lambda each: _place(study, each)):
+        console.print()
+        for trial in group:
+            _show_trial(console, study, trial)
+    show_unexplained(console, study.unexplained)
     if study.notes:
         console.print()
     for note in study.notes:
         show(console, note, lead=Text("note", style="yellow"), indent=6)
-    show_unexplained(console, study.unexplained)
+    if study.confirmation is not None:
+        _show_confirmation(console, study.confirmation)
 
 
 def show_changes(study: Study) -> None:
@@ -99,7 +103,6 @@ def _show_trial(console: Console, study: Study, trial: TrialRecord) -> None:
     told = [] if trial.cpu is None or out is not None else _unless_told(trial.cpu.ratio, reason)
     told += [signed_bytes_text(trial.size_bytes)] if trial.size_bytes else []
     is_kept = trial.verdict is Verdict.KEEP and out is None
-    console.print()
     title = Text(trial.proposal.change.title, style="bold" if is_kept else "")
     show(console, title, lead=lead, indent=_INDENT)
     show(console, Text(", ".join([*told, reason]), style="dim"), indent=_INDENT)
