@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 DEADLINE_S = 240.0
 
@@ -26,28 +29,29 @@ CALLS_SQL = 'SELECT id, "Order Note" FROM orders WHERE customer = %s'
 DIGEST_SQL = """
 SELECT md5(string_agg(line, E'\n' ORDER BY line)) FROM (
     SELECT pg_get_indexdef(indexrelid) || indisvalid FROM pg_index
-    JOIN pg_class AS tables ON tables.oid = indrelid WHERE relnamespace = 'public'::regnamespace
+    JOIN pg_class AS tables ON tables.oid = indrelid
+        WHERE relnamespace = 'public'::regnamespace AND (indisvalid OR NOT %(valid_only)s)
     UNION ALL SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
     UNION ALL SELECT setdatabase || ' ' || setrole || ' ' || array_to_string(setconfig, ', ')
         FROM pg_db_role_setting
     UNION ALL SELECT table_name || column_name || data_type FROM information_schema.columns
         WHERE table_schema = 'public'
     UNION ALL SELECT relname || coalesce(reloptions::text, '') FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'perfloop%'
+        WHERE relnamespace = 'public'::regnamespace AND relkind <> 'i'
     UNION ALL SELECT name || setting FROM pg_file_settings
 ) AS told (line)
 """
 
 
 @pytest.fixture(scope="session")
-def catalogue_digest() -> Callable[[str], str]:
+def catalogue_digest() -> Callable[..., str]:
     """One number over all that perfloop could change in a database: equal ones mean that nothing was."""
     return digest_of
 
 
-def digest_of(dsn: str) -> str:
+def digest_of(dsn: str, *, valid_only: bool = False) -> str:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        row = connection.execute(DIGEST_SQL).fetchone()
+        row = connection.execute(DIGEST_SQL, {"valid_only": valid_only}).fetchone()
     assert row is not None
     return str(row[0])
 
@@ -72,6 +76,7 @@ class Command:
     """The installed `perfloop` with a journal of its own."""
 
     folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def state(self) -> Path:
@@ -79,7 +84,7 @@ class Command:
 
     def start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
         program = Path(sys.executable).with_name("perfloop")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [program, *arguments],
             cwd=self.folder,
             env={**os.environ, "PERFLOOP_STATE": str(self.state), **variables},
@@ -89,6 +94,8 @@ class Command:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def __call__(self, *arguments: str | Path, **variables: str) -> Told:
         return self.end(self.start(*arguments, **variables))
@@ -100,14 +107,22 @@ class Command:
         try:
             out, err = process.communicate(timeout=DEADLINE_S)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            self.kill(process)
             raise
         return Told(code=process.returncode, out=out, err=err)
 
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
 
 @pytest.fixture
-def perfloop(tmp_path: Path) -> Command:
-    return Command(tmp_path)
+def perfloop(tmp_path: Path) -> Iterator[Command]:
+    command = Command(tmp_path)
+    yield command
+    for process in command.started:
+        if process.poll() is None:
+            command.kill(process)
 
 
 @pytest.fixture
@@ -122,6 +137,35 @@ def fill_shop(dsn: str) -> None:
         connection.execute(SHOP_SQL)
         for customer in range(40):
             connection.execute(CALLS_SQL, [customer * 111])
+
+
+@pytest.fixture(scope="session")
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """A shop with a finished study on it: its DSN, and the folder of the journal that holds the study."""
+    admin_dsn = os.environ.get("PERFLOOP_TEST_DSN") or request.getfixturevalue("postgres_server").dsn()
+    name = f"perfloop_finished_{secrets.token_hex(4)}"
+    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            dsn = make_conninfo(admin_dsn, dbname=name)
+            with psycopg.connect(dsn, autocommit=True) as inside:
+                inside.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            fill_shop(dsn)
+            command = Command(tmp_path_factory.mktemp("finished"))
+            optimized = command("optimize", dsn)
+            assert 0 == optimized.code, optimized.err
+            yield dsn, command.state
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def studied_dsn(perfloop: Command, finished: tuple[str, Path]) -> str:
+    """That shop, with the study in the journal of this test."""
+    shutil.copytree(finished[1], perfloop.state)
+    return finished[0]
 
 
 @pytest.fixture
