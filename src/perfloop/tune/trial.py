@@ -35,6 +35,7 @@ from perfloop.tune.decision import (
 )
 from perfloop.tune.lab.arms import Arm, Arms
 from perfloop.tune.measure import (
+    SLICE_S,
     count,
     is_heavy,
     limited,
@@ -98,6 +99,7 @@ def run_trial(
     seed: int,
     growth_ratio: float = 0.0,
     known: Mapping[str, Count] | None = None,
+    slice_s: float = SLICE_S,
 ) -> TrialResult:
     """Try one Change whose arms are open.
 
@@ -111,6 +113,7 @@ def run_trial(
         growth_ratio: space of this and all kept changes over the database's size.
         known: counts taken where the control arm's plans and settings were the same; a heavy operation
             among them is not run again.
+        slice_s: aimed length of one arm's half of a pair, in seconds.
 
     Raises:
         ServerFailed: the lab's server ended a session.
@@ -119,7 +122,7 @@ def run_trial(
     trial = _reach(proposal, arms, workload, baseline, growth_ratio, known or {})
     decision = decide(_evidence(trial), policy)
     if _needs_timing(trial, decision):
-        decision = _time(trial, policy, Random(seed))
+        decision = _time(trial, policy, Random(seed), slice_s)
     record = _record(trial, decision, started_at_s, time.monotonic() - started_s)
     return TrialResult(record=record, counts=trial.treatment, control_counts=trial.control)
 
@@ -207,9 +210,9 @@ def _is_undecided(trial: _Trial, operation: Operation) -> bool:
     return may_gain(operation, control, treatment)
 
 
-def _time(trial: _Trial, policy: KeepPolicy, rng: Random) -> Decision:
+def _time(trial: _Trial, policy: KeepPolicy, rng: Random, slice_s: float) -> Decision:
     timed = _timed(trial)
-    turns = plan_turns(timed, trial.control, trial.treatment)
+    turns = plan_turns(timed, trial.control, trial.treatment, slice_s=slice_s)
     first_look_s = policy.looks[0] * pair_s(turns, trial.control, trial.treatment)
     if first_look_s > MOST_FIRST_LOOK_S:
         reason = f"too slow to time: {policy.looks[0]} pairs would take {seconds_text(first_look_s)}"
