@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from perfloop.adapters.servers.binaries import PostgresBinaries
 from perfloop.adapters.servers.folders import ServerFolder
 from perfloop.errors import InvalidInput, LabRefused, MissingRights, TargetUnreachable
+from perfloop.model.units import bytes_text
 
 SPACE_FACTOR = 8
 """The untouched copy and two arms, those three again for a second server, and twice for WAL and indexes."""
@@ -46,16 +47,16 @@ def refuse_unless_it_fits(database_bytes: int, *, limit_bytes: int | None) -> No
     """
     if limit_bytes is not None and database_bytes > limit_bytes:
         raise LabRefused(
-            f"the target has {_gigabytes(database_bytes)}, the limit for a lab of perfloop's own is "
-            f"{_gigabytes(limit_bytes)}; raise it with --max-lab-size, or point --lab at a scratch server"
+            f"the target has {bytes_text(database_bytes)}, the limit for a lab of perfloop's own is "
+            f"{bytes_text(limit_bytes)}; raise it with --max-lab-size, or point --lab at a scratch server"
         )
     folder = Path(tempfile.gettempdir())
     free_bytes = _free_bytes(folder)
     needed_bytes = database_bytes * (1 if limit_bytes is None else SPACE_FACTOR)
     if free_bytes < needed_bytes:
         raise LabRefused(
-            f"a lab for {_gigabytes(database_bytes)} needs {_gigabytes(needed_bytes)} of disk, "
-            f"{folder} has {_gigabytes(free_bytes)} free; set TMPDIR to a larger disk, or use --lab"
+            f"a lab for {bytes_text(database_bytes)} needs {bytes_text(needed_bytes)} of disk, "
+            f"{folder} has {bytes_text(free_bytes)} free; set TMPDIR to a larger disk, or use --lab"
         )
 
 
@@ -117,11 +118,11 @@ def _dump(source_dsn: str, binaries: PostgresBinaries, dump: Path, folder: Serve
     _refuse_full_disk(message)
     if "permission denied" in message or "row-level security" in message:
         raise MissingRights(
-            f"the database cannot be copied into a lab: {message}\n"
+            f"the database cannot be copied into a lab: {_first_line(message)}; "
             "let the role read it: GRANT pg_read_all_data TO <role>; with row security also BYPASSRLS"
         )
     raise TargetUnreachable(
-        f"pg_dump could not copy the target: {message}\nsee whether the target is up, and try again"
+        f"the target could not be copied: {_first_line(message)}; see whether it is up, and try again"
     )
 
 
@@ -141,7 +142,7 @@ def _restore(lab_dsn: str, binaries: PostgresBinaries, dump: Path, folder: Serve
     empty = [problem for problem in problems if problem.startswith("COPY failed")]
     if empty or not problems:
         raise LabRefused(
-            f"the lab's copy is not whole, and figures from it would be wrong: {(empty or [message])[0]}\n"
+            f"the lab's copy is not whole, and figures from it would be wrong: {(empty or [_first_line(message)])[0]}; "
             "let pg_restore load that table (a function in a check or an index needs its own search_path), "
             "or give a server that has what it needs with --lab"
         )
@@ -151,7 +152,7 @@ def _restore(lab_dsn: str, binaries: PostgresBinaries, dump: Path, folder: Serve
 def _refuse_full_disk(message: str) -> None:
     if "No space left on device" in message:
         raise LabRefused(
-            f"the disk is full: {message}\nset TMPDIR to a larger disk, or use --lab with a scratch server"
+            f"the disk is full: {_first_line(message)}; set TMPDIR to a larger disk, or use --lab"
         )
 
 
@@ -221,5 +222,6 @@ def _without_secrets(dsn: str, folder: ServerFolder) -> tuple[str, dict[str, str
     return make_conninfo("", **parameters), environment
 
 
-def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB"
+def _first_line(message: str) -> str:
+    """The fact; details, hints and the statement follow it."""
+    return (message.strip().splitlines() or ["it said nothing"])[0]
