@@ -37,4 +37,5 @@ format: setup  ## rewrite the source in the house format
 	$(BIN)/ruff format .
 
 clean:  ## remove what setup, the tests and the demo left in this folder
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis build dist \
+		feedshop.perfloop.html

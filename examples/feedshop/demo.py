@@ -7,11 +7,11 @@ python -m examples.feedshop.demo --html /tmp/feedshop.html
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 import psycopg
-from rich.console import Console
 
 from examples.feedshop.load import load
 from examples.feedshop.traffic import run_traffic
@@ -19,6 +19,7 @@ from perfloop import StudyOptions, optimize
 from perfloop.adapters.servers import PostgresServer, find_postgres
 from perfloop.adapters.store import Journal
 from perfloop.cli.progress import Progress
+from perfloop.cli.terminal import write_file
 from perfloop.cli.verdicts import show_study
 from perfloop.errors import PerfloopError
 from perfloop.tune.report.study import study_html
@@ -33,12 +34,16 @@ def main() -> int:
         "--html", type=Path, default=Path("feedshop.perfloop.html"), help="where the report goes"
     )
     chosen = options.parse_args()
+    # Also where the shell ignores Ctrl-C for what runs in the background; the servers are ended either way.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         run(chosen.html)
     except PerfloopError as error:
-        Console(stderr=True).print(f"perfloop: {error}", markup=False)
+        print(f"perfloop: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 130
     return 0
 
@@ -53,8 +58,8 @@ def run(html: Path) -> None:
             run_traffic(dsn, seconds=TRAFFIC_S)
             study = optimize(dsn, StudyOptions(), journal, progress)
         show_study(study)
-        html.write_text(study_html(study), encoding="utf-8")
-        Console().print(f"the report: {html.resolve()}", markup=False, soft_wrap=True)
+        write_file(html, study_html(study))
+        print(f"\nthe report: {html.resolve()}")
 
 
 def _fill(server: PostgresServer) -> str:
