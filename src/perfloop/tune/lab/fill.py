@@ -141,8 +141,9 @@ def _restore(lab_dsn: str, binaries: PostgresBinaries, dump: Path, folder: Serve
     problems = [line.partition("error:")[2].strip() for line in message.splitlines() if "error:" in line]
     empty = [problem for problem in problems if problem.startswith("COPY failed")]
     if empty or not problems:
+        fault = (empty or [_first_line(message)])[0]
         raise LabRefused(
-            f"the lab's copy is not whole, and figures from it would be wrong: {(empty or [_first_line(message)])[0]}; "
+            f"the lab's copy is not whole, and figures from it would be wrong: {fault}; "
             "let pg_restore load that table (a function in a check or an index needs its own search_path), "
             "or give a server that has what it needs with --lab"
         )
