@@ -1,6 +1,6 @@
 """TPC-H as a target: a server, tables with primary keys only, and the 22 queries as a folder of files.
 
-Rows come from `tpchgen-cli`, queries from the extension of the matching duckdb (`uv sync --group tpch`).
+Rows come from `tpchgen-cli`, queries from the extension of the matching duckdb (`pip install --group tpch`).
 Settings are those under which the figures of other tools were measured, see PEERS in tpch.py.
 """
 
@@ -97,7 +97,7 @@ def _copy(connection: psycopg.Connection, table: str, path: Path) -> None:
 def _generator() -> str:
     found = shutil.which("tpchgen-cli", path=str(Path(sys.executable).parent)) or shutil.which("tpchgen-cli")
     if found is None:
-        raise SystemExit("tpchgen-cli is not installed; it comes with `uv sync --group tpch`")
+        raise SystemExit("tpchgen-cli is not installed; it comes with `pip install --group tpch`")
     return found
 
 
@@ -105,5 +105,5 @@ def _extension() -> Path:
     """The file that LOAD takes; its folder is named after the duckdb that it was built for."""
     spec = importlib.util.find_spec("duckdb_extension_tpch")
     if spec is None or spec.origin is None:
-        raise SystemExit("duckdb-extension-tpch is not installed; it comes with `uv sync --group tpch`")
+        raise SystemExit("duckdb-extension-tpch is not installed; it comes with `pip install --group tpch`")
     return next(Path(spec.origin).parent.rglob("tpch.duckdb_extension"))

@@ -65,7 +65,7 @@ def study_with(*trials: tuple[Change, Verdict], findings: tuple[Finding, ...] = 
 def test_a_small_run_measures_both_databases_and_scores_every_list(
     postgres_binaries: PostgresBinaries,
 ) -> None:
-    options = "--scale 0.02 --traffic 1 --trials 2 --pairs 5 --calls 30 --json"
+    options = "--scale 0.02 --traffic 1 --trials 1 --pairs 5 --calls 30 --json"
     command = [sys.executable, "-m", "benchmarks.feedshop", "--major", str(postgres_binaries.major)]
 
     ended = subprocess.run(
