@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from examples.feedshop.planted import PLANTED, TRAPS, Planted
+from examples.feedshop.planted import PLANTED, TRAPS, Planted, Yardstick
 
 from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateIndex, DropIndex, Finding
 from perfloop.model.outcome import Study, TrialRecord, Verdict
 from perfloop.model.units import size_bytes
 
+MENDED_RATIO = 0.5
+"""Where another change than the planned one brings an operation down to this, it mended the problem."""
 LARGE_WORK_MEM_BYTES = 64 * 1024**2
 """From here on work_mem is the trap, below it the remedy."""
 
@@ -23,7 +25,8 @@ class PlantedScore:
     possible: bool
     """False for what this server's build cannot show."""
     found: bool
-    fixed: bool
+    mended: str
+    """as planned, otherwise, or no."""
     operation: str
     ratio: float | None
     """Mean latency of its operation after over before, in the scoring load; None where it was not called."""
@@ -32,7 +35,8 @@ class PlantedScore:
         if not self.possible:
             return [self.id, "no JIT in this build", "-", "-"]
         gain = "not called" if self.ratio is None else f"{self.operation} {self.ratio:.3f}"
-        return [self.id, _yes(self.found), _yes(self.fixed), gain]
+        mended = f"**{self.mended}**" if self.mended == "no" else self.mended
+        return [self.id, "yes" if self.found else "**no**", mended, gain]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ def score_planted(study: Study, ratios: Mapping[str, float]) -> tuple[PlantedSco
             id=each.id,
             possible=study.fingerprint.jit_available or not each.needs_jit,
             found=any(_is_about(finding, each) for finding in study.findings),
-            fixed=any(_mends(change, each) for change in kept),
+            mended=_mended(each, kept, ratios.get(each.operation)),
             operation=each.operation,
             ratio=ratios.get(each.operation),
         )
@@ -72,6 +76,13 @@ def score_traps(study: Study) -> tuple[TrapScore, ...]:
         tried = [trial for trial in study.trials if _walks_into(trial.proposal.change, trap.id)]
         scores.append(_trap_score(trap.id, tried, kept))
     return tuple(scores)
+
+
+def _mended(planted: Planted, kept: list[Change], ratio: float | None) -> str:
+    if any(_mends(change, planted) for change in kept):
+        return "as planned"
+    by_time = planted.yardstick is Yardstick.TIME and ratio is not None and ratio <= MENDED_RATIO
+    return "otherwise" if by_time else "no"
 
 
 def _trap_score(trap_id: str, tried: list[TrialRecord], kept: list[Change]) -> TrapScore:
@@ -141,7 +152,3 @@ def _walks_into(change: Change, trap_id: str) -> bool:
 
 def _columns(change: CreateIndex) -> Iterable[str]:
     return {*(key.text for key in change.keys), *change.included}
-
-
-def _yes(answer: bool) -> str:
-    return "yes" if answer else "**no**"

@@ -88,8 +88,16 @@ def test_a_problem_is_mended_by_an_index_that_begins_as_planned_and_by_no_partia
 
     study = study_with((whole, Verdict.KEEP), (partial, Verdict.KEEP), (other, Verdict.KEEP))
 
-    fixed = [each.id for each in score_planted(study, {}) if each.fixed]
-    assert ["order-history"] == fixed
+    mended = {each.id: each.mended for each in score_planted(study, {}) if each.mended != "no"}
+    assert {"order-history": "as planned"} == mended
+
+
+def test_an_operation_that_takes_half_as_long_was_mended_whatever_did_it_but_relief_in_wal_was_not() -> None:
+    ratios = {"feed_timeline": 0.4, "label_drift": 0.6, "settle_order": 0.1}
+
+    scores = score_planted(study_with(), ratios)
+
+    assert {"newest-of-feed": "otherwise"} == {each.id: each.mended for each in scores if each.mended != "no"}
 
 
 def test_a_finding_counts_at_its_own_place_only() -> None:
