@@ -169,7 +169,7 @@ def _refuse_files(connection: psycopg.Connection) -> None:
 def _refuse_table(connection: psycopg.Connection, table: TableName, change: Change) -> None:
     rows = read_rows(connection, block("table_rights"), [table.schema, table.name])
     if not rows:
-        raise ChangeFailed(f"there is no table {table} on the target; nothing was changed")
+        raise ChangeFailed(f"there is no table {table} on the target; nothing was changed. Run optimize anew")
     rights = rows[0]
     if rights["is_partitioned"] and not isinstance(change, AnalyzeTable):
         raise InvalidInput(
