@@ -25,7 +25,7 @@ from perfloop.errors import PerfloopError
 from perfloop.tune.report.study import study_html
 
 SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off"}
-TRAFFIC_S = 6.0
+TRAFFIC_S = 8.0
 
 
 def main() -> int:

@@ -49,7 +49,7 @@ class Size(click.ParamType[Any]):
     help="A scratch server of yours with the right to create databases; default: one of perfloop's own.",
 )
 @click.option(
-    "--keep-lab", is_flag=True, help="Leave the lab's databases for a look; perfloop recover removes them."
+    "--keep-lab", is_flag=True, help="Leave the lab's data for a look; the report says where they are."
 )
 @click.option(
     "--max-lab-size",

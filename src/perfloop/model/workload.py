@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import re
 
 from perfloop.model.value import Value, require
 
 _LABEL_LENGTH = 64
+_LEADING_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 
 
 class StatementKind(enum.Enum):
@@ -32,7 +34,7 @@ class Statement(Value, frozen=True, kw_only=True):
         """How reports name it: its name, or the beginning of its text with the end of its query_id."""
         if self.name:
             return self.name
-        text = " ".join(self.text.split())
+        text = " ".join(_LEADING_COMMENTS.sub("", self.text).split())
         if len(text) <= _LABEL_LENGTH:
             return f"`{text}`"
         return f"`{text[: _LABEL_LENGTH - 1]}…` #{self.query_id[-4:]}"
