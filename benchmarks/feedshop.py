@@ -97,7 +97,7 @@ class Outcome:
 
     def passes(self) -> bool:
         return (
-            all(each.found and each.mended != "no" for each in self.planted if each.possible)
+            all(each.found and each.fixed for each in self.planted if each.possible)
             and not any(each.outcome == "kept" for each in self.traps)
             and self.effects["mean_s"].ratio <= MEAN_TARGET
             and self.effects["throughput_per_s"].ratio >= THROUGHPUT_TARGET
@@ -246,7 +246,7 @@ def ratios_of(slots: Sequence[tuple[Slot, Slot]]) -> dict[str, float]:
 def markdown(outcome: Outcome) -> str:
     possible = [each for each in outcome.planted if each.possible]
     found = sum(each.found for each in possible)
-    fixed = sum(each.mended != "no" for each in possible)
+    fixed = sum(each.fixed for each in possible)
     wrong = [each.id for each in outcome.traps if each.outcome == "kept"]
     summary = [
         ["planted problems found", "all", f"{found} of {len(possible)}", met(found == len(possible))],
@@ -281,6 +281,8 @@ def _fill(server: PostgresServer, options: argparse.Namespace) -> str:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION pg_stat_statements")
     load(dsn, seed=options.data_seed, scale=options.scale)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_stat_statements_reset()")  # filling it is none of its users' work
     return dsn
 
 

@@ -31,6 +31,10 @@ class PlantedScore:
     ratio: float | None
     """Mean latency of its operation after over before, in the scoring load; None where it was not called."""
 
+    @property
+    def fixed(self) -> bool:
+        return self.mended != "no"
+
     def cells(self) -> list[str]:
         if not self.possible:
             return [self.id, "no JIT in this build", "-", "-"]
@@ -102,14 +106,14 @@ def _told(trial: TrialRecord) -> str:
 
 
 def _is_about(finding: Finding, planted: Planted) -> bool:
-    """The same check, at the same place; a finding on columns begins with one of the planted ones."""
+    """The same check at the same place; of a finding on columns, one is among the planted ones."""
     if finding.check != planted.check:
         return False
     place = finding.location
     if planted.change == "create-index":
-        table, _, columns = place.partition("(")
-        first = columns.rstrip(")").split(",")[0].strip().strip('"').removesuffix(" desc")
-        return table == planted.location and first in planted.columns
+        table, _, listed = place.partition("(")
+        columns = {each.strip().removesuffix(" desc") for each in listed.rstrip(")").split(",")}
+        return table == planted.location and not columns.isdisjoint(planted.columns)
     if planted.change == "drop-index":
         return place.endswith(f": {planted.location}")
     # A spill is located at its statement, not at the setting that would mend it.

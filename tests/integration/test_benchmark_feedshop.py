@@ -105,7 +105,7 @@ def test_a_finding_counts_at_its_own_place_only() -> None:
         check="missing-index",
         severity=Severity.HIGH,
         title="a test",
-        location="orders(user_id)",
+        location="orders(deleted_at, user_id)",
         evidence=(),
         would_try="a test",
     )
