@@ -74,6 +74,11 @@ SELECT
     n.nspname::text AS schema,
     c.relname::text AS name,
     c.reltuples::float8 AS rows,
+    CASE
+        WHEN c.relkind = 'p' THEN c.reltuples
+        WHEN c.relpages = 0 THEN -1
+        ELSE c.reltuples * (pg_relation_size(c.oid, 'main') / current_setting('block_size')::int) / c.relpages
+    END::float8 AS planned_rows,
     coalesce(pg_relation_size(c.oid, 'main') + pg_relation_size(c.oid, 'fsm'), 0) AS size_bytes,
     coalesce(s.n_live_tup, 0) AS live_rows,
     coalesce(s.n_dead_tup, 0) AS dead_rows,

@@ -131,6 +131,8 @@ class Table(Value, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
     """Storage parameters, as name=value."""
     is_partitioned: bool = False
+    planned_rows: float | None = None
+    """What the planner takes `rows` to be now: scaled with the pages since, below 0 where it guesses."""
 
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""

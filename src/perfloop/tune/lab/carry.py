@@ -74,7 +74,9 @@ def carry_statistics(
 
 def _carry(connection: psycopg.Connection, table: Table) -> None:
     place = {"schema": table.name.schema, "table": table.name.name}
-    connection.execute(_block("set_row_count"), {**place, "rows": table.rows})
+    # The lab's copy has just been counted, so that nothing is scaled there before it grows.
+    rows = table.rows if table.planned_rows is None else table.planned_rows
+    connection.execute(_block("set_row_count"), {**place, "rows": rows})
     for column in table.columns:
         where = {**place, "column": column.name}
         if column.statistics is None:
