@@ -202,7 +202,7 @@ def _refuse_drop(connection: psycopg.Connection, change: DropIndex) -> None:
     if index is None and _was_invalid(change):
         return  # somebody has tidied up, or an undo that does not build such an index again
     if index is None:
-        raise ChangeFailed(f"there is no index {change.name} to drop; nothing was changed")
+        raise ChangeFailed(f"there is no index {change.name} to drop; nothing was changed. Run optimize anew")
     if index.definition != change.definition or index.is_whole is not change.was_valid:
         raise ChangeFailed(f"index {change.name} has changed since the study; run optimize again")
     losses = {
