@@ -180,3 +180,35 @@ def test_what_does_not_save_is_never_kept(ratio: float, share: float, crowded: b
     )
 
     assert Verdict.KEEP != decide(evidence, POLICY).verdict
+
+
+def test_two_more_failing_pairs_in_the_treatment_revert() -> None:
+    evidence = msgspec.structs.replace(FASTER, failed_treatment=2, failure="q: out of memory")
+
+    decision = decide(evidence, POLICY)
+
+    assert Verdict.REVERT == decision.verdict
+    assert "q: out of memory" in decision.reason
+
+
+def test_one_more_failing_pair_keeps_a_change_from_being_kept() -> None:
+    statements = (statement(0.6, 40),)
+    evidence = msgspec.structs.replace(
+        FASTER, log_ratios=pairs(0.6, 40), statements=statements, failed_treatment=1, failure="q: deadlock"
+    )
+
+    assert Verdict.UNCLEAR == decide(evidence, POLICY).verdict
+
+
+def test_failures_in_both_arms_alike_say_nothing_against_a_change() -> None:
+    evidence = msgspec.structs.replace(FASTER, failed_control=3, failed_treatment=3, failure="q: deadlock")
+
+    assert Verdict.KEEP == decide(evidence, POLICY).verdict
+
+
+def test_pairs_that_only_ever_fail_end_unclear() -> None:
+    evidence = msgspec.structs.replace(
+        FASTER, log_ratios=(), statements=(), failed_control=20, failed_treatment=20, failure="q: deadlock"
+    )
+
+    assert Verdict.UNCLEAR == decide(evidence, POLICY).verdict
