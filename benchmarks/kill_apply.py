@@ -71,8 +71,8 @@ def fill(dsn: str) -> None:
     with connection_of(dsn) as connection:
         connection.execute("CREATE TABLE orders (id bigint PRIMARY KEY, customer int, status text, paid int)")
         connection.execute(
-            "INSERT INTO orders SELECT g, mod(g, 5000), CASE WHEN mod(g, 50) = 0 THEN 'open' ELSE 'done' END, mod(g, 7) "
-            "FROM generate_series(1, %s) g",
+            "INSERT INTO orders SELECT g, mod(g, 5000), CASE WHEN mod(g, 50) = 0 THEN 'open' ELSE 'done' END,"
+            " mod(g, 7) FROM generate_series(1, %s) g",
             [ROWS],
         )
         connection.execute("CREATE INDEX orders_paid ON orders (paid DESC) WHERE paid > 1")
