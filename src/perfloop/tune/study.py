@@ -24,28 +24,20 @@ from perfloop.model.analysis import Analysis
 from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
 from perfloop.model.snapshot import Snapshot, StatementPlan
 from perfloop.model.value import Value
-from perfloop.model.workload import Operation, SkippedStatement, StatementKind, Workload
+from perfloop.model.workload import StatementKind, Workload
 from perfloop.tune.advisor.advice import Advice, propose
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.analysis import analyze_target
 from perfloop.tune.confirm import confirm
 from perfloop.tune.decision import STANDARD_KEEP_POLICY, KeepPolicy
-from perfloop.tune.lab.arms import Arm
 from perfloop.tune.lab.fill import refuse_old_tools, refuse_unless_it_fits
 from perfloop.tune.lab.lab import Lab
 from perfloop.tune.lab.servers import LabServer, OwnServer, ScratchServer
 from perfloop.tune.lab.settings import lab_settings
-from perfloop.tune.measure import count
 from perfloop.tune.observer import Observer
+from perfloop.tune.runnable import find_runnable
 from perfloop.tune.samples import Count
 from perfloop.tune.trial import TrialResult, run_trial
-
-LONGEST_S = 30.0
-"""An execution that takes longer in the lab is not waited for."""
-OWN_LONGEST_S = 600.0
-FAR_RATIO = 50.0
-NEAR_RATIO = 4.0
-SHORTEST_LIMIT_S = 2.0
 
 
 class StudyOptions(Value, frozen=True, kw_only=True):
@@ -190,52 +182,11 @@ def _differences(run: _Run, lab: Lab) -> tuple[str, ...]:
 def _count_all(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Workload:
     """Count every operation once in the lab; what fails there leaves the workload, with the reason."""
     run.observer.phase("running the workload once in the lab")
-    failed: list[SkippedStatement] = []
-    running: list[Operation] = []
-    means_s = {each.statement.query_id: each.mean_s for each in snapshot.statements}
     with lab.control_arm() as arm:
-        for operation in workload.operations:
-            limit_s = _draw_limit_s(operation, means_s.get(operation.statement.query_id))
-            usable, counted = _count_usable(arm, operation, limit_s)
-            if usable is None:
-                reason = f"fails in the lab: {counted.error}"
-                failed.append(SkippedStatement(statement=operation.statement, reason=reason))
-            else:
-                run.counts[operation.statement.query_id] = counted
-                running.append(usable)
-    if not running:
-        raise InvalidInput(f"no statement of the workload runs in the lab: {failed[0].reason}")
-    total = sum(each.calls_share for each in running)
-    operations = tuple(
-        msgspec.structs.replace(each, calls_share=each.calls_share / total) for each in running
-    )
-    run.save(skipped=run.study.skipped + tuple(failed))
-    return msgspec.structs.replace(workload, operations=operations)
-
-
-def _draw_limit_s(operation: Operation, mean_s: float | None) -> float:
-    """How long a drawn instance may take: far beyond the mean, it is none that the service runs.
-
-    A text without parameters is the service's own, and is waited for longer.
-    """
-    if operation.instances == (operation.statement.text,):
-        return OWN_LONGEST_S
-    if mean_s is None:
-        return LONGEST_S
-    return max(SHORTEST_LIMIT_S, min(LONGEST_S, FAR_RATIO * mean_s), NEAR_RATIO * mean_s)
-
-
-def _count_usable(arm: Arm, operation: Operation, limit_s: float) -> tuple[Operation | None, Count]:
-    """The operation with the instances that run: drawn parameters may break a rule, or take for ever."""
-    counted = count(arm, operation, limit_s=limit_s)
-    if counted.error is None:
-        return operation, counted
-    singles = [msgspec.structs.replace(operation, instances=(text,)) for text in operation.instances]
-    usable = tuple(each.instances[0] for each in singles if count(arm, each, limit_s=limit_s).error is None)
-    if not usable:
-        return None, counted
-    operation = msgspec.structs.replace(operation, instances=usable)
-    return operation, count(arm, operation)
+        runnable = find_runnable(arm, workload, snapshot)
+    run.counts.update(runnable.counts)
+    run.save(skipped=run.study.skipped + runnable.skipped)
+    return runnable.workload
 
 
 def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advice:

@@ -1,8 +1,8 @@
 """One Change tried: which statements it reaches, what they cost in both arms, and the verdict.
 
-A Trial looks first at what costs nothing to know. EXPLAIN in both arms shows which statements plan
-differently; one counted run shows which do different work. Only those are timed, since the others run the
-same plan over the same data in both arms. Their share of the whole workload puts the effect in proportion.
+A Trial looks first at what costs little to know (`tune.reach`). Only the statements that the Change reaches
+are timed, since the others run the same plan over the same data in both arms. Their share of the whole
+workload puts the effect in proportion.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-import psycopg
-
-from perfloop.adapters.explain import explain
-from perfloop.errors import UnsupportedStatement
-from perfloop.model.advice import AlterSetting, Change, DropIndex, Proposal
-from perfloop.model.outcome import Effect, LabKind, StatementEffect, TrialRecord, Verdict
+from perfloop.model.advice import DropIndex, Proposal
+from perfloop.model.outcome import Effect, StatementEffect, TrialRecord, Verdict
 from perfloop.model.units import seconds_text
 from perfloop.model.workload import Operation, StatementKind, Workload
 from perfloop.stats.sequential import log_ratio
@@ -33,22 +29,19 @@ from perfloop.tune.decision import (
     failures_decide,
     mix_ratio,
 )
-from perfloop.tune.lab.arms import Arm, Arms
+from perfloop.tune.lab.arms import Arms
 from perfloop.tune.measure import (
     SLICE_S,
-    count,
-    is_heavy,
     limited,
     pair_s,
     plan_turns,
-    priced,
     run_pair,
     runaway_s,
 )
+from perfloop.tune.reach import Reach, find_reach
 from perfloop.tune.samples import Block, Count, FailedPair, Pair, Turn
 from perfloop.tune.summary import (
     counted_cpu_s,
-    counts_differ,
     host_of,
     may_gain,
     mean,
@@ -70,10 +63,7 @@ class _Trial:
 
     proposal: Proposal
     arms: Arms
-    reached: tuple[Operation, ...]
-    control: Mapping[str, Count]
-    treatment: Mapping[str, Count]
-    reached_share: float
+    reach: Reach
     growth_ratio: float
     pairs: list[Pair] = field(default_factory=list)
     failed: list[FailedPair] = field(default_factory=list)
@@ -119,92 +109,25 @@ def run_trial(
         ServerFailed: the lab's server ended a session.
     """
     started_at_s, started_s = time.time(), time.monotonic()
-    trial = _reach(proposal, arms, workload, baseline, growth_ratio, known or {})
+    reach = find_reach(proposal.change, arms, workload, baseline, known or {})
+    trial = _Trial(proposal=proposal, arms=arms, reach=reach, growth_ratio=growth_ratio)
     decision = decide(_evidence(trial), policy)
     if _needs_timing(trial, decision):
         decision = _time(trial, policy, Random(seed), slice_s)
     record = _record(trial, decision, started_at_s, time.monotonic() - started_s)
-    return TrialResult(record=record, counts=trial.treatment, control_counts=trial.control)
-
-
-def _reach(
-    proposal: Proposal,
-    arms: Arms,
-    workload: Workload,
-    baseline: Mapping[str, Count],
-    growth_ratio: float,
-    known: Mapping[str, Count],
-) -> _Trial:
-    """Count the candidates in both arms and keep those whose plan or work differs."""
-    control: dict[str, Count] = {}
-    treatment: dict[str, Count] = {}
-    reached = []
-    for operation in workload.operations:
-        if not _may_reach(proposal.change, arms, operation):
-            continue
-        query_id = operation.statement.query_id
-        earlier = known.get(query_id)
-        control[query_id] = (
-            earlier
-            if earlier is not None and _stands(earlier, arms.control, operation)
-            else count(arms.control, operation)
-        )
-        limit_s = runaway_s(control[query_id])
-        treatment[query_id] = count(arms.treatment, operation, limit_s=limit_s)
-        if arms.kind is LabKind.INSTANCES or counts_differ(control[query_id], treatment[query_id]):
-            reached.append(operation)
-            control[query_id] = _priced(arms.control, operation, control[query_id], limit_s)
-            treatment[query_id] = _priced(arms.treatment, operation, treatment[query_id], limit_s)
-    whole_s = counted_cpu_s(workload.operations, {**baseline, **control})
-    reached_s = counted_cpu_s(reached, control)
-    return _Trial(
-        proposal=proposal,
-        arms=arms,
-        reached=tuple(reached),
-        control=control,
-        treatment=treatment,
-        reached_share=min(1.0, reached_s / whole_s) if whole_s > 0 else 1.0,
-        growth_ratio=growth_ratio,
-    )
-
-
-def _may_reach(change: Change, arms: Arms, operation: Operation) -> bool:
-    """Whether a counted run is worth while: settings may act on any work, the rest on plans and writes."""
-    if isinstance(change, AlterSetting) or operation.statement.kind is StatementKind.WRITE:
-        return True
-    return any(_shape(arms.control, text) != _shape(arms.treatment, text) for text in operation.instances)
-
-
-def _priced(arm: Arm, operation: Operation, counted: Count, limit_s: float) -> Count:
-    if counted.error is not None or not is_heavy(counted):
-        return counted
-    return priced(arm, operation, counted, limit_s=limit_s)
-
-
-def _stands(earlier: Count, arm: Arm, operation: Operation) -> bool:
-    """Whether a heavy operation's count still holds, since the arm plans it as it did then."""
-    if earlier.error is not None or not is_heavy(earlier):
-        return False
-    return [_shape(arm, text) for text in operation.instances] == [plan.shape for plan in earlier.plans]
-
-
-def _shape(arm: Arm, text: str) -> str:
-    try:
-        return explain(arm.connection, text).shape
-    except (UnsupportedStatement, psycopg.Error) as error:
-        return str(error)
+    return TrialResult(record=record, counts=reach.treatment, control_counts=reach.control)
 
 
 def _needs_timing(trial: _Trial, decision: Decision) -> bool:
     """Whether counting alone could not decide: something may have gained, or lost, and nothing broke."""
     if _new_errors(trial) or any(rail.broken for rail in decision.guardrails):
         return False
-    return any(_is_undecided(trial, each) for each in trial.reached)
+    return any(_is_undecided(trial, each) for each in trial.reach.operations)
 
 
 def _is_undecided(trial: _Trial, operation: Operation) -> bool:
     """Whether the change may do to the operation what it is tried for, or what it must not do."""
-    control, treatment = _counts(trial, operation)
+    control, treatment = trial.reach.counts(operation)
     if _aim(trial) is Aim.LEANER:
         return may_gain(operation, treatment, control)
     return may_gain(operation, control, treatment)
@@ -212,12 +135,12 @@ def _is_undecided(trial: _Trial, operation: Operation) -> bool:
 
 def _time(trial: _Trial, policy: KeepPolicy, rng: Random, slice_s: float) -> Decision:
     timed = _timed(trial)
-    turns = plan_turns(timed, trial.control, trial.treatment, slice_s=slice_s)
-    first_look_s = policy.looks[0] * pair_s(turns, trial.control, trial.treatment)
+    turns = plan_turns(timed, trial.reach.control, trial.reach.treatment, slice_s=slice_s)
+    first_look_s = policy.looks[0] * pair_s(turns, trial.reach.control, trial.reach.treatment)
     if first_look_s > MOST_FIRST_LOOK_S:
         reason = f"too slow to time: {policy.looks[0]} pairs would take {seconds_text(first_look_s)}"
         return Decision(verdict=Verdict.UNCLEAR, reason=reason)
-    limit_s = max(runaway_s(trial.control[each.statement.query_id]) for each in timed)
+    limit_s = max(runaway_s(trial.reach.control[each.statement.query_id]) for each in timed)
     with limited(trial.arms.control, limit_s), limited(trial.arms.treatment, limit_s):
         run_pair(trial.arms.control, trial.arms.treatment, turns, rng)  # warms both up
         for wanted in policy.looks:
@@ -250,19 +173,15 @@ def _aim(trial: _Trial) -> Aim:
     return Aim.LEANER if isinstance(trial.proposal.change, DropIndex) else Aim.FASTER
 
 
-def _counts(trial: _Trial, operation: Operation) -> tuple[Count, Count]:
-    query_id = operation.statement.query_id
-    return trial.control[query_id], trial.treatment[query_id]
-
-
 def _timed(trial: _Trial) -> tuple[Operation, ...]:
     """What runs in both arms; a statement that fails in the control, as it did before, cannot be timed."""
-    return tuple(each for each in trial.reached if not any(arm.error for arm in _counts(trial, each)))
+    reach = trial.reach
+    return tuple(each for each in reach.operations if not any(arm.error for arm in reach.counts(each)))
 
 
 def _evidence(trial: _Trial) -> TrialEvidence:
     timed = _timed(trial)
-    writes = [each for each in trial.reached if each.statement.kind is StatementKind.WRITE]
+    writes = [each for each in trial.reach.operations if each.statement.kind is StatementKind.WRITE]
     failed_control, failed_treatment = _failures(trial)
     return TrialEvidence(
         aim=_aim(trial),
@@ -277,10 +196,10 @@ def _evidence(trial: _Trial) -> TrialEvidence:
             )
             for each in (timed if trial.pairs else ())
         ),
-        reached_share=trial.reached_share,
+        reached_share=trial.reach.share,
         reached_writes=len(writes),
-        control_wal_bytes=work_of_mix(writes, trial.control).wal_bytes,
-        treatment_wal_bytes=work_of_mix(writes, trial.treatment).wal_bytes,
+        control_wal_bytes=work_of_mix(writes, trial.reach.control).wal_bytes,
+        treatment_wal_bytes=work_of_mix(writes, trial.reach.treatment).wal_bytes,
         new_errors=_new_errors(trial),
         failed_control=failed_control,
         failed_treatment=failed_treatment,
@@ -309,8 +228,8 @@ def _statement_ratios(trial: _Trial, operation: Operation) -> tuple[float, ...]:
 def _new_errors(trial: _Trial) -> tuple[str, ...]:
     return tuple(
         f"{each.statement.label}: {treatment.error}"
-        for each in trial.reached
-        for control, treatment in [_counts(trial, each)]
+        for each in trial.reach.operations
+        for control, treatment in [trial.reach.counts(each)]
         if treatment.error and not control.error
     )
 
@@ -328,11 +247,11 @@ def _record(trial: _Trial, decision: Decision, started_at_s: float, took_s: floa
         verdict=decision.verdict,
         reason=decision.reason,
         cpu=cpu,
-        mix_ratio=None if cpu is None else mix_ratio(cpu.ratio, trial.reached_share),
+        mix_ratio=None if cpu is None else mix_ratio(cpu.ratio, trial.reach.share),
         wall=_effect("wall_s", wall_ratios),
-        control_work=work_of_mix(trial.reached, trial.control),
-        treatment_work=work_of_mix(trial.reached, trial.treatment),
-        statements=tuple(_statement_effect(trial, each) for each in trial.reached),
+        control_work=work_of_mix(trial.reach.operations, trial.reach.control),
+        treatment_work=work_of_mix(trial.reach.operations, trial.reach.treatment),
+        statements=tuple(_statement_effect(trial, each) for each in trial.reach.operations),
         guardrails=decision.guardrails,
         size_bytes=trial.arms.size_bytes,
         build_s=trial.arms.build_s,
@@ -368,9 +287,9 @@ def _effect(
 
 def _statement_effect(trial: _Trial, operation: Operation) -> StatementEffect:
     query_id = operation.statement.query_id
-    control, treatment = _counts(trial, operation)
-    reached_s = counted_cpu_s(trial.reached, trial.control)
-    own_share = counted_cpu_s([operation], trial.control) / reached_s if reached_s else 0.0
+    control, treatment = trial.reach.counts(operation)
+    reached_s = counted_cpu_s(trial.reach.operations, trial.reach.control)
+    own_share = counted_cpu_s([operation], trial.reach.control) / reached_s if reached_s else 0.0
     time_effect = None
     if trial.pairs and operation in _timed(trial):
         time_effect = _effect(
@@ -385,5 +304,5 @@ def _statement_effect(trial: _Trial, operation: Operation) -> StatementEffect:
         control_work=work_of(control),
         treatment_work=work_of(treatment),
         plan_changed=plans_differ(control, treatment),
-        mix_share=own_share * trial.reached_share,
+        mix_share=own_share * trial.reach.share,
     )
