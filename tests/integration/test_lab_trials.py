@@ -237,6 +237,7 @@ def test_a_planted_nothing_is_reverted(lab: Lab, change: Change) -> None:
     assert Verdict.REVERT == record.verdict, record.reason
 
 
+@pytest.mark.slow
 def test_a_planted_nothing_is_not_kept_by_a_second_instance(lab: Lab) -> None:
     """There everything is timed, since such settings act on no plan; on a loud host it may end unclear."""
     record = tried(lab, AlterSetting(name="shared_buffers", value="1032kB"), BY_CUSTOMER, BY_NOTE)
@@ -340,7 +341,7 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(lab: Lab, change: Cha
         (AnalyzeTable(table=EVENTS), COMMON),
         (CreateStatistics(table=EVENTS, name="s", columns=("kind", "place")), COMMON),
         (LARGER_WORK_MEM, SET_BY_CUSTOMER),
-        (MORE_BUFFERS, SET_BY_CUSTOMER),
+        pytest.param(MORE_BUFFERS, SET_BY_CUSTOMER, marks=pytest.mark.slow),
     ],
     ids=["index", "drop", "analyze", "statistics", "session", "instance"],
 )
