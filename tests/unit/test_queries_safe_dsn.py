@@ -54,7 +54,8 @@ def test_a_secret_among_the_query_parameters_does_not_survive(secret, name):
 )
 def test_a_password_that_was_not_escaped_is_hidden_or_refused_without_being_told(middle, form):
     secret = f"pw7{middle}pw7"
-    parts = [part for part in secret.split(middle) if part] or [secret]
+    # Shorter pieces, as of a `middle` that is a letter of the rest, are in any text.
+    parts = [part for part in secret.split(middle) if len(part) >= len("pw7")] or [secret]
     try:
         told = safe_dsn(form.format(secret))
     except InvalidInput as error:
