@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,17 @@ ON_CUSTOMER = CreateIndex(
 DEADLINE_S = 20.0
 
 
+@contextlib.contextmanager
+def fresh_database(dsn: str) -> Iterator[str]:
+    name = f"empty_{secrets.token_hex(4)}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        try:
+            yield make_conninfo(dsn, dbname=name)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture(scope="module")
 def target_server(each_postgres_binaries: PostgresBinaries) -> Iterator[PostgresServer]:
     settings = {"fsync": "off", "shared_buffers": "16MB", "shared_preload_libraries": "pg_stat_statements"}
@@ -65,12 +77,20 @@ def snapshot(target: str) -> Snapshot:
         return take_snapshot(connection, taken_at_s=time.time(), host=host)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def scratch_server(each_postgres_binaries: PostgresBinaries) -> Iterator[PostgresServer]:
     with PostgresServer(each_postgres_binaries, settings={"fsync": "off"}) as server:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("CREATE ROLE maker LOGIN CREATEDB")
+            connection.execute("CREATE ROLE nobody LOGIN")
         yield server
+
+
+@pytest.fixture
+def empty(scratch_server: PostgresServer) -> Iterator[str]:
+    """An empty database to copy into."""
+    with fresh_database(scratch_server.dsn()) as dsn:
+        yield dsn
 
 
 def databases(dsn: str) -> set[str]:
@@ -147,8 +167,6 @@ def test_the_target_s_own_server_is_no_lab(
 def test_a_role_that_may_not_create_databases_is_told_what_it_lacks(
     scratch_server: PostgresServer, target: str, snapshot: Snapshot, each_postgres_binaries: PostgresBinaries
 ) -> None:
-    with psycopg.connect(scratch_server.dsn(), autocommit=True) as connection:
-        connection.execute("CREATE ROLE nobody LOGIN")
     dsn = make_conninfo(scratch_server.dsn(), user="nobody")
 
     with (
@@ -167,7 +185,7 @@ def test_only_leftovers_of_dead_labs_are_dropped(
     with psycopg.connect(dsn, autocommit=True) as connection:
         for name in (*mine, "perfloop_lab_5_origin", "perfloop_lab_5_trial", "perfloop_lab_8_origin"):
             connection.execute(f"CREATE DATABASE {name}")
-        connection.execute("ALTER DATABASE perfloop_lab_8_origin OWNER TO maker")
+        connection.execute("ALTER DATABASE perfloop_lab_8_origin OWNER TO nobody")
     with scratch_lab(dsn, target, snapshot, each_postgres_binaries, keep=True):
         pass
     kept = {name for name in databases(dsn) if name.startswith("perfloop_kept_")}
@@ -186,20 +204,20 @@ def test_only_leftovers_of_dead_labs_are_dropped(
 
 
 def test_a_role_that_may_not_read_a_table_is_told_the_grant(
-    target: str, scratch_server: PostgresServer, each_postgres_binaries: PostgresBinaries
+    target: str, empty: str, each_postgres_binaries: PostgresBinaries
 ) -> None:
     blind = make_conninfo(target, user="blind")
 
     with pytest.raises(MissingRights, match="GRANT pg_read_all_data"):
-        copy_database(blind, scratch_server.dsn(), each_postgres_binaries)
+        copy_database(blind, empty, each_postgres_binaries)
 
 
 def test_the_dump_is_not_counted_as_workload(
-    target: str, scratch_server: PostgresServer, each_postgres_binaries: PostgresBinaries
+    target: str, empty: str, each_postgres_binaries: PostgresBinaries
 ) -> None:
     with psycopg.connect(target, autocommit=True) as connection:
         connection.execute("SELECT pg_stat_statements_reset()")
-        copy_database(target, scratch_server.dsn(), each_postgres_binaries)
+        copy_database(target, empty, each_postgres_binaries)
         counted = connection.execute(
             "SELECT query FROM pg_stat_statements WHERE query ILIKE '%copy%'"
         ).fetchall()
@@ -208,18 +226,18 @@ def test_the_dump_is_not_counted_as_workload(
 
 
 def test_a_role_that_may_not_hide_the_dump_can_copy_all_the_same(
-    target: str, scratch_server: PostgresServer, each_postgres_binaries: PostgresBinaries
+    target: str, empty: str, each_postgres_binaries: PostgresBinaries
 ) -> None:
     with psycopg.connect(target, autocommit=True) as connection:
         connection.execute("GRANT pg_read_all_data TO maker")
 
-    notes = copy_database(make_conninfo(target, user="maker"), scratch_server.dsn(), each_postgres_binaries)
+    notes = copy_database(make_conninfo(target, user="maker"), empty, each_postgres_binaries)
 
     assert () == notes
 
 
 def test_no_secret_stands_on_a_command_line(
-    target: str, scratch_server: PostgresServer, each_postgres_binaries: PostgresBinaries, tmp_path: Path
+    target: str, empty: str, each_postgres_binaries: PostgresBinaries, tmp_path: Path
 ) -> None:
     """The tools are scripts here that write down how they were called and become the real ones."""
     said = tmp_path / "said"
@@ -239,9 +257,7 @@ def test_no_secret_stands_on_a_command_line(
     )
     secret = make_conninfo(target, password="hush-1", sslpassword="hush-2")
 
-    copy_database(
-        secret, make_conninfo(scratch_server.dsn(), password="hush-1", sslpassword="hush-2"), binaries
-    )
+    copy_database(secret, make_conninfo(empty, password="hush-1", sslpassword="hush-2"), binaries)
 
     assert "hush" not in said.read_text()
     assert "hush-2" in (tmp_path / "said.file").read_text()
@@ -249,16 +265,16 @@ def test_no_secret_stands_on_a_command_line(
 
 
 def test_a_secret_that_has_no_place_is_refused(
-    target: str, scratch_server: PostgresServer, each_postgres_binaries: PostgresBinaries
+    target: str, empty: str, each_postgres_binaries: PostgresBinaries
 ) -> None:
     dsn = make_conninfo(target, sslpassword="hush", service="production")
 
     with pytest.raises(InvalidInput, match="service file"):
-        copy_database(dsn, scratch_server.dsn(), each_postgres_binaries)
+        copy_database(dsn, empty, each_postgres_binaries)
 
 
 def test_a_copy_that_is_not_whole_refuses_the_lab(
-    target: str, scratch_server: PostgresServer, each_postgres_binaries: PostgresBinaries
+    target: str, empty: str, each_postgres_binaries: PostgresBinaries
 ) -> None:
     """The function in the check finds its table only by the search path, which pg_restore empties."""
     with psycopg.connect(target, autocommit=True) as connection:
@@ -270,7 +286,7 @@ def test_a_copy_that_is_not_whole_refuses_the_lab(
         connection.execute("INSERT INTO lines VALUES (1)")
         try:
             with pytest.raises(LabRefused, match="not whole"):
-                copy_database(target, scratch_server.dsn(), each_postgres_binaries)
+                copy_database(target, empty, each_postgres_binaries)
         finally:
             connection.execute("DROP TABLE lines")
             connection.execute("DROP FUNCTION known")
@@ -314,7 +330,7 @@ def wait_for_dump(dsn: str) -> None:
 
 
 def test_a_target_that_goes_away_in_the_middle_of_the_dump_is_told(
-    each_postgres_binaries: PostgresBinaries, scratch_server: PostgresServer
+    each_postgres_binaries: PostgresBinaries, empty: str
 ) -> None:
     with (
         PostgresServer(each_postgres_binaries, settings={"fsync": "off"}) as server,
@@ -329,7 +345,7 @@ def test_a_target_that_goes_away_in_the_middle_of_the_dump_is_told(
 
         def copy() -> None:
             try:
-                copy_database(dsn, scratch_server.dsn(), each_postgres_binaries)
+                copy_database(dsn, empty, each_postgres_binaries)
             except TargetUnreachable as error:
                 errors.append(error)
 

@@ -41,7 +41,7 @@ from perfloop.tune.measure import count
 from perfloop.tune.samples import Count
 from perfloop.tune.trial import run_trial
 
-SLICE_S = 0.04
+SLICE_S = 0.02
 BURN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
 
 # The server's autovacuum must not mend what is planted.
