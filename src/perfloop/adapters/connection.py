@@ -91,7 +91,7 @@ def connect(
     connection = _open(parameters)
     try:
         _confirm(connection, limits)
-    except BaseException:
+    except BaseException:  # also on Ctrl-C: a session that is not handed out is closed
         connection.close()
         raise
     return connection

@@ -109,7 +109,7 @@ class Journal:
             connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
             try:
                 self._prepare(connection)
-            except BaseException:
+            except BaseException:  # also on Ctrl-C: a file that is not handed out is closed
                 connection.close()
                 raise
             self._connection = connection

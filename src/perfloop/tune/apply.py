@@ -106,7 +106,7 @@ class _Apply:
             if isinstance(error, JournalDamaged):
                 raise
             raise ChangeFailed(f"{first_line(error)}; the target is as it was before this apply") from error
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C and our own defects undo as failures do
             self._withdraw(type(error).__name__)
             raise
 

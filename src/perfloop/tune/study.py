@@ -97,7 +97,7 @@ def optimize(dsn: str, options: StudyOptions, journal: Journal, observer: Observ
     run.save()
     try:
         _run_in_lab(dsn, run, analysis, analysis.workload)
-    except BaseException as error:
+    except BaseException as error:  # however it ended, the study says so
         state = StudyState.INTERRUPTED if isinstance(error, KeyboardInterrupt) else StudyState.FAILED
         # Where the journal is what failed, its own error says so; `perfloop recover` closes the study.
         with contextlib.suppress(JournalDamaged):

@@ -184,7 +184,7 @@ def _run(command: list[str], dsn: str, folder: ServerFolder) -> tuple[int, str]:
     ) as process:
         try:
             _, message = process.communicate()
-        except BaseException:
+        except BaseException:  # also on Ctrl-C: no process is left running
             _end(process)
             raise
     return process.returncode, message.strip()
