@@ -11,7 +11,7 @@ Its value is the log ratio ln(control) - ln(treatment), positive where the treat
 
 Source: the signed-rank bounds of `signed_rank`; group-sequential looks at a constant nominal level after
 Pocock (1977). Simulation (`benchmarks/decision_simulation.py`, 300 000 trials) puts the chance of keeping a
-change without effect at 1.04 % in all for 0.0032 at each of five looks, and at 1.05 % for 0.0023 at seven.
+change without effect at 1.0 % in all for 0.0030 at each of five looks, and at 1.05 % for 0.0023 at seven.
 
 Assumptions: a fair coin per pair, and pairs voided without regard to the arm. Then every single look is
 exact whatever drifts, and the chance of keeping a change without effect is below the sum of the levels,
@@ -70,7 +70,7 @@ class SequentialPolicy:
     """
 
     looks: tuple[int, ...] = (10, 14, 20, 28, 40)
-    lower_level: float = 0.0032
+    lower_level: float = 0.0030
     upper_level: float = 0.0167
     min_effect_ratio: float = 0.03
 
@@ -222,7 +222,7 @@ def resolvable_effect(
     """Predict the smallest saving, as a share of the control's cost, that is kept with probability `power`.
 
     Two conditions, the larger counts: the lower bound must clear zero, n = 14 s^2 / ln(1 - e)^2 at
-    level 0.0032 and power 0.8, and the estimate must clear the smallest effect worth keeping. In quiet
+    level 0.0030 and power 0.8, and the estimate must clear the smallest effect worth keeping. In quiet
     noise the earlier looks add power, which is left as a margin.
 
     Args:
