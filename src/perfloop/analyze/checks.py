@@ -1,7 +1,8 @@
 """All checks, and their findings in the order in which they matter.
 
 A Check is a pure function of the Snapshot. To add one: write the function in the module of
-its family and enter it in CHECKS. An error in a Check is a defect and is raised, not hidden.
+its family and enter it in CHECKS, or in SMELLS if it looks at one plan at a time. An error in a
+Check is a defect and is raised, not hidden.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from perfloop.analyze.index_upkeep import duplicate_indexes, invalid_indexes, un
 from perfloop.analyze.jit import jit_overhead
 from perfloop.analyze.missing_indexes import missing_indexes
 from perfloop.analyze.planner_statistics import row_misestimates, stale_statistics
+from perfloop.analyze.reading import findings_of_smell, read_plans
 from perfloop.analyze.server import cache_hit_ratio, connections, memory_sum
+from perfloop.analyze.smells import SMELLS
 from perfloop.analyze.spills import sort_and_hash_spills
 from perfloop.model.advice import Finding
 from perfloop.model.snapshot import Snapshot
@@ -57,8 +60,10 @@ CHECKS: tuple[Check, ...] = (
 
 
 def analyze(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """The Findings of all checks, the most severe first, then by time, then by space."""
-    found = (finding for check in CHECKS for finding in check.run(snapshot))
+    """The Findings of all checks and smells, the most severe first, then by time, then by space."""
+    readings = read_plans(snapshot)
+    found = [finding for check in CHECKS for finding in check.run(snapshot)]
+    found += (finding for smell in SMELLS for finding in findings_of_smell(snapshot, smell, readings))
     return tuple(sorted(found, key=_order))
 
 

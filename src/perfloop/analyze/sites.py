@@ -35,6 +35,8 @@ class Site(Value, frozen=True, kw_only=True):
     title: str
     evidence: tuple[Evidence, ...]
     would_try: str
+    positions: tuple[int, ...] = ()
+    """The nodes it is about, in the order of PlanNode.walk(); empty where it is about the whole plan."""
 
 
 def weighed_plans(snapshot: Snapshot) -> Iterator[tuple[StatementPlan, WeighedPlan]]:
