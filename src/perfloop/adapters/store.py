@@ -24,7 +24,7 @@ from psycopg import conninfo
 
 from perfloop.adapters.queries import load_blocks
 from perfloop.errors import InvalidInput, JournalDamaged, StudyNotFound
-from perfloop.model.advice import Change
+from perfloop.model.advice import ServerChange
 from perfloop.model.outcome import ActState, AppliedChange, Study, StudyState
 from perfloop.model.value import Value, to_json
 
@@ -70,7 +70,7 @@ class Batch(Value, frozen=True, kw_only=True):
     batch_id: int
     study_id: str
     target: str
-    changes: tuple[Change, ...]
+    changes: tuple[ServerChange, ...]
     state: ActState
     process: ProcessMark
     backend: BackendMark
@@ -173,7 +173,9 @@ class Journal:
             self.save_study(study)
         return tuple(orphans)
 
-    def begin(self, study_id: str, target: str, changes: tuple[Change, ...], backend: BackendMark) -> int:
+    def begin(
+        self, study_id: str, target: str, changes: tuple[ServerChange, ...], backend: BackendMark
+    ) -> int:
         """Write down a whole apply before its first act; returns the batch's number."""
         _refuse_password(target)
         own = ProcessMark.own()
@@ -200,7 +202,7 @@ class Journal:
         """Write down how far the batch has come."""
         self._write("mark_batch", state.value, batch_id)
 
-    def intend(self, batch_id: int, change: Change, before: str | None) -> int:
+    def intend(self, batch_id: int, change: ServerChange, before: str | None) -> int:
         """Write down an act before it happens; returns its number."""
         return self._write("intend_act", batch_id, to_json(change).decode(), before, self._clock())
 
@@ -226,7 +228,7 @@ class Journal:
             batch_id=batch_id,
             study_id=study_id,
             target=target,
-            changes=self._decode(changes, tuple[Change, ...]),
+            changes=self._decode(changes, tuple[ServerChange, ...]),
             state=ActState(state),
             process=ProcessMark(process_id=process_id, started_s=process_started_s),
             backend=BackendMark(process_id=backend_id, started=started),
@@ -238,7 +240,7 @@ class Journal:
         return AppliedChange(
             act_id=act_id,
             study_id=study_id,
-            change=self._decode(change, Change),
+            change=self._decode(change, ServerChange),
             state=ActState(state),
             before=before,
             after=after,

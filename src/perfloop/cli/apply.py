@@ -15,7 +15,7 @@ from perfloop.cli.terminal import output
 from perfloop.cli.verdicts import show_changes
 from perfloop.errors import InvalidInput, StudyNotFound
 from perfloop.model.outcome import ActState, AppliedChange
-from perfloop.tune.apply import apply_study
+from perfloop.tune.apply import apply_study, server_changes
 from perfloop.tune.preflight import ApplyPolicy
 from perfloop.tune.session import Connect
 from perfloop.tune.undo import undo_change, undo_study
@@ -95,9 +95,7 @@ def apply(
     with Journal() as journal:
         found = journal.study(study)
         target = dsn or found.target
-        changes = tuple(trial.proposal.change for trial in found.kept())
-        if not changes:
-            raise InvalidInput(f"study {found.study_id} kept no change, so there is nothing to apply")
+        server_changes(found)
         show_changes(found)
         confirm(f"Apply these to {safe_dsn(target)}?", yes=yes)
         opener = session_opener(target)

@@ -136,7 +136,29 @@ class CreateStatistics(Value, frozen=True, kw_only=True, tag="create-statistics"
         return f"create statistics on {self.table} ({', '.join(self.columns)})"
 
 
-Change = CreateIndex | DropIndex | AlterSetting | AnalyzeTable | CreateStatistics
+class RewriteQuery(Value, frozen=True, kw_only=True, tag="rewrite-query"):
+    """Ask for the same rows in other words. The text stands in the service's code: only people apply it."""
+
+    query_id: str
+    rule: str
+    """The name of the rewriting rule, as not-in; several, joined by a plus, where one text needs them all."""
+    before: str
+    """The statement as it is, laid out as `after` is, so that their difference is the rewriting alone."""
+    after: str
+    """Normalised: `$n` stands for the same parameter as in `before`."""
+    label: str
+    """The statement's, for people."""
+    assumes: tuple[str, ...] = ()
+    """What the service must know of its parameters, since no catalogue does."""
+
+    @property
+    def title(self) -> str:
+        return f"rewrite {self.label} ({self.rule})"
+
+
+ServerChange = CreateIndex | DropIndex | AlterSetting | AnalyzeTable | CreateStatistics
+"""What a server carries out, and what `apply` brings to a target."""
+Change = ServerChange | RewriteQuery
 
 
 class Risk(enum.Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from perfloop.model.advice import Change, Finding, Proposal
+from perfloop.model.advice import Finding, Proposal, ServerChange
 from perfloop.model.snapshot import Limitation
 from perfloop.model.target import Fingerprint
 from perfloop.model.value import Value, require
@@ -96,6 +96,19 @@ class HostReading(Value, frozen=True, kw_only=True):
     crowded: bool = False
 
 
+class SameRows(Value, frozen=True, kw_only=True):
+    """Whether a rewritten statement gave the rows of the original, and over what that was seen."""
+
+    instances: int
+    """Texts with their parameters that were run both ways."""
+    rows: int
+    """Rows compared on the data as they are."""
+    varied_runs: int = 0
+    """Comparisons on small copies of the tables with NULLs, duplicates and no rows put in."""
+    difference: str | None = None
+    """The first difference, as a sentence; None where there was none."""
+
+
 class TrialRecord(Value, frozen=True, kw_only=True):
     """One Change tried: the evidence and the Verdict."""
 
@@ -119,6 +132,8 @@ class TrialRecord(Value, frozen=True, kw_only=True):
     host: HostReading | None = None
     took_s: float = 0.0
     started_at_s: float = 0.0
+    same_rows: SameRows | None = None
+    """Of a rewriting only."""
 
 
 class Confirmation(Value, frozen=True, kw_only=True):
@@ -197,7 +212,7 @@ class AppliedChange(Value, frozen=True, kw_only=True):
 
     act_id: int
     study_id: str
-    change: Change
+    change: ServerChange
     state: ActState
     before: str | None = None
     """What undo restores: an index definition, a setting's earlier value; None where there was nothing."""

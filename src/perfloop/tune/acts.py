@@ -27,10 +27,10 @@ from perfloop.errors import ChangeFailed, MissingRights
 from perfloop.model.advice import (
     AlterSetting,
     AnalyzeTable,
-    Change,
     CreateIndex,
     CreateStatistics,
     DropIndex,
+    ServerChange,
     SettingScope,
 )
 from perfloop.model.target import Setting
@@ -64,7 +64,7 @@ class LockPolicy:
     pause_s: float = 2.0
 
 
-def named(connection: psycopg.Connection, change: Change) -> Change:
+def named(connection: psycopg.Connection, change: ServerChange) -> ServerChange:
     """The Change with the name of the database or role that it means on this connection."""
     if not isinstance(change, AlterSetting) or change.scope_name is not None:
         return change
@@ -75,7 +75,7 @@ def named(connection: psycopg.Connection, change: Change) -> Change:
     return msgspec.structs.replace(change, scope_name=name)
 
 
-def read_before(connection: psycopg.Connection, change: Change) -> str | None:
+def read_before(connection: psycopg.Connection, change: ServerChange) -> str | None:
     """What undo must bring back: a definition or a value as the server wrote it, None for absence.
 
     Raises:
@@ -94,7 +94,7 @@ def read_before(connection: psycopg.Connection, change: Change) -> str | None:
     return state
 
 
-def read_state(connection: psycopg.Connection, change: Change) -> str | None:
+def read_state(connection: psycopg.Connection, change: ServerChange) -> str | None:
     """What the server holds now, in the form of `read_before`; None for absence and for a leftover."""
     match change:
         case CreateIndex() | DropIndex():
@@ -113,7 +113,11 @@ def read_state(connection: psycopg.Connection, change: Change) -> str | None:
 
 
 def act(
-    connection: psycopg.Connection, change: Change, *, concurrently: bool, locks: LockPolicy | None = None
+    connection: psycopg.Connection,
+    change: ServerChange,
+    *,
+    concurrently: bool,
+    locks: LockPolicy | None = None,
 ) -> None:
     """Carry the Change out; on return it is in effect or awaits a restart.
 
@@ -126,7 +130,7 @@ def act(
 
 def undo(
     connection: psycopg.Connection,
-    change: Change,
+    change: ServerChange,
     before: str | None,
     *,
     concurrently: bool,
@@ -143,12 +147,12 @@ def undo(
     _run(connection, change, statements, concurrently=concurrently, locks=locks or LockPolicy())
 
 
-def is_in_effect(connection: psycopg.Connection, change: Change) -> bool:
+def is_in_effect(connection: psycopg.Connection, change: ServerChange) -> bool:
     """Whether the server has the whole Change and uses it."""
     return standing(connection, change) is Standing.IN_EFFECT
 
 
-def standing(connection: psycopg.Connection, change: Change) -> Standing:
+def standing(connection: psycopg.Connection, change: ServerChange) -> Standing:
     """How much of the Change the server shows now. ANALYZE counts as done once the table has statistics."""
     match change:
         case CreateIndex():
@@ -193,7 +197,7 @@ def _index(connection: psycopg.Connection, change: CreateIndex | DropIndex) -> _
     return None if row is None else _IndexState(**row)
 
 
-def _was_invalid(change: Change) -> bool:
+def _was_invalid(change: ServerChange) -> bool:
     return isinstance(change, DropIndex) and not change.was_valid
 
 
@@ -247,7 +251,7 @@ def _settled(connection: psycopg.Connection, change: AlterSetting) -> AlterSetti
 
 def _run(
     connection: psycopg.Connection,
-    change: Change,
+    change: ServerChange,
     statements: tuple[Statement, ...],
     *,
     concurrently: bool,
@@ -274,7 +278,7 @@ def _run(
             return
 
 
-def _execute(connection: psycopg.Connection, change: Change, statements: tuple[Statement, ...]) -> None:
+def _execute(connection: psycopg.Connection, change: ServerChange, statements: tuple[Statement, ...]) -> None:
     if isinstance(change, AlterSetting) and change.scope is SettingScope.SYSTEM:
         _alter_system(connection, change, statements)
         return
@@ -301,7 +305,7 @@ def _alter_system(
         time.sleep(POLL_S)
 
 
-def _remove_leftover(connection: psycopg.Connection, change: Change, *, concurrently: bool) -> None:
+def _remove_leftover(connection: psycopg.Connection, change: ServerChange, *, concurrently: bool) -> None:
     """Drop what a cut build or drop left under the Change's name; a whole index is never touched."""
     if not isinstance(change, CreateIndex | DropIndex) or _was_invalid(change):
         return

@@ -18,7 +18,7 @@ import psycopg
 
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, PerfloopError
-from perfloop.model.advice import Change, CreateIndex, DropIndex
+from perfloop.model.advice import CreateIndex, DropIndex, RewriteQuery, ServerChange
 from perfloop.model.outcome import ActState, Study
 from perfloop.model.units import bytes_text, seconds_text
 from perfloop.tune.acts import Standing, act, named, read_before, read_state, standing
@@ -34,7 +34,7 @@ def apply_study(
     *,
     report: Report,
     target: str | None = None,
-    changes: tuple[Change, ...] | None = None,
+    changes: tuple[ServerChange, ...] | None = None,
     policy: ApplyPolicy | None = None,
 ) -> Batch:
     """Apply the study's kept Changes, or the `changes` given; returns the batch as applied.
@@ -55,9 +55,7 @@ def apply_study(
     """
     policy = policy or ApplyPolicy()
     place = target or study.target
-    wanted = tuple(trial.proposal.change for trial in study.kept()) if changes is None else changes
-    if not wanted:
-        raise InvalidInput(f"study {study.study_id} kept no change, so there is nothing to apply")
+    wanted = changes or server_changes(study)
     _refuse_unfinished(journal, place)
     with acting_session(connect, locks=policy.locks) as session:
         settled = tuple(named(session.connection, change) for change in _drops_last(wanted))
@@ -74,6 +72,23 @@ def apply_study(
     return next(batch for batch in journal.batches(study.study_id) if batch.batch_id == batch_id)
 
 
+def server_changes(study: Study) -> tuple[ServerChange, ...]:
+    """The kept Changes that a server carries out; a rewriting belongs into the service's code.
+
+    Raises InvalidInput where there are none, with what there is to do by hand.
+    """
+    kept = [trial.proposal.change for trial in study.kept()]
+    found = tuple(change for change in kept if not isinstance(change, RewriteQuery))
+    if found:
+        return found
+    if kept:
+        raise InvalidInput(
+            f"study {study.study_id} kept rewritten statements only, which belong into the service's code; "
+            f"`perfloop report {study.study_id}` shows their texts"
+        )
+    raise InvalidInput(f"study {study.study_id} kept no change, so there is nothing to apply")
+
+
 @dataclass(frozen=True, slots=True)
 class _Apply:
     """One apply under way."""
@@ -84,7 +99,7 @@ class _Apply:
     journal: Journal
     report: Report
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: ServerChange) -> None:
         connection = self.session.connection
         act_id = self.journal.intend(self.batch_id, change, read_before(connection, change))
         began_s = time.monotonic()
@@ -139,7 +154,7 @@ class _Apply:
             yield session
 
 
-def _drops_last(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+def _drops_last(changes: tuple[ServerChange, ...]) -> tuple[ServerChange, ...]:
     return tuple(sorted(changes, key=lambda change: isinstance(change, DropIndex)))
 
 
@@ -150,7 +165,7 @@ def _refuse_unfinished(journal: Journal, target: str) -> None:
         )
 
 
-def _refuse_again(journal: Journal, study: Study, target: str, changes: tuple[Change, ...]) -> None:
+def _refuse_again(journal: Journal, study: Study, target: str, changes: tuple[ServerChange, ...]) -> None:
     batches = [batch for batch in journal.batches(study.study_id) if batch.target == target]
     applied = [act.change for batch in batches for act in batch.acts if act.state is ActState.APPLIED]
     if any(change in applied for change in changes):
@@ -160,7 +175,7 @@ def _refuse_again(journal: Journal, study: Study, target: str, changes: tuple[Ch
         )
 
 
-def _space_needed(study: Study, changes: tuple[Change, ...]) -> Iterator[str]:
+def _space_needed(study: Study, changes: tuple[ServerChange, ...]) -> Iterator[str]:
     sizes = {repr(trial.proposal.change): trial.size_bytes for trial in study.kept()}
     total = sum(sizes.get(repr(change), 0) for change in changes if isinstance(change, CreateIndex))
     if total > 0:

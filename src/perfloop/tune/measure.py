@@ -223,8 +223,9 @@ def _pair(
 def _run(arm: Arm, texts: Sequence[str], kind: StatementKind) -> Block:
     latencies_s = []
     with arm.told_if_lost():
+        worded = [arm.text(text) for text in texts]
         before_s = arm.spent_s()
-        for text in texts:
+        for text in worded:
             started_s = time.perf_counter()
             execute(arm.connection, text, kind)
             latencies_s.append(time.perf_counter() - started_s)
@@ -239,9 +240,10 @@ def _run(arm: Arm, texts: Sequence[str], kind: StatementKind) -> Block:
 
 def _counted_run(arm: Arm, text: str) -> tuple[Plan, Block]:
     with arm.told_if_lost():
-        explain(arm.connection, text)
+        worded = arm.text(text)
+        explain(arm.connection, worded)
         before_s, started_s = arm.spent_s(), time.perf_counter()
-        plan = explain(arm.connection, text, analyze=True)
+        plan = explain(arm.connection, worded, analyze=True)
         wall_s = time.perf_counter() - started_s
         spent_s = arm.spent_s() - before_s
     return plan, Block(executions=1, cpu_s=spent_s, wall_s=wall_s)

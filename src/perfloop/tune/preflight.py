@@ -12,7 +12,7 @@ from perfloop.adapters.host import read_host, server_is_here
 from perfloop.adapters.probe import read_rows
 from perfloop.database.knobs import refuse, refuse_memory
 from perfloop.errors import ChangeFailed, ChangeForbidden, InvalidInput, MissingRights
-from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, DropIndex, SettingScope
+from perfloop.model.advice import AlterSetting, AnalyzeTable, DropIndex, ServerChange, SettingScope
 from perfloop.model.outcome import Study
 from perfloop.model.target import Fingerprint, Setting, TableName
 from perfloop.tune.acts import LockPolicy, read_before
@@ -46,7 +46,9 @@ class ApplyPolicy:
     locks: LockPolicy = field(default_factory=LockPolicy)
 
 
-def preflight(session: ActingSession, study: Study, changes: tuple[Change, ...], policy: ApplyPolicy) -> None:
+def preflight(
+    session: ActingSession, study: Study, changes: tuple[ServerChange, ...], policy: ApplyPolicy
+) -> None:
     """Refuse the whole apply for the first Change that this target would not take.
 
     Raises ChangeForbidden, ChangeFailed, InvalidInput or MissingRights, with the way out; nothing
@@ -166,7 +168,7 @@ def _refuse_files(connection: psycopg.Connection) -> None:
         )
 
 
-def _refuse_table(connection: psycopg.Connection, table: TableName, change: Change) -> None:
+def _refuse_table(connection: psycopg.Connection, table: TableName, change: ServerChange) -> None:
     rows = read_rows(connection, block("table_rights"), [table.schema, table.name])
     if not rows:
         raise ChangeFailed(f"there is no table {table} on the target; nothing was changed. Run optimize anew")

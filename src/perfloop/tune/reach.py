@@ -12,7 +12,7 @@ import psycopg
 
 from perfloop.adapters.explain import explain
 from perfloop.errors import UnsupportedStatement
-from perfloop.model.advice import AlterSetting, Change
+from perfloop.model.advice import AlterSetting, Change, RewriteQuery
 from perfloop.model.outcome import LabKind
 from perfloop.model.workload import Operation, StatementKind, Workload
 from perfloop.tune.lab.arms import Arm, Arms
@@ -46,7 +46,8 @@ def find_reach(
 ) -> Reach:
     """Count the candidates in both arms and keep those whose plan or work differs.
 
-    A second instance is for settings that may act on neither, so there every operation counts as reached.
+    A second instance is for settings that may act on neither, so there every operation counts as reached;
+    so does the one that a rewriting is about.
     `baseline` and `known` are as in `trial.run_trial`.
 
     Raises:
@@ -67,7 +68,8 @@ def find_reach(
         if operation.statement.kind is StatementKind.WRITE and counts_differ(before, after):
             before = _leaner(before, count(arms.control, operation))
             after = _leaner(after, count(arms.treatment, operation, limit_s=limit_s))
-        if arms.kind is LabKind.INSTANCES or counts_differ(before, after):
+        always = arms.kind is LabKind.INSTANCES or isinstance(change, RewriteQuery)
+        if always or counts_differ(before, after):
             reached.append(operation)
             before = _priced(arms.control, operation, before, limit_s)
             after = _priced(arms.treatment, operation, after, limit_s)
@@ -84,9 +86,16 @@ def find_reach(
 
 def _may_reach(change: Change, arms: Arms, operation: Operation) -> bool:
     """Whether a counted run is worth while: settings may act on any work, the rest on plans and writes."""
+    if isinstance(change, RewriteQuery):
+        return operation.statement.query_id == change.query_id
     if isinstance(change, AlterSetting) or operation.statement.kind is StatementKind.WRITE:
         return True
-    return any(_shape(arms.control, text) != _shape(arms.treatment, text) for text in operation.instances)
+    return not plans_alike(arms, operation)
+
+
+def plans_alike(arms: Arms, operation: Operation) -> bool:
+    """Whether every instance has the same plan, or the same refusal, in both arms."""
+    return all(_shape(arms.control, text) == _shape(arms.treatment, text) for text in operation.instances)
 
 
 def _leaner(one: Count, other: Count) -> Count:
@@ -111,6 +120,6 @@ def _stands(earlier: Count, arm: Arm, operation: Operation) -> bool:
 
 def _shape(arm: Arm, text: str) -> str:
     try:
-        return explain(arm.connection, text).shape
+        return explain(arm.connection, arm.text(text)).shape
     except (UnsupportedStatement, psycopg.Error) as error:
         return str(error)

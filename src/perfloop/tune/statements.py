@@ -15,10 +15,10 @@ from perfloop.errors import InvalidInput
 from perfloop.model.advice import (
     AlterSetting,
     AnalyzeTable,
-    Change,
     CreateIndex,
     CreateStatistics,
     DropIndex,
+    ServerChange,
     SettingScope,
 )
 from perfloop.model.target import IndexKey, TableName
@@ -33,7 +33,7 @@ _NESTED = re.compile(r"\([^()]*\(")
 _INDEX_HEAD = re.compile(r"CREATE (UNIQUE )?INDEX ")
 
 
-def act_statements(change: Change, *, concurrently: bool) -> tuple[Statement, ...]:
+def act_statements(change: ServerChange, *, concurrently: bool) -> tuple[Statement, ...]:
     """What carries the Change out, in order; each stands outside a transaction.
 
     Raises ChangeForbidden for a setting that is never touched.
@@ -52,7 +52,7 @@ def act_statements(change: Change, *, concurrently: bool) -> tuple[Statement, ..
             return (_create_statistics(change), _analyze(change.table))
 
 
-def undo_statements(change: Change, before: str | None, *, concurrently: bool) -> tuple[Statement, ...]:
+def undo_statements(change: ServerChange, before: str | None, *, concurrently: bool) -> tuple[Statement, ...]:
     """What brings back `before`, as `acts.read_before` gave it. Empty where there is nothing to undo."""
     match change:
         case CreateIndex():
@@ -80,12 +80,12 @@ def drop_leftover(change: CreateIndex | DropIndex, *, concurrently: bool) -> Sta
     return _drop_index(change.table.schema, change.name, concurrently)
 
 
-def apply_sql(change: Change) -> str:
+def apply_sql(change: ServerChange) -> str:
     """The Change as a psql script. A setting of the target's own database reads psql's `:"DBNAME"`."""
     return _script(act_statements(change, concurrently=True)) or ""
 
 
-def undo_sql(change: Change, before: str | None) -> str:
+def undo_sql(change: ServerChange, before: str | None) -> str:
     """The undo as a psql script, or a comment that says why there is none."""
     script = _script(undo_statements(change, before, concurrently=True))
     if script:

@@ -14,7 +14,14 @@ import psycopg
 from perfloop.adapters.probe import read_rows
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import ChangeFailed, StudyNotFound
-from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateIndex, CreateStatistics, DropIndex
+from perfloop.model.advice import (
+    AlterSetting,
+    AnalyzeTable,
+    CreateIndex,
+    CreateStatistics,
+    DropIndex,
+    ServerChange,
+)
 from perfloop.model.outcome import ActState, AppliedChange
 from perfloop.tune.acts import read_state, undo
 from perfloop.tune.session import ActingSession, Connect, acting_session, block
@@ -133,7 +140,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _remainder(change: Change) -> str:
+def _remainder(change: ServerChange) -> str:
     """What undo cannot bring back, as the end of a sentence; empty where all of it comes back."""
     if isinstance(change, AnalyzeTable):
         return " (its statistics stay, they only age)"
@@ -142,7 +149,7 @@ def _remainder(change: Change) -> str:
     return ""
 
 
-def _is_gone(connection: psycopg.Connection, change: Change) -> bool:
+def _is_gone(connection: psycopg.Connection, change: ServerChange) -> bool:
     if isinstance(change, AlterSetting):
         return False
     return not read_rows(connection, block("table_rights"), [change.table.schema, change.table.name])

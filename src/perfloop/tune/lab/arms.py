@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import psycopg
@@ -24,6 +24,12 @@ class Arm:
     name: str
     connection: psycopg.Connection
     is_here: bool = True
+    wording: Mapping[str, str] = field(default_factory=dict)
+    """What this side runs in place of an instance's own text, where its statement is rewritten here."""
+
+    def text(self, instance: str) -> str:
+        """What this side runs for an instance of an operation."""
+        return self.wording.get(instance, instance)
 
     def spent_s(self) -> float:
         """CPU time of this session's backend; on another machine, the time that passed. In seconds."""

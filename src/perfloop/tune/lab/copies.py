@@ -6,6 +6,7 @@ Copies are made file by file, so that a clone has the same pages as what it is c
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Final
 
 import psycopg
@@ -71,6 +72,12 @@ class Copies:
 def open_session(dsn: str) -> psycopg.Connection:
     """A session in autocommit mode; a prepared text would save its planning from the sixth run on."""
     return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+
+
+def set_session(connection: psycopg.Connection, settings: Mapping[str, str]) -> None:
+    """Give the session these settings."""
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, false)", [name, value])
 
 
 def database_bytes(connection: psycopg.Connection) -> int:

@@ -18,17 +18,26 @@ import psycopg
 from perfloop.adapters.catalog import read_fingerprint, read_settings
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.errors import ChangeFailed, ServerFailed
-from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateStatistics, DropIndex
+from perfloop.model.advice import (
+    AlterSetting,
+    AnalyzeTable,
+    Change,
+    CreateStatistics,
+    DropIndex,
+    RewriteQuery,
+    ServerChange,
+)
 from perfloop.model.outcome import LabKind
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Fingerprint, Setting
 from perfloop.tune.acts import act, undo
 from perfloop.tune.lab.arms import Arm, Arms
 from perfloop.tune.lab.carry import carry_statistics, plant_invalid_indexes
-from perfloop.tune.lab.copies import Copies, database_bytes, open_session
+from perfloop.tune.lab.copies import Copies, database_bytes, open_session, set_session
 from perfloop.tune.lab.fill import copy_database
 from perfloop.tune.lab.servers import ORIGIN, STACK, TRIAL, WHAT_IF, LabServer
 from perfloop.tune.lab.settings import unlike
+from perfloop.tune.lab.wordings import Wordings
 
 # ANALYZE draws a new sample each time, and what undoes a dropped index is a new, compact one without the
 # statistics of its expressions. Only a clone is the exact state.
@@ -71,6 +80,7 @@ class Lab:
         self._start_settings = dict(settings)
         self._server_settings = dict(settings)
         self._session_settings: dict[str, str] = {}
+        self.wordings = Wordings()
         self._copies = Copies(server)
         self._trial_is_stack = False
         self._stack = ExitStack()
@@ -93,6 +103,8 @@ class Lab:
 
     def kind_for(self, change: Change) -> LabKind:
         """The cheapest kind of lab that is valid for the change."""
+        if isinstance(change, RewriteQuery):
+            return LabKind.SESSIONS
         if not isinstance(change, AlterSetting):
             return LabKind.DATABASES
         setting = next((each for each in self.settings if each.name == change.name), None)
@@ -104,7 +116,7 @@ class Lab:
         """A session on the stack alone, to count the workload in."""
         self._trial_is_stack = False
         with self._session(STACK) as connection:
-            yield self._arm("control", connection)
+            yield self._arm("control", connection, self.wordings.of_stack())
 
     @contextmanager
     def arms(self, change: Change) -> Iterator[Arms]:
@@ -126,7 +138,12 @@ class Lab:
         """
         kind = self.kind_for(change)
         with ExitStack() as stack:
-            if not isinstance(change, AlterSetting):
+            without = self.wordings.of_stack()
+            if isinstance(change, RewriteQuery):
+                treatment = stack.enter_context(self._session(STACK))
+                control = stack.enter_context(self._session(STACK))
+                without = self.wordings.of_stack(without=change)
+            elif not isinstance(change, AlterSetting):
                 self._undo_in_trial(change)
                 treatment = stack.enter_context(self._session(STACK))
                 control = stack.enter_context(self._session(TRIAL))
@@ -139,7 +156,7 @@ class Lab:
                 treatment = stack.enter_context(self._session(STACK))
                 control = stack.enter_context(self._session_at(second, STACK))
                 self._trial_is_stack = False
-            yield self._arms(kind, control, treatment)
+            yield self._arms(kind, control, treatment, wordings=(without, self.wordings.of_stack()))
 
     @contextmanager
     def arms_of_stack(self, changes: Sequence[Change]) -> Iterator[Arms]:
@@ -153,7 +170,8 @@ class Lab:
         self._copies.clone(TRIAL, of=ORIGIN)
         self._copies.clone(STACK, of=ORIGIN)
         self._session_settings.clear()
-        built = [self._act(STACK, each) for each in changes if not isinstance(each, AlterSetting)]
+        acts = [each for each in changes if not isinstance(each, AlterSetting | RewriteQuery)]
+        built = [self._act(STACK, each) for each in acts]
         with ExitStack() as stack:
             if at_start:
                 if self._server_settings != {**self._start_settings, **at_start}:
@@ -168,6 +186,7 @@ class Lab:
                 kind,
                 control,
                 treatment,
+                wordings=({}, self.wordings.of(changes)),
                 build_s=sum(each[0] for each in built),
                 size_bytes=sum(each[1] for each in built),
             )
@@ -179,6 +198,8 @@ class Lab:
         """
         if isinstance(change, AlterSetting):
             self._keep_setting(change)
+        elif isinstance(change, RewriteQuery):
+            self.wordings.keep(change)
         elif diverged or isinstance(change, _ClonedOnly):
             self._copies.rename(TRIAL, STACK)
         else:
@@ -187,7 +208,7 @@ class Lab:
 
     def revert(self, change: Change, *, diverged: bool) -> None:
         """Leave the stack as it is. What is undone exactly spares a clone."""
-        if not (diverged or isinstance(change, AlterSetting | _ClonedOnly)):
+        if not (diverged or isinstance(change, AlterSetting | RewriteQuery | _ClonedOnly)):
             self._undo(TRIAL, change)
             self._trial_is_stack = True
 
@@ -196,7 +217,9 @@ class Lab:
 
     def withdraw(self, change: Change) -> None:
         """After `arms_without`: take the change that was left out of the stack."""
-        if not isinstance(change, AlterSetting):
+        if isinstance(change, RewriteQuery):
+            self.wordings.withdraw(change)
+        elif not isinstance(change, AlterSetting):
             self._copies.rename(TRIAL, STACK)
         elif self.kind_for(change) is LabKind.SESSIONS:
             del self._session_settings[change.name]
@@ -231,13 +254,20 @@ class Lab:
 
     def _open_arms(self, stack: ExitStack, change: Change) -> Arms:
         kind = self.kind_for(change)
+        wordings = (self.wordings.of_stack(), self.wordings.of_stack(and_also=change))
+        if isinstance(change, RewriteQuery):
+            control = stack.enter_context(self._session(STACK))
+            treatment = stack.enter_context(self._session(STACK))
+            return self._arms(kind, control, treatment, wordings=wordings)
         if not isinstance(change, AlterSetting):
             self._level()
             self._trial_is_stack = False
             build_s, size_bytes = self._act(TRIAL, change)
             control = stack.enter_context(self._session(STACK))
             treatment = stack.enter_context(self._session(TRIAL))
-            return self._arms(kind, control, treatment, build_s=build_s, size_bytes=size_bytes)
+            return self._arms(
+                kind, control, treatment, wordings=wordings, build_s=build_s, size_bytes=size_bytes
+            )
         self._trial_is_stack = False
         changed = {change.name: change.value}
         if kind is LabKind.SESSIONS:
@@ -247,7 +277,7 @@ class Lab:
             second = stack.enter_context(self.server.copied({**self._server_settings, **changed}))
             control = stack.enter_context(self._session(STACK))
             treatment = stack.enter_context(self._session_at(second, STACK))
-        return self._arms(kind, control, treatment)
+        return self._arms(kind, control, treatment, wordings=wordings)
 
     def _arms(
         self,
@@ -255,19 +285,20 @@ class Lab:
         control: psycopg.Connection,
         treatment: psycopg.Connection,
         *,
+        wordings: tuple[Mapping[str, str], Mapping[str, str]],
         build_s: float = 0.0,
         size_bytes: int = 0,
     ) -> Arms:
         return Arms(
             kind=kind,
-            control=self._arm("control", control),
-            treatment=self._arm("treatment", treatment),
+            control=self._arm("control", control, wordings[0]),
+            treatment=self._arm("treatment", treatment, wordings[1]),
             build_s=build_s,
             size_bytes=size_bytes,
         )
 
-    def _arm(self, name: str, connection: psycopg.Connection) -> Arm:
-        return Arm(name=name, connection=connection, is_here=self.server.is_here)
+    def _arm(self, name: str, connection: psycopg.Connection, wording: Mapping[str, str]) -> Arm:
+        return Arm(name=name, connection=connection, is_here=self.server.is_here, wording=wording)
 
     def _level(self) -> None:
         """Both arms page for page the same, cleared of what rolled-back writes left."""
@@ -276,7 +307,7 @@ class Lab:
             self._copies.clone(TRIAL, of=STACK)
             self._trial_is_stack = True
 
-    def _act(self, database: str, change: Change) -> tuple[float, int]:
+    def _act(self, database: str, change: ServerChange) -> tuple[float, int]:
         """Make the change; returns the seconds it took and the bytes it takes."""
         with self._copies.connect(database) as connection:
             before_bytes = database_bytes(connection)
@@ -284,12 +315,12 @@ class Lab:
             act(connection, change, concurrently=False)
             return time.monotonic() - started_s, database_bytes(connection) - before_bytes
 
-    def _undo_in_trial(self, change: Change) -> None:
+    def _undo_in_trial(self, change: ServerChange) -> None:
         self._level()
         self._trial_is_stack = False
         self._undo(TRIAL, change)
 
-    def _undo(self, database: str, change: Change) -> None:
+    def _undo(self, database: str, change: ServerChange) -> None:
         """The lab's undo: statistics that the change made fresh become the target's stale ones again."""
         with self._copies.connect(database) as connection:
             undo(connection, change, None, concurrently=False)
@@ -331,12 +362,6 @@ class Lab:
         with open_session(second.dsn(self.server.prefix + database)) as connection:
             set_session(connection, {**self.server.session, **self._session_settings})
             yield connection
-
-
-def set_session(connection: psycopg.Connection, settings: Mapping[str, str]) -> None:
-    """Give the session these settings."""
-    for name, value in settings.items():
-        connection.execute("SELECT set_config(%s, %s, false)", [name, value])
 
 
 @contextmanager

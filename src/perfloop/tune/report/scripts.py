@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfloop.model.advice import AlterSetting, Change, SettingScope
+from perfloop.model.advice import AlterSetting, Change, RewriteQuery, SettingScope
 from perfloop.model.outcome import Study
 from perfloop.tune import statements
 
@@ -31,7 +31,7 @@ def apply_sql(study: Study) -> str:
         "of what this file did.",
     )
     parts = [
-        _comment(f"{number} of {len(kept)}: {change.title}") + statements.apply_sql(change)
+        _comment(f"{number} of {len(kept)}: {change.title}") + _apply_part(change)
         for number, change in enumerate(kept, start=1)
     ]
     return "\n".join([f"{head}\n{_STOP}", *parts])
@@ -54,11 +54,25 @@ def undo_sql(study: Study) -> str:
         "exactly what was there, and refuses where somebody has changed it since.",
     )
     parts = [
-        _comment(f"undo {number} of {len(kept)}: {change.title}", *_assumption(change))
-        + statements.undo_sql(change, None)
+        _comment(f"undo {number} of {len(kept)}: {change.title}", *_assumption(change)) + _undo_part(change)
         for number, change in reversed(list(enumerate(kept, start=1)))
     ]
     return "\n".join([head, *parts])
+
+
+def _apply_part(change: Change) -> str:
+    """A rewritten statement stands in the service's code, so that the script has it as a comment only."""
+    if not isinstance(change, RewriteQuery):
+        return statements.apply_sql(change)
+    assumed = [f"Assumes that {each}." for each in change.assumes]
+    head = _comment("By hand, in the service's code; nothing of it runs here.", *assumed)
+    return head + "".join(f"--   {line}".rstrip() + "\n" for line in change.after.splitlines())
+
+
+def _undo_part(change: Change) -> str:
+    if isinstance(change, RewriteQuery):
+        return _comment("By hand, in the service's code: the statement as it was.")
+    return statements.undo_sql(change, None)
 
 
 def _kept(study: Study) -> tuple[Change, ...]:
