@@ -10,6 +10,7 @@ import psycopg
 
 from perfloop.adapters import catalog
 from perfloop.adapters.activity import read_activity
+from perfloop.adapters.health import read_health
 from perfloop.adapters.probe import ProbeLog, grant_monitor, quoted
 from perfloop.adapters.statement_counters import (
     SUBJECT,
@@ -67,6 +68,7 @@ def take_snapshot(
         statements=statements.counters,
         activity=read_activity(connection, log, role.user),
         host=host,
+        health=read_health(connection, log, role, tables),
         limitations=tuple(log.limitations),
     )
 

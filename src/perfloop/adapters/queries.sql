@@ -93,10 +93,15 @@ SELECT
     coalesce(s.n_tup_del, 0) AS deletes,
     coalesce(c.reloptions, '{}') AS options,
     c.relkind = 'p' AS is_partitioned,
-    row_security_active(c.oid) AS hides_rows
+    row_security_active(c.oid) AS hides_rows,
+    extract(epoch FROM now() - greatest(s.last_vacuum, s.last_autovacuum))::float8 AS vacuumed_ago_s,
+    coalesce(s.n_ins_since_vacuum, 0) AS inserts_since_vacuum,
+    CASE WHEN c.relfrozenxid <> '0' THEN greatest(age(c.relfrozenxid), age(t.relfrozenxid)) END AS transaction_age,
+    CASE WHEN c.relminmxid <> '0' THEN greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) END AS multixact_age
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
+LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
 WHERE c.relkind IN ('r', 'p', 'm')
     AND c.relpersistence <> 't'
     AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -114,7 +119,8 @@ SELECT
     a.attname::text AS name,
     format_type(a.atttypid, a.atttypmod) AS type_name,
     a.attnotnull AS not_null,
-    has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable
+    has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable,
+    CASE a.attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END AS alignment_bytes
 FROM pg_attribute a
 WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
@@ -157,7 +163,9 @@ SELECT
         ELSE pg_get_indexdef(x.indexrelid)
     END AS definition,
     leaves.size_bytes,
-    leaves.scans
+    leaves.scans,
+    nullif(c.reltuples, -1)::float8 AS rows,
+    coalesce(c.reloptions, '{}') AS options
 FROM pg_index x
 JOIN pg_class c ON c.oid = x.indexrelid
 JOIN pg_am am ON am.oid = c.relam
@@ -246,7 +254,14 @@ SELECT
     blks_read AS read_blocks,
     temp_bytes,
     temp_files,
-    extract(epoch FROM now() - stats_reset)::float8 AS counted_for_s
+    extract(epoch FROM now() - stats_reset)::float8 AS counted_for_s,
+    xact_commit AS commits,
+    xact_rollback AS rollbacks,
+    deadlocks,
+    checksum_failures,
+    sessions,
+    session_time / 1000 AS session_s,
+    sessions_abandoned AS abandoned_sessions
 FROM pg_stat_database
 WHERE datname = current_database()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perfloop.model.health import Health
 from perfloop.model.plan import Plan
 from perfloop.model.target import (
     ExtendedStatistics,
@@ -58,6 +59,17 @@ class Activity(Value, frozen=True, kw_only=True):
     database_bytes: int
     counted_for_s: float | None
     """Age of the counters; None where the server does not know."""
+    commits: int = 0
+    rollbacks: int = 0
+    deadlocks: int = 0
+    checksum_failures: int | None = None
+    """None where checksums are off."""
+    sessions: int = 0
+    """Begun on this database."""
+    session_s: float = 0.0
+    """How long they lasted, summed."""
+    abandoned_sessions: int = 0
+    """Ended because the client went away."""
 
 
 class Host(Value, frozen=True, kw_only=True):
@@ -104,6 +116,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     plans: tuple[StatementPlan, ...] = ()
     activity: Activity
     host: Host
+    health: Health = Health()
     limitations: tuple[Limitation, ...] = ()
 
     def setting(self, name: str) -> Setting | None:

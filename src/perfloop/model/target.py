@@ -41,6 +41,8 @@ class Column(Value, frozen=True, kw_only=True):
     type_name: str
     not_null: bool
     statistics: ColumnStatistics | None = None
+    alignment_bytes: int = 1
+    """The address at which a value starts is a multiple of it."""
 
 
 class IndexKey(Value, frozen=True, kw_only=True):
@@ -79,6 +81,10 @@ class Index(Value, frozen=True, kw_only=True):
     """The whole CREATE INDEX, from pg_get_indexdef()."""
     size_bytes: int
     scans: int
+    rows: float | None = None
+    """Entries, by the planner's estimate; None where nobody has counted."""
+    options: tuple[str, ...] = ()
+    """Storage parameters, as name=value."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -133,6 +139,12 @@ class Table(Value, frozen=True, kw_only=True):
     is_partitioned: bool = False
     planned_rows: float | None = None
     """What the planner takes `rows` to be now: scaled with the pages since, below 0 where it guesses."""
+    vacuumed_ago_s: float | None = None
+    """None where neither VACUUM nor autovacuum ever did it, as far as the counters reach."""
+    inserts_since_vacuum: int = 0
+    transaction_age: int | None = None
+    """Transactions since its oldest row, or that of its TOAST table, was frozen; None without storage."""
+    multixact_age: int | None = None
 
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""
