@@ -150,12 +150,16 @@ def counted(lab: Lab, operations: tuple[Operation, ...]) -> dict[str, Count]:
 
 
 def judged(
-    arms: Arms, change: Change, operations: tuple[Operation, ...], baseline: dict[str, Count]
+    arms: Arms,
+    change: Change,
+    operations: tuple[Operation, ...],
+    baseline: dict[str, Count],
+    rare: tuple[Operation, ...] = (),
 ) -> TrialRecord:
     return run_trial(
         Proposal(change=change, reason="a test"),
         arms,
-        Workload(origin="test", operations=operations),
+        Workload(origin="test", operations=operations, rare=rare),
         baseline,
         STANDARD_KEEP_POLICY,
         seed=5,
@@ -168,10 +172,12 @@ def tried(lab: Lab, change: Change, *texts: str) -> TrialRecord:
     return tried_on(lab, change, *(operation(text) for text in texts))
 
 
-def tried_on(lab: Lab, change: Change, *operations: Operation) -> TrialRecord:
+def tried_on(
+    lab: Lab, change: Change, *operations: Operation, rare: tuple[Operation, ...] = ()
+) -> TrialRecord:
     baseline = counted(lab, operations)
     with lab.arms(change) as arms:
-        record = judged(arms, change, operations, baseline)
+        record = judged(arms, change, operations, baseline, rare)
     lab.revert(change, diverged=any(each.statement.kind is StatementKind.WRITE for each in operations))
     return record
 
@@ -250,6 +256,21 @@ def test_an_index_that_nobody_uses_may_go(lab: Lab) -> None:
 
     assert Verdict.KEEP == record.verdict, record.reason
     assert record.cpu is None
+
+
+def test_an_index_that_only_a_rare_statement_uses_stays(lab: Lab) -> None:
+    record = tried_on(lab, DROP_NOTE, operation(BY_CUSTOMER), rare=(operation(SCATTERED), operation(BY_NOTE)))
+
+    assert Verdict.REVERT == record.verdict, record.reason
+    assert "called too rarely to be timed, costs" in record.reason
+
+
+def test_a_rare_statement_that_the_change_does_not_harm_is_no_obstacle(lab: Lab) -> None:
+    rare = (operation(SCATTERED), operation("SELECT 1 / 0 FROM orders WHERE note = 'none'"))
+
+    record = tried_on(lab, DROP_NOTE, operation(BY_CUSTOMER), rare=rare)
+
+    assert Verdict.KEEP == record.verdict, record.reason
 
 
 def test_an_index_that_only_a_write_uses_stays(lab: Lab) -> None:

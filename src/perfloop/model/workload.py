@@ -73,6 +73,9 @@ class Workload(Value, frozen=True, kw_only=True):
     """Where it was read: pg_stat_statements, a folder, a pgbench script."""
     operations: tuple[Operation, ...]
     skipped: tuple[SkippedStatement, ...] = ()
+    rare: tuple[Operation, ...] = ()
+    """Skipped because they take too little time to be weighed; a Change must leave them unharmed all the
+    same. Their shares are among themselves."""
 
     def operation(self, query_id: str) -> Operation | None:
         """The operation of that statement, or None."""

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+import msgspec
+
 from perfloop.model.advice import DropIndex, Proposal
 from perfloop.model.outcome import Effect, StatementEffect, TrialRecord, Verdict
 from perfloop.model.units import seconds_text
@@ -38,6 +40,7 @@ from perfloop.tune.measure import (
     run_pair,
     runaway_s,
 )
+from perfloop.tune.rare import harm_to_rare
 from perfloop.tune.reach import Reach, find_reach
 from perfloop.tune.samples import Block, Count, FailedPair, Pair, Turn
 from perfloop.tune.summary import (
@@ -114,8 +117,15 @@ def run_trial(
     decision = decide(_evidence(trial), policy)
     if _needs_timing(trial, decision):
         decision = _time(trial, policy, Random(seed), slice_s)
+    if decision.verdict is Verdict.KEEP:
+        decision = _unless_it_harms(decision, arms, workload.rare)
     record = _record(trial, decision, started_at_s, time.monotonic() - started_s)
     return TrialResult(record=record, counts=reach.treatment, control_counts=reach.control)
+
+
+def _unless_it_harms(decision: Decision, arms: Arms, rare: tuple[Operation, ...]) -> Decision:
+    harm = harm_to_rare(arms, rare)
+    return decision if harm is None else msgspec.structs.replace(decision, verdict=Verdict.REVERT, reason=harm)
 
 
 def _needs_timing(trial: _Trial, decision: Decision) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import msgspec
+
 from perfloop.adapters.statements import is_our_own
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.snapshot import Snapshot, StatementCounters
@@ -22,6 +24,9 @@ FROM_COUNTERS = "pg_stat_statements"
 TIME_COVERED = 0.99
 COMMON_CALLS_SHARE = {StatementKind.WRITE: 0.001, StatementKind.READ: 0.02}
 """From these shares of all calls on a statement stays, however little time it takes."""
+MOST_RARE = 100
+"""Of the others, those with most time are kept apart, so that no change harms them unseen."""
+RARE_INSTANCES = 2
 
 
 def workload_from_statements(
@@ -47,18 +52,23 @@ def workload_from_statements(
     """
     total_s = snapshot.total_s()
     taken, skipped = _select(snapshot.statements, total_s, most)
-    counted = (
-        Counted(
-            statement=each.statement,
-            calls=each.calls,
-            time_share=_share(each.total_s, total_s),
-            rows_per_call=each.rows / each.calls,
-        )
-        for each in taken
-    )
     drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
-    made, failed = operations(counted, drawing)
-    return Workload(origin=FROM_COUNTERS, operations=made, skipped=(*failed, *skipped))
+    made, failed = operations((_counted(each, total_s) for each in taken), drawing)
+    left_out = {each.statement.query_id for each in skipped}
+    rare = [each for each in snapshot.statements if each.statement.query_id in left_out]
+    rare.sort(key=lambda each: (-each.total_s, each.statement.query_id))
+    few = msgspec.structs.replace(drawing, count=RARE_INSTANCES)
+    unharmed, _ = operations((_counted(each, total_s) for each in rare[:MOST_RARE]), few)
+    return Workload(origin=FROM_COUNTERS, operations=made, skipped=(*failed, *skipped), rare=unharmed)
+
+
+def _counted(counters: StatementCounters, total_s: float) -> Counted:
+    return Counted(
+        statement=counters.statement,
+        calls=counters.calls,
+        time_share=_share(counters.total_s, total_s),
+        rows_per_call=counters.rows / counters.calls,
+    )
 
 
 def workload_from_files(
