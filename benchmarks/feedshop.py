@@ -28,7 +28,7 @@ from statistics import fmean
 
 import psycopg
 from examples.feedshop.load import load
-from examples.feedshop.mix import draw, read_pools
+from examples.feedshop.mix import draw, read_pools, values_for
 from examples.feedshop.service import FeedShop, connect
 from examples.feedshop.traffic import run_traffic
 
@@ -197,8 +197,8 @@ def measure(original: str, changed: str, *, pairs: int, calls: int, rng: Random)
         pools = read_pools(connection, rng)
     with ClosedLoop(original) as before, ClosedLoop(changed) as after:
         for _ in range(pairs + 1):
-            drawn = [draw(pools, rng) for _ in range(calls)]
-            script = [(operation.name, values) for operation, values in drawn]
+            drawn = [draw(rng) for _ in range(calls)]
+            script = [(operation.name, values_for(operation, pools, rng)) for operation in drawn]
             if rng.random() < 0.5:
                 first = before.run(script)
                 found.append((first, after.run(script)))

@@ -56,11 +56,10 @@ def read_pools(conn: psycopg.Connection[Any], rng: random.Random) -> Pools:
     return pools
 
 
-def draw(pools: Pools, rng: random.Random) -> tuple[Operation, tuple[Value, ...]]:
-    """The next call: an operation by weight, and its values."""
+def draw(rng: random.Random) -> Operation:
+    """The operation of the next call, by weight."""
     mix = operations()
-    operation = rng.choices(mix, cum_weights=_cumulated(mix))[0]
-    return operation, values_for(operation, pools, rng)
+    return rng.choices(mix, cum_weights=_cumulated(mix))[0]
 
 
 def values_for(operation: Operation, pools: Pools, rng: random.Random) -> tuple[Value, ...]:

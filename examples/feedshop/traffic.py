@@ -7,11 +7,12 @@ import itertools
 import random
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from examples.feedshop.mix import draw, read_pools
+from examples.feedshop.mix import Operation, draw, read_pools, values_for
+from examples.feedshop.mix import operations as every_operation
 from examples.feedshop.service import FeedShop, connect
 
 
@@ -46,8 +47,9 @@ def run_traffic(
 ) -> Traffic:
     """Call the service until `seconds` have passed or `operations` calls are made, whichever is first.
 
-    The calls of each connection follow from the seed and the database as it was; how those of different
-    connections interleave does not. Raises ValueError when neither bound is given.
+    Every operation is called once first, since even the rarest is part of the service. The calls of each
+    connection follow from the seed and the database as it was; how those of different connections interleave
+    does not. Raises ValueError when neither bound is given.
     """
     if seconds is None and operations is None:
         raise ValueError("traffic needs an end: give seconds, operations, or both")
@@ -56,7 +58,7 @@ def run_traffic(
 
     def part(n: int) -> list[tuple[str, float]]:
         limit = None if operations is None else len(range(n, operations, connections))
-        return _one_connection(dsn, deadline_s, limit, seed * 1000 + n)
+        return _one_connection(dsn, deadline_s, limit, seed * 1000 + n, every_operation()[n::connections])
 
     with ThreadPoolExecutor(connections) as pool:
         parts = list(pool.map(part, range(connections)))
@@ -68,15 +70,18 @@ def run_traffic(
     return Traffic(elapsed_s=time.perf_counter() - started_s, calls=calls, spent_s=spent_s)
 
 
-def _one_connection(dsn: str, deadline_s: float, limit: int | None, seed: int) -> list[tuple[str, float]]:
-    """Each call's operation and seconds."""
+def _one_connection(
+    dsn: str, deadline_s: float, limit: int | None, seed: int, first: Sequence[Operation]
+) -> list[tuple[str, float]]:
+    """Each call's operation and seconds: those of `first`, then drawn ones."""
     rng = random.Random(seed)
     made: list[tuple[str, float]] = []
     with connect(dsn) as conn:
         shop = FeedShop(conn)
         pools = read_pools(conn, rng)
-        for _ in itertools.count() if limit is None else range(limit):
-            operation, values = draw(pools, rng)
+        for number in itertools.count() if limit is None else range(limit):
+            operation = first[number] if number < len(first) else draw(rng)
+            values = values_for(operation, pools, rng)
             started_s = time.perf_counter()
             if started_s >= deadline_s:
                 break
