@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
+import psutil
 import psycopg
 import pytest
 
@@ -32,6 +34,9 @@ def test_a_backend_that_is_gone_is_told_with_what_trials_need(postgres_dsn):
         pid = connection.info.backend_pid
     with psycopg.connect(postgres_dsn, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    # The server has forgotten the backend a moment before its process is reaped.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(timeout=5)
     with pytest.raises(ServerFailed, match="runs on this machine"):
         backend_cpu_s(pid)
 
