@@ -125,7 +125,9 @@ def run_trial(
 
 def _unless_it_harms(decision: Decision, arms: Arms, rare: tuple[Operation, ...]) -> Decision:
     harm = harm_to_rare(arms, rare)
-    return decision if harm is None else msgspec.structs.replace(decision, verdict=Verdict.REVERT, reason=harm)
+    if harm is None:
+        return decision
+    return msgspec.structs.replace(decision, verdict=Verdict.REVERT, reason=harm)
 
 
 def _needs_timing(trial: _Trial, decision: Decision) -> bool:
