@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests share servers, so that a file stays in one process.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .PHONY: help setup demo test test-all check format clean
 
@@ -21,10 +23,10 @@ demo: setup  ## the whole loop on the example service: before/after table and HT
 	$(BIN)/python -m examples.feedshop.demo
 
 test: setup  ## the tests, with all they need installed first (at most 15 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: setup  ## the slow tests too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: setup  ## lint, types, layers
 	$(BIN)/ruff check .
