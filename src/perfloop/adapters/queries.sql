@@ -294,13 +294,15 @@ SELECT
     min(query) AS text,
     sum(calls)::bigint AS calls,
     sum({execution_ms})::float8 AS execution_ms,
+    sum(calls * ({deviation_ms} ^ 2 + ({execution_ms} / greatest(calls, 1)) ^ 2))::float8 AS execution_squared_ms2,
     sum({planning_ms})::float8 AS planning_ms,
     sum({jit_ms})::float8 AS jit_ms,
     sum(rows)::bigint AS rows,
     sum(shared_blks_hit)::bigint AS hit_blocks,
     sum(shared_blks_read)::bigint AS read_blocks,
     sum(temp_blks_read + temp_blks_written)::bigint AS temp_blocks,
-    sum({wal_bytes})::bigint AS wal_bytes
+    sum({wal_bytes})::bigint AS wal_bytes,
+    sum({wal_records})::bigint AS wal_records
 FROM {schema}.pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND {is_top_level}
 GROUP BY queryid

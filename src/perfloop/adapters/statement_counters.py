@@ -33,8 +33,10 @@ _COUNTED = (
     "read_blocks",
     "temp_blocks",
     "wal_bytes",
+    "wal_records",
     "jit_s",
     "planning_s",
+    "squared_s2",
 )
 
 
@@ -116,7 +118,9 @@ def _columns(version: tuple[int, ...]) -> dict[str, sql.SQL]:
     return {
         "execution_ms": sql.SQL("total_exec_time" if has_plans else "total_time"),
         "planning_ms": sql.SQL("total_plan_time" if has_plans else "0"),
+        "deviation_ms": sql.SQL("stddev_exec_time" if has_plans else "stddev_time"),
         "wal_bytes": sql.SQL("wal_bytes" if has_plans else "0"),
+        "wal_records": sql.SQL("wal_records" if has_plans else "0"),
         "jit_ms": sql.SQL(jit if has_jit else "0"),
         "is_top_level": sql.SQL("toplevel" if has_level else "true"),
     }
@@ -138,6 +142,8 @@ def _counters(row: DictRow) -> StatementCounters | None:
         wal_bytes=row["wal_bytes"],
         jit_s=row["jit_ms"] / 1000,
         planning_s=row["planning_ms"] / 1000,
+        wal_records=row["wal_records"],
+        squared_s2=row["execution_squared_ms2"] / 1e6,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from perfloop.model.health import Health
 from perfloop.model.plan import Plan
 from perfloop.model.target import (
@@ -31,10 +33,21 @@ class StatementCounters(Value, frozen=True, kw_only=True):
     wal_bytes: int = 0
     jit_s: float = 0.0
     planning_s: float = 0.0
+    wal_records: int = 0
+    """Unlike the bytes, they do not jump after a checkpoint."""
+    squared_s2: float = 0.0
+    """Sum of the squared times of all calls; 0 where the source does not tell how they spread."""
 
     @property
     def mean_s(self) -> float:
         return self.total_s / self.calls if self.calls else 0.0
+
+    @property
+    def deviation_s(self) -> float | None:
+        """Standard deviation of the time of a call; None where the source does not tell."""
+        if self.calls < 2 or self.squared_s2 <= 0:
+            return None
+        return math.sqrt(max(0.0, self.squared_s2 / self.calls - self.mean_s**2))
 
 
 class StatementPlan(Value, frozen=True, kw_only=True):
