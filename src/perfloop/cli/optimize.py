@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from perfloop.adapters.store import Journal
-from perfloop.cli.options import dsn_argument, seed_option, workload_option
+from perfloop.cli.options import (
+    dsn_argument,
+    log_line_prefix_option,
+    log_option,
+    seed_option,
+    workload_option,
+)
 from perfloop.cli.progress import Progress
 from perfloop.cli.terminal import OutputFile, output, write_file
 from perfloop.cli.verdicts import show_study
@@ -16,6 +22,7 @@ from perfloop.model.units import size_bytes
 from perfloop.tune.report.study import study_html, study_json
 from perfloop.tune.study import StudyOptions
 from perfloop.tune.study import optimize as run_study
+from perfloop.tune.weighing import Weighing
 
 
 class Size(click.ParamType[Any]):
@@ -35,6 +42,8 @@ class Size(click.ParamType[Any]):
 @click.command(short_help="What would help, tried in a lab; the target is only read.")
 @dsn_argument
 @workload_option
+@log_option
+@log_line_prefix_option
 @click.option(
     "--window",
     "window_s",
@@ -60,6 +69,21 @@ class Size(click.ParamType[Any]):
     help="Refuse to copy a larger database.",
 )
 @click.option(
+    "--max-index-size",
+    "max_index_bytes",
+    type=Size(),
+    metavar="SIZE",
+    help="Space for all new indexes together; default: half of what the tables take.",
+)
+@click.option(
+    "--weigh",
+    "weighing",
+    type=click.Choice([each.value for each in Weighing]),
+    default=Weighing.TIME.value,
+    show_default=True,
+    help="What statements count by: their share of the time, or each the same.",
+)
+@click.option(
     "--trials",
     "most_trials",
     type=click.IntRange(min=1),
@@ -79,10 +103,14 @@ class Size(click.ParamType[Any]):
 def optimize(
     dsn: str,
     workload: str | None,
+    log: str | None,
+    log_line_prefix: str | None,
     window_s: float | None,
     lab_dsn: str | None,
     keep_lab: bool,
     max_lab_bytes: int,
+    max_index_bytes: int | None,
+    weighing: str,
     most_trials: int,
     as_json: bool,
     html_path: Path | None,
@@ -98,10 +126,14 @@ def optimize(
     """
     options = StudyOptions(
         workload_source=workload,
+        log=log,
+        log_line_prefix=log_line_prefix,
         window_s=window_s,
         lab_dsn=lab_dsn,
         keep_lab=keep_lab,
         max_lab_bytes=max_lab_bytes,
+        max_index_bytes=max_index_bytes,
+        weighing=Weighing(weighing),
         most_trials=most_trials,
         seed=seed,
     )

@@ -26,6 +26,7 @@ from perfloop.model.snapshot import Snapshot, StatementPlan
 from perfloop.model.value import Value
 from perfloop.model.workload import StatementKind, Workload
 from perfloop.tune.advisor.advice import Advice, propose
+from perfloop.tune.advisor.extend import SearchPolicy
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.analysis import analyze_target
 from perfloop.tune.confirm import confirm
@@ -38,19 +39,27 @@ from perfloop.tune.observer import Observer
 from perfloop.tune.runnable import find_runnable
 from perfloop.tune.samples import Count
 from perfloop.tune.trial import TrialResult, run_trial
+from perfloop.tune.weighing import Weighing, weighed
 
 
 class StudyOptions(Value, frozen=True, kw_only=True):
     """What a user may choose of a Study."""
 
     workload_source: str | None = None
-    """A folder of .sql files or a pgbench script; None for pg_stat_statements."""
+    """A log, a folder of logs or of .sql files, or a pgbench script; None for pg_stat_statements."""
+    log: str | None = None
+    """A log whose real parameters stand in for `$n`."""
+    log_line_prefix: str | None = None
     window_s: float | None = None
     lab_dsn: str | None = None
     """A scratch server of the user's own, with the right to create databases; None for one of perfloop's."""
     keep_lab: bool = False
     """Leave the lab's data for a look; the study's notes say where."""
     max_lab_bytes: int = 20 * 1024**3
+    max_index_bytes: int | None = None
+    """For all new indexes together; None for half of what the tables take."""
+    weighing: Weighing = Weighing.TIME
+    """What the statements count by, in the search and in the trials."""
     most_trials: int = 24
     seed: int = 1
     policy: KeepPolicy = STANDARD_KEEP_POLICY
@@ -85,7 +94,13 @@ def optimize(dsn: str, options: StudyOptions, journal: Journal, observer: Observ
     """
     started_at_s = time.time()
     analysis = analyze_target(
-        dsn, observer, workload_source=options.workload_source, window_s=options.window_s, seed=options.seed
+        dsn,
+        observer,
+        workload_source=options.workload_source,
+        log=options.log,
+        log_line_prefix=options.log_line_prefix,
+        window_s=options.window_s,
+        seed=options.seed,
     )
     if analysis.workload is None:
         reasons = [f"{each.subject}: {each.reason}" for each in analysis.snapshot.limitations]
@@ -186,7 +201,10 @@ def _count_all(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> W
         runnable = find_runnable(arm, workload, snapshot)
     run.counts.update(runnable.counts)
     run.save(skipped=run.study.skipped + runnable.skipped)
-    return runnable.workload
+    if run.options.weighing is Weighing.EQUAL:
+        run.save(notes=(*run.study.notes, "every statement counts the same, however often it is called"))
+    seconds = {query_id: counted.cpu_s for query_id, counted in runnable.counts.items()}
+    return weighed(runnable.workload, seconds, run.options.weighing)
 
 
 def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advice:
@@ -200,7 +218,8 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
     snapshot = msgspec.structs.replace(snapshot, plans=measured)
     run.save(findings=analyze(snapshot))
     with lab.clone() as connection, open_what_if(connection, snapshot.tables) as what_if:
-        advice = propose(snapshot, run.study.findings, workload, what_if)
+        policy = SearchPolicy(storage_bytes=run.options.max_index_bytes, weighing=run.options.weighing)
+        advice = propose(snapshot, run.study.findings, workload, what_if, policy=policy)
     run.save(unexplained=tuple(dict.fromkeys(run.study.unexplained + advice.unexplained)))
     return advice
 
@@ -208,6 +227,7 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
 def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
     proposals = _triable(run, lab, advice)[: run.options.most_trials]
     database_bytes = lab.database_bytes()
+    policy = _keep_policy(run.options, database_bytes)
     for number, proposal in enumerate(proposals, start=1):
         run.observer.trial_started(proposal, number, len(proposals))
         try:
@@ -218,7 +238,7 @@ def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
                     arms,
                     workload,
                     run.counts,
-                    run.options.policy,
+                    policy,
                     seed=run.options.seed + number,
                     growth_ratio=max(0.0, growth_bytes / database_bytes),
                     known=run.counts,
@@ -230,6 +250,15 @@ def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
             _settle(run, lab, result)
         run.save(trials=(*run.study.trials, record))
         run.observer.trial_finished(record)
+
+
+def _keep_policy(options: StudyOptions, database_bytes: int) -> KeepPolicy:
+    """The user's policy, in which space that was given for indexes takes the place of the usual limit."""
+    if options.max_index_bytes is None:
+        return options.policy
+    return msgspec.structs.replace(
+        options.policy, max_growth_ratio=options.max_index_bytes / max(database_bytes, 1)
+    )
 
 
 def _settle(run: _Run, lab: Lab, result: TrialResult) -> None:

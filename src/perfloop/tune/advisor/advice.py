@@ -8,14 +8,13 @@ from perfloop.model.advice import CreateIndex, Finding, Proposal
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.value import Value
 from perfloop.model.workload import Workload
-from perfloop.tune.advisor.candidates import Candidates
-from perfloop.tune.advisor.consider import Reading, read_workload
 from perfloop.tune.advisor.costs import CostStatistics, KnownCosts
 from perfloop.tune.advisor.explanations import explain_without_index
-from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
+from perfloop.tune.advisor.extend import SearchPolicy, SearchResult
 from perfloop.tune.advisor.fallbacks import fallback_proposals
 from perfloop.tune.advisor.index_proposals import chosen_proposals, demanded_proposals
-from perfloop.tune.advisor.objective import Considered, geometric_ratio, weighted_ratio
+from perfloop.tune.advisor.index_search import IndexSearch, search_indexes
+from perfloop.tune.advisor.objective import geometric_ratio, weighted_ratio
 from perfloop.tune.advisor.settings_proposals import propose_settings
 from perfloop.tune.advisor.upkeep_proposals import (
     propose_analyze,
@@ -67,16 +66,13 @@ def propose(
     The same input gives the same output. Nothing is run but the planner of `what_if`.
     """
     policy = policy or SearchPolicy()
-    reading = read_workload(workload, snapshot, what_if, max_instances=policy.max_instances)
-    known = KnownCosts(what_if, max_questions=policy.max_questions)
-    candidates = _candidates(snapshot, reading, policy)
-    search = _search(snapshot, reading, candidates, known, policy)
-    result = search.run()
+    found = search_indexes(snapshot, workload, what_if, policy)
+    reading, search, known, result = found.reading, found.extend, found.known, found.result
     statements = reading.statements
     plans = tuple(plan for each in reading.plans for plan in each)
 
     chosen = chosen_proposals(search, result, statements, findings, known)
-    fallbacks = fallback_proposals(search, candidates, result, statements, known)
+    fallbacks = fallback_proposals(search, found.candidates, result, statements, known)
     indexes = [each.change for each in (*chosen, *fallbacks) if isinstance(each.change, CreateIndex)]
     settings = propose_settings(snapshot, findings)
     drops, kept = propose_drops(snapshot, findings, plans)
@@ -103,30 +99,7 @@ def propose(
             *cut,
             *_spent(known, result, policy),
         ),
-        statistics=_statistics(statements, result, known),
-    )
-
-
-def _candidates(snapshot: Snapshot, reading: Reading, policy: SearchPolicy) -> Candidates:
-    return Candidates(
-        (access for statement in reading.statements for access in statement.accesses),
-        {table.name: table for table in snapshot.tables},
-        snapshot.indexes,
-        snapshot.foreign_keys,
-        max_keys=policy.max_keys,
-    )
-
-
-def _search(
-    snapshot: Snapshot, reading: Reading, candidates: Candidates, known: KnownCosts, policy: SearchPolicy
-) -> Extend:
-    return Extend(
-        reading.statements,
-        candidates,
-        {table.name: snapshot.indexes_of(table.name) for table in snapshot.tables},
-        known,
-        table_bytes=sum(table.size_bytes for table in snapshot.tables),
-        policy=policy,
+        statistics=_statistics(found),
     )
 
 
@@ -166,15 +139,14 @@ def _spent(known: KnownCosts, result: SearchResult, policy: SearchPolicy) -> Ite
         )
 
 
-def _statistics(
-    statements: tuple[Considered, ...], result: SearchResult, known: KnownCosts
-) -> SearchStatistics:
+def _statistics(found: IndexSearch) -> SearchStatistics:
+    statements, result = found.reading.statements, found.result
     return SearchStatistics(
         statements=len(statements),
         indexes_considered=result.considered,
         steps=len(result.steps),
-        costs=known.statistics(),
+        costs=found.known.statistics(),
         weighted_ratio=weighted_ratio(tuple(each.time_share for each in statements), result.ratios),
         geometric_ratio=geometric_ratio(result.ratios),
-        size_bytes=sum(known.size_bytes(index) for index in result.chosen),
+        size_bytes=found.size_bytes(),
     )

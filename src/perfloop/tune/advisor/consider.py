@@ -13,8 +13,10 @@ from perfloop.model.value import Value
 from perfloop.model.workload import Operation, Workload
 from perfloop.tune.advisor.accesses import Access, read_accesses
 from perfloop.tune.advisor.objective import Considered, time_shares, weighted_mean
+from perfloop.tune.advisor.predicates import read_written
 from perfloop.tune.advisor.what_if import WhatIf
 from perfloop.tune.advisor.writes import read_writes
+from perfloop.tune.weighing import Weighing
 
 _MOST_PLANNED = 12
 """Instances of one operation that are planned to find the cheap and the dear ones."""
@@ -41,7 +43,14 @@ class _Planned(Value, frozen=True, kw_only=True):
         return tuple(plan.root.total_cost for plan in self.plans)
 
 
-def read_workload(workload: Workload, snapshot: Snapshot, what_if: WhatIf, *, max_instances: int) -> Reading:
+def read_workload(
+    workload: Workload,
+    snapshot: Snapshot,
+    what_if: WhatIf,
+    *,
+    max_instances: int,
+    weighing: Weighing = Weighing.TIME,
+) -> Reading:
     """Plan every operation and read what it asks for. One bad statement never stops the others."""
     tables = {table.name: table for table in snapshot.tables if not table.is_partitioned}
     planned: list[tuple[_Planned, tuple[Access, ...]]] = []
@@ -55,7 +64,7 @@ def read_workload(workload: Workload, snapshot: Snapshot, what_if: WhatIf, *, ma
     costs = {
         each.operation.statement.query_id: weighted_mean(each.costs, each.weights) for each, _ in planned
     }
-    shares = time_shares(workload, snapshot, costs)
+    shares = time_shares(workload, snapshot, costs, weighing)
     return Reading(
         statements=tuple(_considered(each, accesses, shares) for each, accesses in planned),
         plans=tuple(each.plans for each, _ in planned),
@@ -97,7 +106,8 @@ def _spread(heights: list[float], count: int) -> list[int]:
 
 
 def _accesses(planned: _Planned, tables: Mapping[TableName, Table]) -> tuple[Access, ...]:
-    found = (access for plan in planned.plans for access in read_accesses(plan, tables))
+    written = read_written(planned.operation.statement.text)
+    found = (access for plan in planned.plans for access in read_accesses(plan, tables, written))
     return tuple(dict.fromkeys(found))
 
 

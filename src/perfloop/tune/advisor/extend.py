@@ -29,6 +29,7 @@ from perfloop.tune.advisor.objective import (
     weighted_mean,
     weighted_ratio,
 )
+from perfloop.tune.weighing import Weighing
 
 _FREE_BYTES = 1024 * 1024
 """Below this nobody saves space, and tiny indexes must not win by being tiny."""
@@ -41,6 +42,8 @@ class SearchPolicy(Value, frozen=True, kw_only=True):
     """For all new indexes together; None for half of what the tables take."""
     min_gain_ratio: float = 0.004
     """What a step must take off the objective at least, as a part of it."""
+    weighing: Weighing = Weighing.TIME
+    """What the statements count by."""
     max_regression_ratio: float = 1.15
     """No statement's planner cost may come to this multiple of its cost before."""
     max_questions: int = 4000

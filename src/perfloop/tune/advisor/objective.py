@@ -23,6 +23,7 @@ from perfloop.model.value import Value
 from perfloop.model.workload import Operation, Workload
 from perfloop.tune.advisor.accesses import Access
 from perfloop.tune.advisor.writes import Write, maintenance_cost
+from perfloop.tune.weighing import Weighing
 
 
 class Considered(Value, frozen=True, kw_only=True):
@@ -90,12 +91,16 @@ def geometric_ratio(ratios: tuple[float, ...]) -> float:
     return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios)) if ratios else 1.0
 
 
-def time_shares(workload: Workload, snapshot: Snapshot, base_costs: Mapping[str, float]) -> dict[str, float]:
-    """Each operation's share of the Workload's time, by query id; they sum to 1.
+def time_shares(
+    workload: Workload, snapshot: Snapshot, base_costs: Mapping[str, float], weighing: Weighing
+) -> dict[str, float]:
+    """What each operation of `base_costs` weighs, by query id; they sum to 1.
 
-    Counters of the target come first, then the execution time of a plan that was run, then planner
-    cost, put on the scale of those that were measured.
+    By time that is its share of the Workload's time: counters of the target come first, then the
+    execution time of a plan that was run, then planner cost, put on the scale of those measured.
     """
+    if weighing is Weighing.EQUAL:
+        return {query_id: 1.0 / len(base_costs) for query_id in base_costs}
     per_call = {op.statement.query_id: _seconds(op, snapshot) for op in workload.operations}
     known = {query_id: seconds for query_id, seconds in per_call.items() if seconds is not None}
     costs = sum(base_costs.get(query_id, 0.0) for query_id in known)
