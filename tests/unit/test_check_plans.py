@@ -9,11 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from perfloop.analyze.checks import analyze
-from perfloop.analyze.jit import jit_overhead
-from perfloop.analyze.missing_indexes import missing_indexes
 from perfloop.analyze.nothing import explain_nothing
-from perfloop.analyze.planner_statistics import row_misestimates
-from perfloop.analyze.spills import sort_and_hash_spills
 from perfloop.model.advice import Finding, Severity
 from perfloop.model.plan import read_plan
 from perfloop.model.snapshot import Snapshot, StatementCounters, StatementPlan
@@ -50,6 +46,10 @@ def with_table(snapshot: Snapshot, name: str, **figures: float) -> Snapshot:
     return replace(snapshot, tables=tuple(changed(table) for table in snapshot.tables))
 
 
+def found(check: str, snapshot: Snapshot) -> tuple[Finding, ...]:
+    return tuple(each for each in analyze(snapshot) if each.check == check)
+
+
 def only(findings: tuple[Finding, ...]) -> Finding:
     assert 1 == len(findings), findings
     return findings[0]
@@ -58,7 +58,7 @@ def only(findings: tuple[Finding, ...]) -> Finding:
 @BOTH
 @BOTH_MODES
 def test_a_scan_that_throws_most_rows_away_misses_an_index(mode: str, version: int) -> None:
-    finding = only(missing_indexes(with_plan(f"seq_scan_discard_{mode}_{version}")))
+    finding = only(found("missing-index", with_plan(f"seq_scan_discard_{mode}_{version}")))
 
     assert "orders(customer_id, status)" == finding.location
     assert Severity.HIGH is finding.severity
@@ -69,29 +69,31 @@ def test_a_scan_that_throws_most_rows_away_misses_an_index(mode: str, version: i
 def test_a_scan_of_a_small_table_misses_nothing() -> None:
     small = with_table(with_plan("seq_scan_discard_plain_15"), "orders", rows=5_000.0, live_rows=5_000)
 
-    assert () == missing_indexes(small)
+    assert () == found("missing-index", small)
 
 
 @BOTH_MODES
 def test_a_scan_that_keeps_half_of_the_rows_misses_nothing(mode: str) -> None:
-    assert () == missing_indexes(with_plan(f"initplan_{mode}_15"))
+    assert () == found("missing-index", with_plan(f"initplan_{mode}_15"))
 
 
 def test_a_scan_that_takes_little_time_is_not_spoken_of() -> None:
     rest = counters("2", total_s=100_000.0)
 
-    assert () == missing_indexes(with_plan("seq_scan_discard_plain_15", counters("1", total_s=1.0), rest))
+    assert () == found(
+        "missing-index", with_plan("seq_scan_discard_plain_15", counters("1", total_s=1.0), rest)
+    )
 
 
 def test_the_time_of_a_place_is_averaged_over_the_instances_of_its_statement() -> None:
     plans = (planned("seq_scan_discard_plain_15"), planned("primary_key_plain_15"))
     snapshot = replace(QUIET, plans=plans, statements=(counters("1", 6.0), counters("2", 4.0)))
 
-    assert pytest.approx(0.3) == only(missing_indexes(snapshot)).time_share
+    assert pytest.approx(0.3) == only(found("missing-index", snapshot)).time_share
 
 
 def test_without_counters_nothing_is_of_high_severity() -> None:
-    finding = only(missing_indexes(replace(QUIET, plans=(planned("seq_scan_discard_plain_15"),))))
+    finding = only(found("missing-index", replace(QUIET, plans=(planned("seq_scan_discard_plain_15"),))))
 
     assert (Severity.MEDIUM, None) == (finding.severity, finding.time_share)
 
@@ -99,7 +101,7 @@ def test_without_counters_nothing_is_of_high_severity() -> None:
 @BOTH
 @BOTH_MODES
 def test_an_inner_side_read_from_start_to_end_per_outer_row_misses_an_index(mode: str, version: int) -> None:
-    finding = only(missing_indexes(with_plan(f"nested_loop_inner_{mode}_{version}")))
+    finding = only(found("missing-index", with_plan(f"nested_loop_inner_{mode}_{version}")))
 
     assert "tags(order_id)" == finding.location
     assert (
@@ -110,7 +112,7 @@ def test_an_inner_side_read_from_start_to_end_per_outer_row_misses_an_index(mode
 
 @BOTH_MODES
 def test_a_scan_for_a_join_that_keeps_few_rows_misses_an_index(mode: str) -> None:
-    finding = only(missing_indexes(with_plan(f"join_of_few_{mode}_15")))
+    finding = only(found("missing-index", with_plan(f"join_of_few_{mode}_15")))
 
     assert "orders(customer_id)" == finding.location
 
@@ -124,7 +126,7 @@ def test_a_join_whose_index_the_planner_did_not_want_misses_nothing() -> None:
     )
     snapshot = with_plan("join_of_few_plain_15")
 
-    assert () == missing_indexes(replace(snapshot, indexes=(*snapshot.indexes, by_customer)))
+    assert () == found("missing-index", replace(snapshot, indexes=(*snapshot.indexes, by_customer)))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_the_remedy_of_a_scan_fits_its_condition(condition: str, remedy: str) ->
     plan = StatementPlan(query_id="1", instance="select", plan=read_plan({"Plan": document}))
     snapshot = replace(QUIET, plans=(plan,), statements=(counters(),))
 
-    assert remedy == only(missing_indexes(snapshot)).would_try
+    assert remedy == only(found("missing-index", snapshot)).would_try
 
 
 def test_an_estimated_scan_that_a_limit_stops_early_misses_nothing() -> None:
@@ -182,53 +184,53 @@ def test_an_estimated_scan_that_a_limit_stops_early_misses_nothing() -> None:
     limit = {"Node Type": "Limit", "Total Cost": 0.75, "Plan Rows": 1, "Plans": [scan]}
     plan = StatementPlan(query_id="1", instance="select", plan=read_plan({"Plan": limit}))
 
-    assert () == missing_indexes(replace(QUIET, plans=(plan,), statements=(counters(),)))
+    assert () == found("missing-index", replace(QUIET, plans=(plan,), statements=(counters(),)))
 
 
 @BOTH
 @BOTH_MODES
 def test_a_sort_under_a_limit_misses_an_index(mode: str, version: int) -> None:
-    finding = only(missing_indexes(with_plan(f"sort_under_limit_{mode}_{version}")))
+    finding = only(found("missing-index", with_plan(f"sort_under_limit_{mode}_{version}")))
 
     assert "orders(created_at desc)" == finding.location
 
 
 @BOTH_MODES
 def test_a_sort_of_everything_that_is_returned_misses_nothing(mode: str) -> None:
-    assert () == missing_indexes(with_plan(f"sort_spill_{mode}_15"))
+    assert () == found("missing-index", with_plan(f"sort_spill_{mode}_15"))
 
 
 def test_without_statements_the_counters_of_tables_speak() -> None:
     scanned = with_table(QUIET, "orders", sequential_scans=900, index_scans=100, sequential_rows=54_000_000)
-    finding = only(missing_indexes(scanned))
+    finding = only(found("missing-index", scanned))
 
     assert "90 % of the scans of orders read the table without an index" == finding.title
-    assert () == missing_indexes(replace(scanned, statements=(counters(),)))
+    assert () == found("missing-index", replace(scanned, statements=(counters(),)))
 
 
 @pytest.mark.parametrize(("scans", "index_scans"), [(50, 0), (100, 100_000)])
 def test_a_table_that_is_seldom_read_whole_misses_nothing(scans: int, index_scans: int) -> None:
     seldom = with_table(QUIET, "orders", sequential_scans=scans, index_scans=index_scans)
 
-    assert () == missing_indexes(seldom)
+    assert () == found("missing-index", seldom)
 
 
 @BOTH
 def test_the_lowest_node_with_a_wrong_estimate_is_blamed(version: int) -> None:
     """The join above it is off by 286, but only because the scan below is off by 29."""
-    finding = only(row_misestimates(with_plan(f"correlated_columns_analyze_{version}")))
+    finding = only(found("row-misestimate", with_plan(f"correlated_columns_analyze_{version}")))
 
     assert "tags(tag)" == finding.location
     assert "In tags, a condition on tag returns 29 times more rows than the planner expects" == finding.title
 
 
 def test_a_node_that_a_limit_stopped_is_not_a_wrong_estimate() -> None:
-    assert () == row_misestimates(with_plan("sort_under_limit_analyze_15"))
+    assert () == found("row-misestimate", with_plan("sort_under_limit_analyze_15"))
 
 
 @pytest.mark.parametrize("name", ["correlated_columns_plain_15", "parallel_aggregate_analyze_15"])
 def test_a_right_or_unexecuted_estimate_is_not_blamed(name: str) -> None:
-    assert () == row_misestimates(with_plan(name))
+    assert () == found("row-misestimate", with_plan(name))
 
 
 @BOTH
@@ -240,19 +242,21 @@ def test_a_right_or_unexecuted_estimate_is_not_blamed(name: str) -> None:
     ],
 )
 def test_an_executed_plan_that_used_the_disk_is_a_spill(name: str, what: str, version: int) -> None:
-    finding = only(sort_and_hash_spills(with_plan(f"{name}_analyze_{version}")))
+    finding = only(found("sort-hash-spill", with_plan(f"{name}_analyze_{version}")))
 
     assert what in [each.value for each in finding.evidence]
 
 
 def test_a_hash_in_batches_is_a_spill() -> None:
-    finding = only(sort_and_hash_spills(with_plan("hash_spill_analyze_15")))
+    finding = only(found("sort-hash-spill", with_plan("hash_spill_analyze_15")))
 
     assert "a hash in 32 batches" in [each.value for each in finding.evidence]
 
 
 def test_temporary_blocks_of_a_statement_are_a_spill() -> None:
-    finding = only(sort_and_hash_spills(replace(QUIET, statements=(counters(temp_blocks=100 * 2 * 1280),))))
+    finding = only(
+        found("sort-hash-spill", replace(QUIET, statements=(counters(temp_blocks=100 * 2 * 1280),)))
+    )
 
     assert "`select 1` spills about 10 MB to temporary files per execution" == finding.title
     assert (
@@ -262,7 +266,7 @@ def test_temporary_blocks_of_a_statement_are_a_spill() -> None:
 
 def test_without_statements_the_temporary_files_of_the_database_speak() -> None:
     activity = replace(QUIET.activity, temp_files=4, temp_bytes=40 * 1024**2)
-    finding = only(sort_and_hash_spills(replace(QUIET, activity=activity)))
+    finding = only(found("sort-hash-spill", replace(QUIET, activity=activity)))
 
     assert "Queries have written 40 MB to temporary files" == finding.title
 
@@ -271,12 +275,14 @@ def test_without_statements_the_temporary_files_of_the_database_speak() -> None:
     "name", ["sort_under_limit_analyze_15", "sort_spill_plain_15", "cte_twice_analyze_18"]
 )
 def test_a_sort_or_hash_in_memory_is_no_spill(name: str) -> None:
-    assert () == sort_and_hash_spills(with_plan(name))
+    assert () == found("sort-hash-spill", with_plan(name))
 
 
 def test_compiling_for_a_fifth_of_a_statement_is_overhead() -> None:
     finding = only(
-        jit_overhead(replace(QUIET, statements=(counters("1", 10.0, jit_s=4.0), counters("2", 10.0))))
+        found(
+            "jit-overhead", replace(QUIET, statements=(counters("1", 10.0, jit_s=4.0), counters("2", 10.0)))
+        )
     )
 
     assert "JIT compilation takes 40 % of the time of `select 1`" == finding.title
@@ -284,13 +290,13 @@ def test_compiling_for_a_fifth_of_a_statement_is_overhead() -> None:
 
 
 def test_compiling_in_an_executed_plan_is_overhead() -> None:
-    finding = only(jit_overhead(with_plan("jit_analyze_15")))
+    finding = only(found("jit-overhead", with_plan("jit_analyze_15")))
 
     assert "JIT compilation takes 28 % of the time of `select 1`" == finding.title
 
 
 def test_compiling_that_is_a_small_part_is_no_overhead() -> None:
-    assert () == jit_overhead(replace(QUIET, statements=(counters(jit_s=1.0),)))
+    assert () == found("jit-overhead", replace(QUIET, statements=(counters(jit_s=1.0),)))
 
 
 def test_a_healthy_target_has_no_findings() -> None:
@@ -300,10 +306,10 @@ def test_a_healthy_target_has_no_findings() -> None:
 def test_findings_come_by_severity_and_then_by_time() -> None:
     plans = (planned("seq_scan_discard_plain_15", "1"), planned("sort_under_limit_plain_15", "2"))
     statements = (counters("1", 30.0), counters("2", 60.0), counters("3", 10.0, temp_blocks=9_000_000))
-    found = analyze(replace(QUIET, plans=plans, statements=statements))
+    findings = analyze(replace(QUIET, plans=plans, statements=statements))
 
     expected = ["orders(created_at desc)", "orders(customer_id, status)", "`select 3`"]
-    assert expected == [each.location for each in found]
+    assert expected == [each.location for each in findings]
 
 
 @pytest.mark.parametrize(

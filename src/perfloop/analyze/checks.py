@@ -7,19 +7,22 @@ Check is a defect and is raised, not hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from perfloop.analyze.foreign_keys import foreign_keys_without_index
 from perfloop.analyze.host import host_pressure
 from perfloop.analyze.index_upkeep import duplicate_indexes, invalid_indexes, unused_indexes
-from perfloop.analyze.jit import jit_overhead
-from perfloop.analyze.missing_indexes import missing_indexes
-from perfloop.analyze.planner_statistics import row_misestimates, stale_statistics
+from perfloop.analyze.jit import counted_jit_overhead
+from perfloop.analyze.missing_indexes import tables_read_whole
+from perfloop.analyze.planner_statistics import stale_statistics
 from perfloop.analyze.reading import findings_of_smell, read_plans
 from perfloop.analyze.server import cache_hit_ratio, connections, memory_sum
 from perfloop.analyze.smells import SMELLS
-from perfloop.analyze.spills import sort_and_hash_spills
+from perfloop.analyze.spills import counted_spills
 from perfloop.model.advice import Finding
 from perfloop.model.snapshot import Snapshot
 
@@ -37,8 +40,8 @@ class Check:
 CHECKS: tuple[Check, ...] = (
     Check(
         name="missing-index",
-        purpose="scans that throw most rows away, inner sides read over and over, sorts under a LIMIT",
-        run=missing_indexes,
+        purpose="tables that are mostly read whole, where no statement was counted",
+        run=tables_read_whole,
     ),
     Check(name="unused-index", purpose="indexes that no query uses", run=unused_indexes),
     Check(name="duplicate-index", purpose="indexes that another makes redundant", run=duplicate_indexes),
@@ -49,9 +52,8 @@ CHECKS: tuple[Check, ...] = (
         run=foreign_keys_without_index,
     ),
     Check(name="stale-statistics", purpose="tables never analysed, or long ago", run=stale_statistics),
-    Check(name="row-misestimate", purpose="row counts the planner got wrong", run=row_misestimates),
-    Check(name="sort-hash-spill", purpose="sorts and hashes on disk", run=sort_and_hash_spills),
-    Check(name="jit-overhead", purpose="compiling that takes longer than it saves", run=jit_overhead),
+    Check(name="sort-hash-spill", purpose="statements that write temporary files", run=counted_spills),
+    Check(name="jit-overhead", purpose="compiling that takes longer than it saves", run=counted_jit_overhead),
     Check(name="cache-hit-ratio", purpose="blocks that shared_buffers does not hold", run=cache_hit_ratio),
     Check(name="memory-sum", purpose="memory that the settings promise but is not there", run=memory_sum),
     Check(name="connections", purpose="connections near the limit or idle in transactions", run=connections),
@@ -64,7 +66,31 @@ def analyze(snapshot: Snapshot) -> tuple[Finding, ...]:
     readings = read_plans(snapshot)
     found = [finding for check in CHECKS for finding in check.run(snapshot)]
     found += (finding for smell in SMELLS for finding in findings_of_smell(snapshot, smell, readings))
-    return tuple(sorted(found, key=_order))
+    return tuple(sorted(_joined(found), key=_order))
+
+
+def _joined(findings: list[Finding]) -> Iterator[Finding]:
+    """One Finding per identity: what counters say of a thing and what plans say of it belong together.
+
+    The words are those of the Finding with the larger share of the time; of equal ones, of the first.
+    """
+    groups: dict[str, list[Finding]] = defaultdict(list)
+    for each in findings:
+        groups[each.identity].append(each)
+    for group in groups.values():
+        first = max(group, key=lambda each: each.time_share or 0.0)
+        ordered = (first, *(each for each in group if each is not first))
+        labelled = {fact.label: fact for each in reversed(ordered) for fact in each.evidence}
+        yield replace(
+            first,
+            severity=min((each.severity for each in group), key=lambda each: each.rank),
+            evidence=tuple(labelled[label] for label in _labels(ordered)),
+            query_ids=tuple(dict.fromkeys(query_id for each in ordered for query_id in each.query_ids)),
+        )
+
+
+def _labels(findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(fact.label for each in findings for fact in each.evidence))
 
 
 def _order(finding: Finding) -> tuple[int, float, int, str]:

@@ -16,8 +16,9 @@ from perfloop.analyze.expressions import (
     sort_columns,
     wraps_a_column,
 )
+from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import GATHERING, WeighedNode, WeighedPlan
-from perfloop.analyze.sites import Site, findings_of_sites, rows_of, table_of, weighed_plans
+from perfloop.analyze.sites import Site, rows_of, table_of
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Index, Table
@@ -41,38 +42,28 @@ _HANDS_ON = GATHERING | {"Hash", "Sort", "Materialize"}
 """Kinds between a scan and its join that hand on every row."""
 
 
-def missing_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
+def missing_index(reading: PlanReading) -> Iterator[Site]:
     """Sequential scans with high discard, repeated inner scans, and sorts under a LIMIT."""
-    sites = [
-        site
-        for plan, weighed in weighed_plans(snapshot)
-        for each in weighed.nodes
-        for site in _sites(snapshot, plan.query_id, weighed, each)
-    ]
-    return (*findings_of_sites(snapshot, CHECK, sites), *_from_table_counters(snapshot))
+    for each in reading.weighed.nodes:
+        site = _site(reading, each)
+        if site is not None:
+            yield site
 
 
-def _sites(snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode) -> Iterator[Site]:
-    table = table_of(snapshot, each.node)
+def _site(reading: PlanReading, each: WeighedNode) -> Site | None:
+    table = table_of(reading.snapshot, each.node)
     if each.node.kind == "Seq Scan" and table is not None:
-        found = (
-            _repeated_scan(snapshot, query_id, plan, each, table)
-            or _discarding_scan(snapshot, query_id, plan, each, table)
-            or _joined_scan(snapshot, query_id, plan, each, table)
+        return (
+            _repeated_scan(reading, each, table)
+            or _discarding_scan(reading, each, table)
+            or _joined_scan(reading, each, table)
         )
-        if found is not None:
-            yield found
-    elif each.node.kind in ("Sort", "Incremental Sort"):
-        avoidable = _avoidable_sort(snapshot, query_id, plan, each)
-        if avoidable is not None:
-            yield avoidable
+    return _avoidable_sort(reading, each) if each.node.kind in ("Sort", "Incremental Sort") else None
 
 
-def _discarding_scan(
-    snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table
-) -> Site | None:
+def _discarding_scan(reading: PlanReading, each: WeighedNode, table: Table) -> Site | None:
     condition = str(each.node.fields.get("Filter", ""))
-    part = _part_read(plan, each)
+    part = _part_read(reading.weighed, each)
     kept = each.rows * part
     read = each.rows + each.removed_rows if each.is_measured else rows_of(table) * part
     columns = columns_in(condition, table, each.node.alias)
@@ -81,7 +72,7 @@ def _discarding_scan(
     read_word = "reads" if each.is_measured else "is expected to read"
     return Site(
         location=f"{table.name}({', '.join(columns)})",
-        query_id=query_id,
+        query_id=reading.query_id,
         plan_share=each.share,
         title=(
             f"A sequential scan of {table.name} {read_word} {count_text(read)} rows"
@@ -91,7 +82,8 @@ def _discarding_scan(
             Evidence(label="filter", value=condition_text(condition)),
             Evidence(label="rows kept", value=f"{share_text(kept / read)} of {count_text(read)}"),
         ),
-        would_try=_index_for(snapshot, table, columns, condition),
+        would_try=_index_for(reading.snapshot, table, columns, condition),
+        positions=(each.position,),
     )
 
 
@@ -107,20 +99,18 @@ def _above_gather(plan: WeighedPlan, each: WeighedNode) -> WeighedNode | None:
     return next((other for other in plan.ancestors(each) if other.node.kind not in GATHERING), None)
 
 
-def _repeated_scan(
-    snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table
-) -> Site | None:
+def _repeated_scan(reading: PlanReading, each: WeighedNode, table: Table) -> Site | None:
     """A scan below a nested loop or a correlated subquery that starts over for every outer row."""
     if each.executions < REPEATED_SCANS:
         return None
-    above = plan.parent(each)
+    above = reading.weighed.parent(each)
     condition = str(each.node.fields.get("Filter") or (above and above.node.fields.get("Join Filter")) or "")
     columns = columns_in(condition, table, each.node.alias)
     if not columns:
         return None
     return Site(
         location=f"{table.name}({', '.join(columns)})",
-        query_id=query_id,
+        query_id=reading.query_id,
         plan_share=each.share,
         title=(
             f"{table.name} is read from start to end {count_text(each.executions)} times in one statement,"
@@ -131,17 +121,17 @@ def _repeated_scan(
             Evidence(label="scans per execution", value=count_text(each.executions)),
             Evidence(label="rows of the table", value=count_text(rows_of(table))),
         ),
-        would_try=_index_for(snapshot, table, columns, condition),
+        would_try=_index_for(reading.snapshot, table, columns, condition),
+        positions=(each.position,),
     )
 
 
-def _joined_scan(
-    snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode, table: Table
-) -> Site | None:
+def _joined_scan(reading: PlanReading, each: WeighedNode, table: Table) -> Site | None:
     """A scan of many rows for a join with few, which keeps only what matches them.
 
     Where an index leads with the columns already, the planner had the choice and is believed.
     """
+    plan = reading.weighed
     join = next((other for other in plan.ancestors(each) if other.node.kind not in _HANDS_ON), None)
     if join is None or join.node.kind not in ("Hash Join", "Merge Join") or each.rows < LARGE_TABLE_ROWS:
         return None
@@ -151,12 +141,12 @@ def _joined_scan(
     few = KEPT_RATIO * each.rows
     if not columns or join.rows > few or any(child.rows > few for child in beside):
         return None
-    if _leading_index(snapshot, table, columns) is not None:
+    if leading_index(reading.snapshot, table, columns) is not None:
         return None
     about = "" if join.is_measured else "an estimated "
     return Site(
         location=f"{table.name}({', '.join(columns)})",
-        query_id=query_id,
+        query_id=reading.query_id,
         plan_share=min(1.0, each.share + join.share),
         title=(
             f"A sequential scan of {table.name} reads {count_text(each.rows)} rows,"
@@ -166,22 +156,24 @@ def _joined_scan(
             Evidence(label="join", value=condition_text(condition)),
             Evidence(label="rows on the other side", value=count_text(sum(child.rows for child in beside))),
         ),
-        would_try=_index_for(snapshot, table, columns, condition),
+        would_try=_index_for(reading.snapshot, table, columns, condition),
+        positions=(each.position, join.position),
     )
 
 
-def _avoidable_sort(snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode) -> Site | None:
+def _avoidable_sort(reading: PlanReading, each: WeighedNode) -> Site | None:
+    plan = reading.weighed
     keys = sort_columns(each.node)
     child = next(iter(plan.children(each)), None)
-    if not keys or child is None or child.rows < SORTED_ROWS or not _is_limited(plan, each):
+    if not keys or child is None or child.rows < SORTED_ROWS or not is_limited(plan, each):
         return None
-    table = _only_table(snapshot, plan, each, {alias for alias, _, _ in keys})
-    if table is None or any(table.column(name) is None for _, name, _ in keys):
+    table = sorted_table(reading, each, keys)
+    if table is None:
         return None
-    order = ", ".join(f"{name} desc" if descending else name for _, name, descending in keys)
+    order = order_text(keys)
     return Site(
         location=f"{table.name}({order})",
-        query_id=query_id,
+        query_id=reading.query_id,
         plan_share=plan.share_below(each),
         title=(
             f"{count_text(child.rows)} rows of {table.name} are sorted by {order}"
@@ -192,26 +184,35 @@ def _avoidable_sort(snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: 
             Evidence(label="rows sorted", value=count_text(child.rows)),
         ),
         would_try=f"an index on {table.name} that gives the rows in this order, so that reading stops early",
+        positions=(each.position,),
     )
 
 
-def _is_limited(plan: WeighedPlan, each: WeighedNode) -> bool:
+def is_limited(plan: WeighedPlan, each: WeighedNode) -> bool:
     """Whether a Limit is next above, apart from the Gather that collects a parallel sort."""
     above = _above_gather(plan, each)
     return above is not None and above.node.kind == "Limit"
 
 
-def _only_table(
-    snapshot: Snapshot, plan: WeighedPlan, each: WeighedNode, aliases: set[str | None]
+def sorted_table(
+    reading: PlanReading, each: WeighedNode, keys: tuple[tuple[str | None, str, bool], ...]
 ) -> Table | None:
-    """The one table that all sort keys belong to, if nothing between it and the sort forms new rows."""
-    below = plan.below(each)[1:]
+    """The one table that all sort keys are columns of, if nothing between it and the sort forms new rows."""
+    below = reading.weighed.below(each)[1:]
+    aliases = {alias for alias, _, _ in keys}
     if len(aliases) != 1 or any(other.node.kind in ("Aggregate", "Group", "WindowAgg") for other in below):
         return None
     scans = [other.node for other in below if other.node.relation is not None]
     named = [node for node in scans if aliases <= {node.alias, node.relation}]
     found = named if named else scans if aliases == {None} and len(scans) == 1 else []
-    return table_of(snapshot, found[0]) if len(found) == 1 else None
+    table = table_of(reading.snapshot, found[0]) if len(found) == 1 else None
+    is_whole = table is not None and all(table.column(name) is not None for _, name, _ in keys)
+    return table if is_whole else None
+
+
+def order_text(keys: tuple[tuple[str | None, str, bool], ...]) -> str:
+    """Sort keys as ORDER BY has them."""
+    return ", ".join(f"{name} desc" if descending else name for _, name, descending in keys)
 
 
 def _index_for(snapshot: Snapshot, table: Table, columns: tuple[str, ...], condition: str) -> str:
@@ -220,19 +221,19 @@ def _index_for(snapshot: Snapshot, table: Table, columns: tuple[str, ...], condi
         return f"a trigram index (pg_trgm, GIN) on {table.name}: the pattern starts with a wildcard"
     if wraps_a_column(condition, columns):
         return f"an index on the expression over {named}; or compare the bare column, as with a range"
-    existing = _leading_index(snapshot, table, columns)
+    existing = leading_index(snapshot, table, columns)
     if existing is not None:
         return f"a lower random_page_cost: index {existing.name} is there, but seems dearer than the scan"
     return f"an index on {table.name} over {named}, in the order that pays most"
 
 
-def _leading_index(snapshot: Snapshot, table: Table, columns: tuple[str, ...]) -> Index | None:
+def leading_index(snapshot: Snapshot, table: Table, columns: tuple[str, ...]) -> Index | None:
     """A valid index of all rows that leads with these columns, in any order."""
     indexes = (each for each in snapshot.indexes_of(table.name) if each.is_valid and each.predicate is None)
     return next((each for each in indexes if set(each.columns[: len(columns)]) == set(columns)), None)
 
 
-def _from_table_counters(snapshot: Snapshot) -> tuple[Finding, ...]:
+def tables_read_whole(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Tables that are mostly read whole; only where no statement was counted or planned."""
     if snapshot.statements or snapshot.plans:
         return ()

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perfloop.analyze.expressions import columns_in, condition_text
+from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import WeighedNode, WeighedPlan
-from perfloop.analyze.sites import (
-    Site,
-    findings_of_sites,
-    label_of,
-    rows_of,
-    statements_on,
-    table_of,
-    weighed_plans,
-)
+from perfloop.analyze.sites import Site, label_of, rows_of, statements_on, table_of
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Table
@@ -99,14 +92,10 @@ def _autovacuum_evidence(table: Table) -> tuple[Evidence, ...]:
     return (Evidence(label="storage parameters", value=", ".join(options)),) if options else ()
 
 
-def row_misestimates(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """The lowest node of each executed plan where the planner was off by ten times or more."""
-    sites = [
-        _misestimate(snapshot, plan.query_id, weighed, each, factor)
-        for plan, weighed in weighed_plans(snapshot)
-        for each, factor in _lowest_errors(weighed)
-    ]
-    return findings_of_sites(snapshot, "row-misestimate", sites)
+def row_misestimate(reading: PlanReading) -> Iterator[Site]:
+    """The lowest nodes of an executed plan where the planner was off by ten times or more."""
+    for each, factor in _lowest_errors(reading.weighed):
+        yield _misestimate(reading, each, factor)
 
 
 def _lowest_errors(plan: WeighedPlan) -> Iterator[tuple[WeighedNode, float]]:
@@ -153,20 +142,18 @@ def _reads_all(each: WeighedNode) -> bool:
     return each.node.kind in _READS_ALL
 
 
-def _misestimate(
-    snapshot: Snapshot, query_id: str, plan: WeighedPlan, each: WeighedNode, factor: float
-) -> Site:
-    table = table_of(snapshot, each.node)
+def _misestimate(reading: PlanReading, each: WeighedNode, factor: float) -> Site:
+    table = table_of(reading.snapshot, each.node)
     condition = _condition(each)
     columns = () if table is None else columns_in(condition, table, each.node.alias)
-    where = label_of(snapshot, query_id) if table is None else str(table.name)
+    where = label_of(reading.snapshot, reading.query_id) if table is None else str(table.name)
     place = f"{where}({', '.join(columns)})" if columns else f"{where}: {each.node.kind}"
     direction = "more" if each.rows > each.planned_rows else "fewer"
     subject = f"a condition on {', '.join(columns)}" if columns else f"a {each.node.kind}"
     return Site(
         location=place,
-        query_id=query_id,
-        plan_share=min(1.0, each.share + sum(above.share for above in plan.ancestors(each))),
+        query_id=reading.query_id,
+        plan_share=min(1.0, each.share + sum(above.share for above in reading.weighed.ancestors(each))),
         title=f"In {where}, {subject} returns {factor:,.0f} times {direction} rows than the planner expects",
         evidence=(
             Evidence(label="rows expected", value=count_text(each.planned_rows)),
@@ -174,6 +161,7 @@ def _misestimate(
             *((Evidence(label="condition", value=condition_text(condition)),) if condition else ()),
         ),
         would_try=_remedy(table, columns),
+        positions=(each.position,),
     )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from perfloop.analyze.self_time import WeighedPlan, weigh
-from perfloop.analyze.sites import Site, findings_of_sites
+from perfloop.analyze.sites import Site, findings_of_sites, label_of
 from perfloop.model.advice import Finding
 from perfloop.model.plan import Plan
 from perfloop.model.snapshot import Snapshot
@@ -27,6 +29,23 @@ class PlanReading(Value, frozen=True, kw_only=True):
     plan: Plan
     weighed: WeighedPlan
 
+    @property
+    def label(self) -> str:
+        """How reports name the statement."""
+        return label_of(self.snapshot, self.query_id)
+
+    @property
+    def nodes_ratio(self) -> float:
+        """The part of the execution that its nodes took; triggers, which run after them, took the rest."""
+        if not self.plan.execution_s:
+            return 1.0
+        return max(0.0, 1.0 - self.triggers_s / self.plan.execution_s)
+
+    @property
+    def triggers_s(self) -> float:
+        """Seconds in triggers, over all their calls."""
+        return sum(float(each.get("Time", 0.0)) for each in self.plan.fields.get("Triggers", ())) / 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Smell:
@@ -36,6 +55,11 @@ class Smell:
     purpose: str
     """One line for people: what it looks for."""
     find: Callable[[PlanReading], Iterator[Site]]
+
+
+def positions_of(reading: PlanReading, *rules: Callable[[PlanReading], Iterator[Site]]) -> frozenset[int]:
+    """The nodes at which these rules fire: what one of them explains, another need not explain again."""
+    return frozenset(position for rule in rules for site in rule(reading) for position in site.positions)
 
 
 def read_plans(snapshot: Snapshot) -> tuple[PlanReading, ...]:
@@ -56,5 +80,12 @@ def findings_of_smell(
     snapshot: Snapshot, smell: Smell, readings: tuple[PlanReading, ...]
 ) -> tuple[Finding, ...]:
     """What a Smell says of all plans, one Finding per location."""
-    sites = (site for reading in readings for site in smell.find(reading))
+    sites = (_of_execution(reading, site) for reading in readings for site in smell.find(reading))
     return findings_of_sites(snapshot, smell.name, sites)
+
+
+def _of_execution(reading: PlanReading, site: Site) -> Site:
+    """The site with its share of the whole execution, where nodes took only a part of it."""
+    if not site.positions or reading.nodes_ratio == 1.0:
+        return site
+    return replace(site, plan_share=site.plan_share * reading.nodes_ratio)

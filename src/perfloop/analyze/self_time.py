@@ -19,7 +19,7 @@ than its first scan.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.value import Value
@@ -52,6 +52,8 @@ class WeighedNode(Value, frozen=True, kw_only=True):
     """Rows that the planner expected of one execution, of all processes."""
     processes: float
     """Processes that share this node's work; 1 outside a Gather."""
+    clocks: float
+    """Processes that run this node, whether they share its work or each do all of it."""
 
     @property
     def is_measured(self) -> bool:
@@ -119,10 +121,17 @@ def weigh(plan: Plan) -> WeighedPlan:
                 rows=_rows(place),
                 planned_rows=place.node.planned_rows * _divisor(place),
                 processes=_sharing(place),
+                clocks=place.processes,
             )
             for position, place in enumerate(places)
         )
     )
+
+
+def own_amounts(plan: Plan, amount: Callable[[PlanNode], float]) -> tuple[float, ...]:
+    """What each node has of a figure that EXPLAIN prints with all below it, as blocks, by position."""
+    places = tuple(_place(plan.root, parent=None, start=0, processes=1.0))
+    return _less_below(places, [amount(place.node) for place in places])
 
 
 def _place(node: PlanNode, *, parent: int | None, start: int, processes: float) -> Iterator[_Place]:
@@ -179,18 +188,21 @@ def _self_times(places: tuple[_Place, ...]) -> tuple[float, ...] | None:
     """Self time of every node in seconds on the clock; None where the plan was not timed."""
     if places[0].node.total_s is None:
         return None
-    clock = [(place.node.total_s or 0.0) / place.processes for place in places]
-    own = list(clock)
+    return _less_below(places, [(place.node.total_s or 0.0) / place.processes for place in places])
+
+
+def _less_below(places: tuple[_Place, ...], totals: list[float]) -> tuple[float, ...]:
+    own = list(totals)
     for position, place in enumerate(places):
         if place.parent is None:
             continue
-        for payer, share in _payers(places, clock, position):
-            own[payer] -= clock[position] * share
+        for payer, share in _payers(places, totals, position):
+            own[payer] -= totals[position] * share
     return tuple(max(0.0, each) for each in own)
 
 
 def _payers(places: tuple[_Place, ...], clock: list[float], position: int) -> tuple[tuple[int, float], ...]:
-    """The nodes whose totals contain this node's time, and the part of it that each contains."""
+    """The nodes whose totals contain this node's, and the part of it that each contains."""
     place = places[position]
     assert place.parent is not None
     if _relationship(place.node) != "InitPlan":

@@ -8,12 +8,11 @@ of the statement's plan, averaged over the instances that were planned).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from perfloop.analyze.self_time import WeighedPlan, weigh
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.plan import PlanNode
-from perfloop.model.snapshot import Snapshot, StatementPlan
+from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Table, TableName
 from perfloop.model.units import share_text
 from perfloop.model.value import Value
@@ -37,12 +36,6 @@ class Site(Value, frozen=True, kw_only=True):
     would_try: str
     positions: tuple[int, ...] = ()
     """The nodes it is about, in the order of PlanNode.walk(); empty where it is about the whole plan."""
-
-
-def weighed_plans(snapshot: Snapshot) -> Iterator[tuple[StatementPlan, WeighedPlan]]:
-    """Every plan of the Snapshot with the shares of its nodes."""
-    for each in snapshot.plans:
-        yield each, weigh(each.plan)
 
 
 def statement_shares(snapshot: Snapshot) -> dict[str, float]:

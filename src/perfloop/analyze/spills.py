@@ -1,11 +1,13 @@
-"""Sorts and hashes that did not fit into work_mem and went through temporary files."""
+"""Sorts, hashes and kept rows that did not fit into work_mem and went through temporary files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import WeighedNode
-from perfloop.analyze.sites import label_of, severity_of_time, statement_shares, weighed_plans
+from perfloop.analyze.sites import Site, label_of, severity_of_time, statement_shares
+from perfloop.analyze.work import own_temp_blocks, process_fields
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.snapshot import Snapshot, StatementCounters
 from perfloop.model.units import bytes_text, count_text, seconds_text, setting_bytes, share_text
@@ -15,96 +17,104 @@ CHECK = "sort-hash-spill"
 MEMORY_PER_DISK_BYTE = 3
 """Sorted in memory, rows take two to three times what they take in the tapes on disk."""
 MIB = 1024**2
+_KEEPS_ROWS = ("Materialize", "CTE Scan", "WindowAgg", "Function Scan", "Table Function Scan", "SetOp")
+"""Kinds that keep rows by themselves, and say so only by the temporary blocks that they write."""
 
 
 class _Spill(Value, frozen=True, kw_only=True):
-    """One node that spilled when its plan was executed."""
+    """What one node sent to disk when its plan was executed."""
 
     what: str
     disk_bytes: int
-    share: float
 
 
-def sort_and_hash_spills(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """One Finding per statement that wrote temporary files, by its counters or by an executed plan."""
-    counted = {each.statement.query_id: each for each in snapshot.statements if each.temp_blocks > 0}
-    spilled = _spills(snapshot)
-    found = [
-        _finding(snapshot, query_id, counted.get(query_id), spilled.get(query_id, ()))
-        for query_id in sorted({*counted, *spilled})
+def sort_and_hash_spills(reading: PlanReading) -> Iterator[Site]:
+    """The nodes of an executed plan that used temporary files; all of a statement are one Finding."""
+    temp_blocks = own_temp_blocks(reading)
+    block_bytes = reading.snapshot.fingerprint.block_bytes
+    spills = [
+        (each, spill)
+        for each in reading.weighed.nodes
+        for spill in _spills_of(each, temp_blocks[each.position] * block_bytes)
     ]
-    if not found and not snapshot.statements:
-        return _from_database_counters(snapshot)
-    return tuple(each for each in found if each is not None)
+    total = bytes_text(sum(spill.disk_bytes for _, spill in spills))
+    for each, spill in spills:
+        yield Site(
+            location=reading.label,
+            query_id=reading.query_id,
+            plan_share=each.share,
+            title=f"{reading.label} spills about {total} to temporary files, most by {spill.what}",
+            evidence=(
+                Evidence(
+                    label="in its plan", value=", ".join(dict.fromkeys(spill.what for _, spill in spills))
+                ),
+                Evidence(label="work_mem", value=_work_mem_text(reading.snapshot)),
+            ),
+            would_try=_remedy(reading.snapshot, max(spill.disk_bytes for _, spill in spills)),
+            positions=(each.position,),
+        )
 
 
-def _spills(snapshot: Snapshot) -> dict[str, tuple[_Spill, ...]]:
-    """What spilled, by query_id, of the instance that spilled most."""
-    worst: dict[str, tuple[_Spill, ...]] = {}
-    for plan, weighed in weighed_plans(snapshot):
-        spills = tuple(spill for each in weighed.nodes for spill in _spills_of(each))
-        if sum(each.disk_bytes for each in spills) > sum(
-            each.disk_bytes for each in worst.get(plan.query_id, ())
-        ):
-            worst[plan.query_id] = spills
-    return worst
-
-
-def _spills_of(each: WeighedNode) -> Iterator[_Spill]:
+def _spills_of(each: WeighedNode, temp_bytes: float) -> Iterator[_Spill]:
     """A parallel node reports its leader on itself and every worker in Workers."""
-    parts = [each.node.fields, *each.node.fields.get("Workers", ())]
+    parts = process_fields(each.node)
     sorts = [part for part in parts if str(part.get("Sort Method", "")).startswith("external")]
+    aggregates = [part for part in parts if int(part.get("Disk Usage", 0)) > 0]
+    batches = max(int(part.get("Hash Batches", 1)) for part in parts)
     if sorts:
         disk = 1024 * sum(int(part.get("Sort Space Used", 0)) for part in sorts)
-        yield _Spill(what="a sort on disk", disk_bytes=disk, share=each.share)
-    aggregates = [part for part in parts if int(part.get("Disk Usage", 0)) > 0]
-    if aggregates:
+        yield _Spill(what="a sort on disk", disk_bytes=disk)
+    elif _grouped_sort_kb(each) and temp_bytes:
+        yield _Spill(what="an incremental sort on disk", disk_bytes=1024 * _grouped_sort_kb(each))
+    elif aggregates:
         disk = 1024 * sum(int(part["Disk Usage"]) for part in aggregates)
-        yield _Spill(what="a hash aggregate on disk", disk_bytes=disk, share=each.share)
-    batches = max(int(part.get("Hash Batches", 1)) for part in parts)
-    if batches > 1:
+        yield _Spill(what="a hash aggregate on disk", disk_bytes=disk)
+    elif batches > 1:
+        grown = max(batches // max(1, int(part.get("Original Hash Batches", 1))) for part in parts)
+        planned = ", more than planned" if grown > 1 else ""
         disk = 1024 * batches * max(int(part.get("Peak Memory Usage", 0)) for part in parts)
-        yield _Spill(what=f"a hash in {batches} batches", disk_bytes=disk, share=each.share)
+        yield _Spill(what=f"a hash in {batches} batches{planned}", disk_bytes=disk)
+    elif temp_bytes and each.node.kind in _KEEPS_ROWS:
+        yield _Spill(what=f"rows kept by a {each.node.kind}", disk_bytes=int(temp_bytes / 2))
 
 
-def _finding(
-    snapshot: Snapshot, query_id: str, counters: StatementCounters | None, spills: tuple[_Spill, ...]
-) -> Finding | None:
-    share = statement_shares(snapshot).get(query_id)
-    severity = Severity.MEDIUM if share is None else severity_of_time(share)
-    if severity is None:
+def _grouped_sort_kb(each: WeighedNode) -> int:
+    """The largest of the sorts of an Incremental Sort that went to disk."""
+    groups = (each.node.fields.get(key, {}) for key in ("Full-sort Groups", "Pre-sorted Groups"))
+    return max(int(group.get("Sort Space Disk", {}).get("Peak Sort Space Used", 0)) for group in groups)
+
+
+def counted_spills(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """One Finding per statement that wrote temporary files, by the counters of pg_stat_statements."""
+    if not snapshot.statements:
+        return _from_database_counters(snapshot)
+    counted = (_counted(snapshot, each) for each in snapshot.statements if each.temp_blocks > 0)
+    return tuple(each for each in counted if each is not None)
+
+
+def _counted(snapshot: Snapshot, counters: StatementCounters) -> Finding | None:
+    query_id = counters.statement.query_id
+    share = statement_shares(snapshot).get(query_id, 0.0)
+    severity = severity_of_time(share)
+    if severity is None or not counters.calls:
         return None
-    disk_bytes = sum(each.disk_bytes for each in spills)
-    if counters is not None and counters.calls:
-        disk_bytes = max(disk_bytes, _written_bytes(snapshot, counters))
+    # The counter holds what was written and what was read back.
+    disk_bytes = counters.temp_blocks * snapshot.fingerprint.block_bytes // (2 * counters.calls)
     label = label_of(snapshot, query_id)
+    calls = f"{count_text(counters.calls)} calls of {seconds_text(counters.mean_s)}"
     return Finding(
         check=CHECK,
         severity=severity,
         title=f"{label} spills about {bytes_text(disk_bytes)} to temporary files per execution",
         location=label,
         evidence=(
-            *_counter_evidence(snapshot, counters),
-            *(Evidence(label="in its plan", value=each.what) for each in spills),
+            Evidence(label="statement", value=f"{calls}, {share_text(share)} of all statement time"),
             Evidence(label="work_mem", value=_work_mem_text(snapshot)),
         ),
-        would_try=_remedy(snapshot, max((each.disk_bytes for each in spills), default=disk_bytes)),
+        would_try=_remedy(snapshot, disk_bytes),
         query_ids=(query_id,),
         time_share=share,
     )
-
-
-def _written_bytes(snapshot: Snapshot, counters: StatementCounters) -> int:
-    """What one call writes: the counter holds what was written and what was read back."""
-    return counters.temp_blocks * snapshot.fingerprint.block_bytes // (2 * counters.calls)
-
-
-def _counter_evidence(snapshot: Snapshot, counters: StatementCounters | None) -> tuple[Evidence, ...]:
-    if counters is None:
-        return ()
-    whole = share_text(statement_shares(snapshot).get(counters.statement.query_id, 0.0))
-    calls = f"{count_text(counters.calls)} calls of {seconds_text(counters.mean_s)}"
-    return (Evidence(label="statement", value=f"{calls}, {whole} of all statement time"),)
 
 
 def _work_mem_text(snapshot: Snapshot) -> str:
