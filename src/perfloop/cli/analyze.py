@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 from perfloop.cli.findings import show_analysis
-from perfloop.cli.options import dsn_argument, seed_option, workload_option
+from perfloop.cli.options import (
+    dsn_argument,
+    log_line_prefix_option,
+    log_option,
+    seed_option,
+    workload_option,
+)
 from perfloop.cli.progress import Progress
 from perfloop.cli.terminal import OutputFile, output, write_file
 from perfloop.model.advice import Severity
@@ -20,6 +26,8 @@ CONDITION_MET = 1
 @click.command(short_help="What is slow, read-only.")
 @dsn_argument
 @workload_option
+@log_option
+@log_line_prefix_option
 @click.option(
     "--window",
     "window_s",
@@ -53,6 +61,8 @@ CONDITION_MET = 1
 def analyze(
     dsn: str,
     workload: str | None,
+    log: str | None,
+    log_line_prefix: str | None,
     window_s: float | None,
     as_json: bool,
     html_path: Path | None,
@@ -74,6 +84,8 @@ def analyze(
             dsn,
             progress,
             workload_source=workload,
+            log=log,
+            log_line_prefix=log_line_prefix,
             window_s=window_s,
             seed=seed,
             statement_timeout_s=statement_timeout_s,

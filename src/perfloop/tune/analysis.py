@@ -22,6 +22,7 @@ from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.snapshot import StatementPlan
 from perfloop.model.units import share_text
 from perfloop.model.workload import SkippedStatement, StatementKind, Workload
+from perfloop.tune.given import Sources, generic_plans, read_sources, with_logged_plans
 from perfloop.tune.observer import Observer
 from perfloop.validate.sampling import parameter_types, sampler
 from perfloop.validate.workload import read_workload
@@ -37,6 +38,8 @@ def analyze_target(
     observer: Observer,
     *,
     workload_source: str | None = None,
+    log: str | None = None,
+    log_line_prefix: str | None = None,
     window_s: float | None = None,
     seed: int = 1,
     statement_timeout_s: float = 10.0,
@@ -46,7 +49,10 @@ def analyze_target(
     Args:
         dsn: as libpq takes it.
         observer: is told of each phase.
-        workload_source: path of a folder of .sql files or of a pgbench script; None for pg_stat_statements.
+        workload_source: path of a folder of .sql files, of a pgbench script, or of a server's log or a folder
+            of logs; None for pg_stat_statements.
+        log: path of a log whose real parameters stand in for `$n`; not with a log as `workload_source`.
+        log_line_prefix: of logs in stderr format; None to go by the target's setting or by their looks.
         window_s: count statements over a window of so many seconds from now; None for since the reset.
         seed: of the draws of parameters.
         statement_timeout_s: limit of each of perfloop's own statements on the target.
@@ -64,6 +70,9 @@ def analyze_target(
             time.sleep(window_s)
         host = read_host(runs_server=server_is_here(connection))
         snapshot = take_snapshot(connection, taken_at_s=time.time(), host=host, earlier=earlier)
+        sources = Sources(workload=workload_source, log=log, log_line_prefix=log_line_prefix, seed=seed)
+        given = read_sources(sources, snapshot, observer.phase)
+        snapshot = given.snapshot
         observer.phase("planning its statements")
         planner = _remembering(connection)
         workload = read_workload(
@@ -73,8 +82,11 @@ def analyze_target(
             seed=seed,
             sample=sampler(connection),
             types=parameter_types(connection),
+            logged=given.logged,
+            is_log=given.is_log,
         )
-        snapshot = msgspec.structs.replace(snapshot, plans=_plans(workload, planner))
+        plans = _plans(workload, planner) + generic_plans(connection, workload.skipped)
+        snapshot = with_logged_plans(msgspec.structs.replace(snapshot, plans=plans), given.logged)
     findings = analyze(snapshot)
     observer.found(findings)
     return Analysis(

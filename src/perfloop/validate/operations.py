@@ -9,6 +9,7 @@ from random import Random
 
 import msgspec
 
+from perfloop.adapters.statements import parameter_count
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.plan import Plan
 from perfloop.model.snapshot import Snapshot
@@ -29,6 +30,7 @@ _NO_WORK_IN = re.compile(
 )
 """Functions that touch no table of the service."""
 
+_NAMING_TABLES = frozenset({"FROM", "INTO", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE"})
 _ROUND_LIMITS = (1, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
@@ -101,11 +103,18 @@ def _merged(counted: Iterable[Counted]) -> list[Counted]:
 
 
 def _planned_instances(counted: Counted, drawing: Drawing) -> tuple[str, ...]:
-    """The instances that the server plans. Raises UnsupportedStatement if there are none."""
+    """The instances that the server plans. Raises UnsupportedStatement if there are none.
+
+    This is where the order of sources is decided: what really ran comes first, then values of the
+    columns' own. What has neither is no operation; tune.analysis shows its generic plan. No parameter
+    is ever made NULL, which would plan a statement without a result; only a log may have a real one.
+    """
     text = counted.statement.text
-    reason: UnsupportedStatement | None = None
+    planned, reason = _plannable(counted.instances, drawing.plans)
+    if planned or (counted.instances and not parameter_count(text)):
+        return _or_raise(planned, reason)
     for untyped in UNTYPED:
-        drawn = counted.instances or draw_instances(
+        drawn = draw_instances(
             text,
             drawing.snapshot,
             rng=Random(f"{drawing.seed} {counted.statement.query_id}"),
@@ -117,8 +126,12 @@ def _planned_instances(counted: Counted, drawing: Drawing) -> tuple[str, ...]:
         )
         planned, refused = _plannable(drawn, drawing.plans)
         reason = reason or refused
-        if planned or drawn in ((text,), counted.instances):
+        if planned or drawn == (text,):
             break
+    return _or_raise(planned, reason)
+
+
+def _or_raise(planned: tuple[str, ...], reason: UnsupportedStatement | None) -> tuple[str, ...]:
     if not planned and reason is not None:
         raise reason
     return planned
@@ -143,8 +156,24 @@ def _refuse_without_tables(text: str, plan: Plan) -> None:
         if schemas <= _SYSTEM_SCHEMAS:
             raise UnsupportedStatement("it reads only the system catalogue, which perfloop does not tune")
         return
-    if all(_NO_WORK_IN.fullmatch(name) for name in _called(text)):
+    if not _works(text):
         raise UnsupportedStatement("it touches no table, so that nothing can make it faster")
+
+
+def touches_nothing(text: str) -> bool:
+    """Whether it is a pool's check or a driver's question, as SELECT 1 or SELECT version().
+
+    Such a text names no table and calls only functions that read none. A text that cannot be read is not one.
+    """
+    try:
+        words = {token.text.upper() for token in tokens(text) if token.kind is TokenKind.WORD}
+        return "SELECT" in words and not words & _NAMING_TABLES and not _works(text)
+    except UnsupportedStatement:
+        return False
+
+
+def _works(text: str) -> bool:
+    return not all(_NO_WORK_IN.fullmatch(name) for name in _called(text))
 
 
 def _called(text: str) -> Iterator[str]:

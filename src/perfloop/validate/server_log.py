@@ -1,23 +1,14 @@
-"""Adds a server's log up to statements with calls, time, samples of real parameters, and plans.
-
-Memory stays bounded however long the log is: of each statement a reservoir of executions is kept, of the
-statements those that take the most time, of the plans a few.
-"""
+"""Reads a server's logs, each in its own format, to statements with calls, time, parameters and plans."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from random import Random
 
-from perfloop.adapters.statements import is_our_own, statement_kind
+from perfloop.adapters.statements import is_our_own
 from perfloop.errors import UnsupportedStatement
-from perfloop.model.snapshot import StatementPlan
 from perfloop.model.value import Value
-from perfloop.model.workload import Statement
-from perfloop.validate.executions import Execution, executions, read_logged_plan
+from perfloop.validate.executions import Execution, executions
 from perfloop.validate.log_lines import LogLines, beginning_of
 from perfloop.validate.log_prefix import prefix_for
 from perfloop.validate.log_records import (
@@ -29,17 +20,13 @@ from perfloop.validate.log_records import (
     json_records,
     stderr_records,
 )
-from perfloop.validate.normaliser import normalised, shape_key
-from perfloop.validate.operations import query_id
+from perfloop.validate.log_totals import LoggedStatement, LogTotals
+from perfloop.validate.normaliser import shape_key
 from perfloop.validate.tokens import split_statements
 
-SAMPLES = 25
-"""Executions kept of each statement: enough for the extremes of five instances to be the tails."""
-PLANS = 3
-MOST_STATEMENTS = 20_000
-MOST_PLAN_BYTES = 64 * 1024**2
-LONGEST_STATEMENT = 200_000
-"""Characters; of a longer one the calls and time count, but no sample is kept."""
+Tell = Callable[[str], None]
+"""Told in a few words how far the reading is."""
+
 _HEADS_LINES = 200
 
 
@@ -55,17 +42,12 @@ class LogOptions(Value, frozen=True, kw_only=True):
     seed: int = 1
 
 
-class LoggedStatement(Value, frozen=True, kw_only=True):
-    """A statement as the log has it."""
+class LogNote(Value, frozen=True, kw_only=True):
+    """What could not be used of a file, why, and what would help."""
 
-    statement: Statement
-    key: str
-    """See normaliser.shape_key; finds the statement of a source that numbers them otherwise."""
-    calls: int
-    total_s: float
-    samples: tuple[str, ...] = ()
-    """Complete texts of executions, from the fastest to the slowest."""
-    plans: tuple[StatementPlan, ...] = ()
+    name: str
+    reason: str
+    remedy: str = ""
 
 
 class LogReading(Value, frozen=True, kw_only=True):
@@ -73,134 +55,61 @@ class LogReading(Value, frozen=True, kw_only=True):
 
     statements: tuple[LoggedStatement, ...] = ()
     """By time, most first."""
-    notes: tuple[str, ...] = ()
-    """What could not be used, in sentences that begin with the file's name."""
+    notes: tuple[LogNote, ...] = ()
+
+    def find(self, query_id: str, text: str) -> LoggedStatement | None:
+        """The statement of that number, or of the same text but for its constants."""
+        by_number = (each for each in self.statements if each.statement.query_id == query_id)
+        key = shape_key(text)
+        return next(by_number, None) or next((each for each in self.statements if each.key == key), None)
 
 
-@dataclass(slots=True)
-class _Shape:
-    """What is kept of one statement while the log is read."""
-
-    first: Execution
-    query_id: str | None
-    key: str
-    calls: int = 0
-    total_s: float = 0.0
-    offered: int = 0
-    samples: list[tuple[float, Execution]] = field(default_factory=list)
-    plans_offered: int = 0
-    plans: list[Execution] = field(default_factory=list)
-
-
-class LogTotals:
-    """Adds executions up. Executions come in any number; see the module for what is kept."""
-
-    def __init__(self, options: LogOptions) -> None:
-        self._rng = Random(f"{options.seed} log")
-        self._shapes: dict[str, _Shape] = {}
-        self._plan_bytes = 0
-        self.counted = 0
-        self.dropped = 0
-
-    def add(self, execution: Execution) -> None:
-        """Count one execution, or what a second record adds to it."""
-        key = shape_key(execution.text[:LONGEST_STATEMENT])
-        shape = self._shapes.get(execution.query_id or key) or self._new(execution, key)
-        self.counted += execution.calls
-        shape.calls += execution.calls
-        shape.total_s += execution.duration_s or 0.0
-        if execution.calls or not execution.is_known:
-            self._sample(shape, execution)
-        if execution.plan_text:
-            self._keep_plan(shape, execution)
-
-    def statements(self) -> Iterator[LoggedStatement]:
-        """What was counted, by time, most first."""
-        for shape in sorted(self._shapes.values(), key=lambda each: (-each.total_s, each.key)):
-            statement = _statement(shape)
-            if statement is not None:
-                yield LoggedStatement(
-                    statement=statement,
-                    key=shape.key,
-                    calls=max(1, shape.calls),
-                    total_s=max(0.0, shape.total_s),
-                    samples=tuple(_samples(shape)),
-                    plans=tuple(_plans(shape, statement)),
-                )
-
-    def _new(self, execution: Execution, key: str) -> _Shape:
-        if len(self._shapes) >= MOST_STATEMENTS:
-            ranked = sorted(self._shapes.items(), key=lambda each: -each[1].total_s)
-            self._shapes = dict(ranked[: MOST_STATEMENTS // 2])
-            self.dropped += len(ranked) - len(self._shapes)
-        shape = _Shape(first=execution, query_id=execution.query_id, key=key)
-        self._shapes[execution.query_id or key] = shape
-        return shape
-
-    def _sample(self, shape: _Shape, execution: Execution) -> None:
-        if len(execution.text) > LONGEST_STATEMENT or not execution.is_complete:
-            return
-        shape.offered += 1
-        kept = (execution.duration_s or 0.0, execution)
-        if len(shape.samples) < SAMPLES:
-            shape.samples.append(kept)
-        elif (place := self._rng.randrange(shape.offered)) < SAMPLES:
-            shape.samples[place] = kept
-
-    def _keep_plan(self, shape: _Shape, execution: Execution) -> None:
-        size = len(execution.plan_text or "")
-        if not execution.is_complete or self._plan_bytes + size > MOST_PLAN_BYTES:
-            return
-        shape.plans_offered += 1
-        if len(shape.plans) < PLANS:
-            shape.plans.append(execution)
-            self._plan_bytes += size
-        elif (place := self._rng.randrange(shape.plans_offered)) < PLANS:
-            self._plan_bytes += size - len(shape.plans[place].plan_text or "")
-            shape.plans[place] = execution
-
-
-def read_logs(
-    paths: Iterable[Path], options: LogOptions, tell: Callable[[str], None] | None = None
-) -> LogReading:
+def read_logs(paths: Iterable[Path], options: LogOptions, tell: Tell | None = None) -> LogReading:
     """Read logs one after the other, each in its own format. What cannot be used becomes a note."""
-    totals = LogTotals(options)
-    notes: list[str] = []
+    totals = LogTotals(options.seed)
+    notes: list[LogNote] = []
     for path in paths:
         try:
-            notes += [f"{path.name}: {note}" for note in _read_one(path, options, totals, tell)]
+            notes += _read_one(path, options, totals, tell)
         except UnsupportedStatement as error:
-            notes.append(str(error))
+            notes.append(LogNote(name=path.name, reason=str(error)))
     if totals.dropped:
-        notes.append(f"{totals.dropped} statements that took the least time were forgotten to bound memory")
+        reason = f"{totals.dropped} statements that took the least time were forgotten to bound memory"
+        notes.append(LogNote(name="the log", reason=reason))
     return LogReading(statements=tuple(totals.statements()), notes=tuple(notes))
 
 
-def _read_one(
-    path: Path, options: LogOptions, totals: LogTotals, tell: Callable[[str], None] | None
-) -> Iterator[str]:
+def _read_one(path: Path, options: LogOptions, totals: LogTotals, tell: Tell | None) -> Iterator[LogNote]:
     beginning = beginning_of(path)
     form = format_of(beginning)
     if form is None:
-        yield "it has no line that a PostgreSQL server writes" if beginning.strip() else "it is empty"
+        reason = "it has no line that a PostgreSQL server writes" if beginning.strip() else "it is empty"
+        yield LogNote(name=path.name, reason=reason)
         return
-    lines, damage = LogLines(path, tell), Damage()
-    elsewhere = 0
+    lines, damage, own = LogLines(path, tell), Damage(), _OwnDatabase(options.database)
     before = totals.counted
-
-    def records() -> Iterator[LogRecord]:
-        nonlocal elsewhere
-        for record in _records(form, lines, beginning, options, damage):
-            if options.database is None or record.database in (None, options.database):
-                yield record
-            else:
-                elsewhere += 1
-
-    for execution in executions(records()):
+    for execution in executions(own.of(_records(form, lines, beginning, options, damage))):
         for each in _single(execution):
             totals.add(each)
-    yield from lines.notes
-    yield from _told(damage, elsewhere, totals.counted - before, options)
+    for reason in (*lines.notes, *_told(damage, own)):
+        yield LogNote(name=path.name, reason=reason)
+    if totals.counted == before:
+        yield _without_statements(path)
+
+
+class _OwnDatabase:
+    """Passes the records of one database, and those that do not say of which they are."""
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.others = 0
+
+    def of(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
+        for record in records:
+            if self.name is None or record.database in (None, self.name):
+                yield record
+            else:
+                self.others += 1
 
 
 def _records(
@@ -218,17 +127,22 @@ def _records(
     return stderr_records(lines, prefix, damage)
 
 
-def _told(damage: Damage, elsewhere: int, counted: int, options: LogOptions) -> Iterator[str]:
+def _told(damage: Damage, own: _OwnDatabase) -> Iterator[str]:
     if damage.is_cut:
         yield "its last record is cut"
     if damage.records > damage.is_cut:
         yield f"{damage.records - damage.is_cut} records are damaged and left out"
-    if elsewhere:
-        yield f"{elsewhere} records are of other databases than {options.database}"
-    if not counted:
-        yield (
-            "it has no statement with a duration; set log_min_duration_statement, and lc_messages to English"
-        )
+    if own.others:
+        yield f"{own.others} records are of other databases than {own.name}"
+
+
+def _without_statements(path: Path) -> LogNote:
+    return LogNote(
+        name=path.name,
+        reason="it has no statement with a duration, or none in English",
+        remedy="ALTER SYSTEM SET log_min_duration_statement = '100ms';\n"
+        "ALTER SYSTEM SET lc_messages = 'C';\nSELECT pg_reload_conf();",
+    )
 
 
 def _single(execution: Execution) -> Iterator[Execution]:
@@ -247,42 +161,3 @@ def _single(execution: Execution) -> Iterator[Execution]:
     part_s = None if execution.duration_s is None else execution.duration_s / len(parts)
     for part in parts if execution.plan_text is None else ():
         yield Execution(session=execution.session, text=part, calls=execution.calls, duration_s=part_s)
-
-
-def _statement(shape: _Shape) -> Statement | None:
-    """The normalised statement; None for what is no query."""
-    text = shape.first.text
-    kind = statement_kind(text)
-    if kind is None:
-        return None
-    with contextlib.suppress(UnsupportedStatement):
-        text = normalised(text) if len(text) <= LONGEST_STATEMENT else text
-    return Statement(query_id=shape.query_id or query_id(shape.key), text=text, kind=kind)
-
-
-def _samples(shape: _Shape) -> Iterator[str]:
-    for _, execution in sorted(shape.samples, key=lambda each: each[0]):
-        try:
-            yield execution.instance()
-        except UnsupportedStatement:
-            continue
-
-
-def _plans(shape: _Shape, statement: Statement) -> Iterator[StatementPlan]:
-    for execution in shape.plans:
-        plan = read_logged_plan(execution.plan_text or "")
-        if plan is None:
-            continue
-        try:
-            yield StatementPlan(query_id=statement.query_id, instance=execution.instance(), plan=plan)
-        except UnsupportedStatement:
-            continue
-
-
-def by_identity(reading: LogReading) -> Mapping[str, LoggedStatement]:
-    """The statements by query_id and by key; a key that two share means the one with most time."""
-    found: dict[str, LoggedStatement] = {}
-    for each in reading.statements:
-        found.setdefault(each.statement.query_id, each)
-        found.setdefault(each.key, each)
-    return found

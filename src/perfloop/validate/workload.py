@@ -11,13 +11,15 @@ from random import Random
 
 import msgspec
 
-from perfloop.adapters.statements import is_our_own
+from perfloop.adapters.statements import is_our_own, parameter_count
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.snapshot import Snapshot, StatementCounters
-from perfloop.model.workload import SkippedStatement, StatementKind, Workload
-from perfloop.validate.operations import Counted, Drawing, Planner, operations
+from perfloop.model.workload import SkippedStatement, Statement, StatementKind, Workload
+from perfloop.validate.logged import spread
+from perfloop.validate.operations import Counted, Drawing, Planner, operations, touches_nothing
 from perfloop.validate.parameters import ParameterTypes, Sampler
 from perfloop.validate.pgbench_script import is_pgbench, read_script
+from perfloop.validate.server_log import LogReading
 from perfloop.validate.sql_folder import Found, files_of, read_statements, read_text, unreadable
 
 FROM_COUNTERS = "pg_stat_statements"
@@ -38,6 +40,8 @@ def workload_from_statements(
     instances: int = 5,
     sample: Sampler | None = None,
     types: ParameterTypes | None = None,
+    logged: LogReading | None = None,
+    origin: str = FROM_COUNTERS,
 ) -> Workload:
     """The Workload of the snapshot's statement counters. What is left out is listed with its reason.
 
@@ -49,6 +53,8 @@ def workload_from_statements(
         instances: Draws of parameters per statement.
         sample: Reads values of a column that pg_stats knows nothing about; see `sampling.sampler`.
         types: Asks a server for the types of parameters; see `sampling.parameter_types`.
+        logged: Statements of a log, whose real parameters go before drawn ones.
+        origin: What the Workload says it was made of.
     """
     total_s = snapshot.total_s()
     taken, skipped = _select(snapshot.statements, total_s, most)
@@ -59,7 +65,7 @@ def workload_from_statements(
     rare.sort(key=lambda each: (-each.total_s, each.statement.query_id))
     few = msgspec.structs.replace(drawing, count=RARE_INSTANCES)
     unharmed, _ = operations((_counted(each, total_s) for each in rare[:MOST_RARE]), few)
-    return Workload(origin=FROM_COUNTERS, operations=made, skipped=(*failed, *skipped), rare=unharmed)
+    return Workload(origin=origin, operations=made, skipped=(*failed, *skipped), rare=unharmed)
 
 
 def _counted(counters: StatementCounters, total_s: float) -> Counted:
@@ -80,6 +86,7 @@ def workload_from_files(
     instances: int = 5,
     sample: Sampler | None = None,
     types: ParameterTypes | None = None,
+    logged: LogReading | None = None,
 ) -> Workload:
     """The Workload of a folder or file of SQL, or of a pgbench script; `path@3` gives it a weight of 3.
 
@@ -88,7 +95,8 @@ def workload_from_files(
     path, calls = _weighted(source)
     found = [_read_file(each, snapshot, calls, seed, instances) for each in files_of(path)]
     drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
-    made, failed = operations((each for file in found for each in file.counted), drawing)
+    counted = (_with_logged(each, logged, instances) for file in found for each in file.counted)
+    made, failed = operations(counted, drawing)
     unread = (each for file in found for each in file.skipped)
     return Workload(origin=source, operations=made, skipped=(*failed, *unread))
 
@@ -103,15 +111,45 @@ def read_workload(
     instances: int = 5,
     sample: Sampler | None = None,
     types: ParameterTypes | None = None,
+    logged: LogReading | None = None,
+    is_log: bool = False,
 ) -> Workload:
-    """The Workload of files, or without a source that of pg_stat_statements."""
-    if source is None:
-        return workload_from_statements(
-            snapshot, plans, seed=seed, most=most, instances=instances, sample=sample, types=types
+    """The Workload of files, or of the snapshot's counters, where there is no source or it `is_log`."""
+    if source is not None and not is_log:
+        return workload_from_files(
+            source,
+            snapshot,
+            plans,
+            seed=seed,
+            instances=instances,
+            sample=sample,
+            types=types,
+            logged=logged,
         )
-    return workload_from_files(
-        source, snapshot, plans, seed=seed, instances=instances, sample=sample, types=types
+    return workload_from_statements(
+        snapshot,
+        plans,
+        seed=seed,
+        most=most,
+        instances=instances,
+        sample=sample,
+        types=types,
+        logged=logged,
+        origin=source or FROM_COUNTERS,
     )
+
+
+def _with_logged(counted: Counted, logged: LogReading | None, count: int) -> Counted:
+    """A statement of a file that has parameters takes those of the log."""
+    if counted.instances or not parameter_count(counted.statement.text):
+        return counted
+    texts = _logged_instances(counted.statement, logged, count)
+    return msgspec.structs.replace(counted, instances=texts)
+
+
+def _logged_instances(statement: Statement, logged: LogReading | None, count: int) -> tuple[str, ...]:
+    found = logged.find(statement.query_id, statement.text) if logged is not None else None
+    return spread(found.samples, count) if found is not None else ()
 
 
 def _weighted(source: str) -> tuple[Path, float]:
@@ -136,7 +174,7 @@ def _select(
     counters: tuple[StatementCounters, ...], total_s: float, most: int
 ) -> tuple[list[StatementCounters], list[SkippedStatement]]:
     """The most expensive and those that are called often; and the rest with the reason."""
-    counters = tuple(each for each in counters if each.calls > 0 and not is_our_own(each.statement.text))
+    counters = tuple(each for each in counters if each.calls > 0 and _is_work(each.statement.text))
     calls = sum(each.calls for each in counters)
     ordered = sorted(counters, key=lambda each: (-each.total_s, each.statement.query_id))
     taken: list[StatementCounters] = []
@@ -158,6 +196,11 @@ def _select(
         reason = f"not among {rest}, and rarely called: {share:.2%} of the time"
         skipped.append(SkippedStatement(statement=each.statement, reason=reason, time_share=share))
     return taken, skipped
+
+
+def _is_work(text: str) -> bool:
+    """Whether the service asked for it, rather than perfloop itself or a pool that tests its connections."""
+    return not is_our_own(text) and not touches_nothing(text)
 
 
 def _share(part_s: float, total_s: float) -> float:
