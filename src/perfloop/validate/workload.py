@@ -59,21 +59,26 @@ def workload_from_statements(
     total_s = snapshot.total_s()
     taken, skipped = _select(snapshot.statements, total_s, most)
     drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
-    made, failed = operations((_counted(each, total_s) for each in taken), drawing)
+
+    def counted(each: StatementCounters) -> Counted:
+        return _counted(each, total_s, _logged_instances(each.statement, logged, instances))
+
+    made, failed = operations((counted(each) for each in taken), drawing)
     left_out = {each.statement.query_id for each in skipped}
     rare = [each for each in snapshot.statements if each.statement.query_id in left_out]
     rare.sort(key=lambda each: (-each.total_s, each.statement.query_id))
     few = msgspec.structs.replace(drawing, count=RARE_INSTANCES)
-    unharmed, _ = operations((_counted(each, total_s) for each in rare[:MOST_RARE]), few)
+    unharmed, _ = operations((counted(each) for each in rare[:MOST_RARE]), few)
     return Workload(origin=origin, operations=made, skipped=(*failed, *skipped), rare=unharmed)
 
 
-def _counted(counters: StatementCounters, total_s: float) -> Counted:
+def _counted(counters: StatementCounters, total_s: float, instances: tuple[str, ...]) -> Counted:
     return Counted(
         statement=counters.statement,
         calls=counters.calls,
         time_share=_share(counters.total_s, total_s),
         rows_per_call=counters.rows / counters.calls,
+        instances=instances,
     )
 
 
