@@ -14,6 +14,7 @@ Catch `PerfloopError` to catch them all::
     ├── ChangeFailed              an act on a server failed; the message says in which state it is
     │   └── ChangeForbidden       a knob that perfloop never touches
     ├── StudyNotFound             no study or change of that name in the journal
+    ├── BaselineNotFound          no baseline of that name in the journal
     └── JournalDamaged            the journal cannot be read or written
 
 A message states the fact and then the way out.
@@ -68,6 +69,10 @@ class ChangeForbidden(ChangeFailed):
 
 class StudyNotFound(PerfloopError):
     """The journal holds no study or change of that name."""
+
+
+class BaselineNotFound(PerfloopError):
+    """The journal holds no baseline of that name."""
 
 
 class JournalDamaged(PerfloopError):

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from perfloop.adapters.store import SCHEMA_VERSION, BackendMark, Journal, ProcessMark, journal_path
-from perfloop.errors import InvalidInput, JournalDamaged, StudyNotFound
+from perfloop.errors import BaselineNotFound, InvalidInput, JournalDamaged, StudyNotFound
 from perfloop.model.advice import AlterSetting, Change, CreateIndex
+from perfloop.model.baseline import Baseline, BaselinePlan, BaselineTable
 from perfloop.model.outcome import ActState, Study, StudyState
 from perfloop.model.target import Fingerprint, IndexKey, TableName
 
@@ -42,6 +43,20 @@ STUDY = Study(
         io_methods=(),
         extensions=("plpgsql",),
     ),
+)
+
+BASELINE = Baseline(
+    name="before",
+    target=STUDY.target,
+    database="shop",
+    taken_at_s=3.0,
+    fingerprint=STUDY.fingerprint,
+    plans=(
+        BaselinePlan(
+            query_id="7", instance="SELECT 1", shape="ab", total_cost=1.5, outline="Seq Scan on orders"
+        ),
+    ),
+    tables=(BaselineTable(name=TableName(schema="public", name="orders"), rows=10.0, size_bytes=8192),),
 )
 
 
@@ -262,14 +277,73 @@ def test_a_journal_of_version_1_is_read_as_it_was_written(path: Path) -> None:
         ]
 
 
-def test_the_schema_is_that_of_version_1(path: Path, tmp_path: Path) -> None:
-    golden_path = tmp_path / "golden.sqlite3"
-    with contextlib.closing(sqlite3.connect(golden_path)) as golden:
-        golden.executescript(GOLDEN.read_text())
+def test_a_journal_of_version_1_becomes_one_of_today(path: Path, tmp_path: Path) -> None:
+    old_path = tmp_path / "old.sqlite3"
+    with contextlib.closing(sqlite3.connect(old_path)) as old:
+        old.executescript(GOLDEN.read_text())
+    with Journal(old_path) as journal:
+        journal.save_baseline(BASELINE)
     with Journal(path):
         pass
 
-    assert schema_of(golden_path) == schema_of(path)
+    assert schema_of(old_path) == schema_of(path)
+    with Journal(old_path) as journal:
+        assert (STUDY, (BASELINE,)) == (journal.study("latest"), journal.baselines())
+
+
+def test_a_migration_that_is_cut_off_leaves_the_old_journal(path: Path) -> None:
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(GOLDEN.read_text())
+        before = schema_of(path)
+        old.execute("CREATE TABLE baselines (other)")
+        old.commit()
+    with pytest.raises(JournalDamaged, match="already exists"), Journal(path):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as old, old:
+        old.execute("DROP TABLE baselines")
+        (version,) = old.execute("PRAGMA user_version").fetchone()
+
+    assert (1, before) == (version, schema_of(path))
+
+
+def test_baselines_come_back_as_they_were_saved_the_newest_first(path: Path) -> None:
+    newer = msgspec.structs.replace(BASELINE, name="after", taken_at_s=9.0)
+    with Journal(path) as journal:
+        journal.save_baseline(BASELINE)
+        journal.save_baseline(newer)
+
+    with Journal(path) as journal:
+        assert BASELINE == journal.baseline("before")
+        assert (newer, BASELINE) == journal.baselines()
+
+
+def test_a_baseline_is_only_replaced_on_demand(path: Path) -> None:
+    other = msgspec.structs.replace(BASELINE, database="other")
+    with Journal(path) as journal:
+        journal.save_baseline(BASELINE)
+        with pytest.raises(InvalidInput, match="baseline before already"):
+            journal.save_baseline(other)
+        kept = journal.baseline("before")
+        journal.save_baseline(other, replace=True)
+
+        assert (BASELINE, other) == (kept, journal.baseline("before"))
+
+
+def test_a_removed_baseline_is_gone_and_the_others_are_named(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.save_baseline(BASELINE)
+        with pytest.raises(BaselineNotFound, match="it holds before"):
+            journal.baseline("latest")
+        journal.remove_baseline("before")
+
+        with pytest.raises(BaselineNotFound, match="capture DSN"):
+            journal.remove_baseline("before")
+
+
+def test_a_baseline_with_a_password_is_refused(path: Path) -> None:
+    with Journal(path) as journal, pytest.raises(InvalidInput, match="does not store a password"):
+        journal.save_baseline(msgspec.structs.replace(BASELINE, target="host=db password=s3cret"))
 
 
 def schema_of(path: Path) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The Journal: a SQLite file that is written before each act and read after a crash.
+"""The Journal: a SQLite file that is written before each act and read after a crash; it keeps baselines too.
 
 Every method commits before it returns, and a commit is on disk when it returns (WAL with
 synchronous=FULL), because what the Journal does not know cannot be undone. Passwords are refused:
@@ -17,21 +17,21 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-import platformdirs
 import psutil  # type: ignore[import-untyped]  # it ships no types
-import psycopg
-from psycopg import conninfo
 
+from perfloop.adapters.journal_file import journal_path, make_private, refuse_password, way_out
 from perfloop.adapters.queries import load_blocks
-from perfloop.errors import InvalidInput, JournalDamaged, StudyNotFound
+from perfloop.errors import BaselineNotFound, InvalidInput, JournalDamaged, StudyNotFound
 from perfloop.model.advice import ServerChange
+from perfloop.model.baseline import Baseline
 from perfloop.model.outcome import ActState, AppliedChange, Study, StudyState
 from perfloop.model.value import Value, to_json
 
-SCHEMA_VERSION = 1
+__all__ = ["SCHEMA_VERSION", "BackendMark", "Batch", "Journal", "ProcessMark", "journal_path"]
+
+SCHEMA_VERSION = 2
 BUSY_S = 10.0
 _APPLICATION_ID = 0x7066_6C70
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")
 
 
 class ProcessMark(Value, frozen=True, kw_only=True):
@@ -84,12 +84,6 @@ class Batch(Value, frozen=True, kw_only=True):
         return self.state is not ActState.UNDONE
 
 
-def journal_path() -> Path:
-    """Where the Journal is: in the folder PERFLOOP_STATE, or where this system keeps a user's state."""
-    folder = os.environ.get("PERFLOOP_STATE")
-    return (Path(folder) if folder else platformdirs.user_state_path("perfloop")) / "journal.sqlite3"
-
-
 class Journal:
     """Studies and acts on disk. A context manager; not for more than one thread.
 
@@ -105,7 +99,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         with self._told():
-            _make_private(self.path)
+            make_private(self.path)
             connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
             try:
                 self._prepare(connection)
@@ -124,7 +118,7 @@ class Journal:
 
     def save_study(self, study: Study) -> None:
         """Insert or replace a study; a running one is held by this process."""
-        _refuse_password(study.target)
+        refuse_password(study.target)
         own = ProcessMark.own()
         self._write(
             "save_study",
@@ -177,7 +171,7 @@ class Journal:
         self, study_id: str, target: str, changes: tuple[ServerChange, ...], backend: BackendMark
     ) -> int:
         """Write down a whole apply before its first act; returns the batch's number."""
-        _refuse_password(target)
+        refuse_password(target)
         own = ProcessMark.own()
         return self._write(
             "begin_batch",
@@ -209,6 +203,38 @@ class Journal:
     def mark(self, act_id: int, state: ActState, after: str | None = None) -> None:
         """Write down how far the act has come; `after` is what the server holds once it is applied."""
         self._write("mark_act", state.value, after, self._clock(), act_id)
+
+    def save_baseline(self, baseline: Baseline, *, replace: bool = False) -> None:
+        """Write a baseline down, whole. Raises InvalidInput where one has that name, unless `replace`."""
+        refuse_password(baseline.target)
+        document = to_json(baseline).decode()
+        block = "replace_baseline" if replace else "save_baseline"
+        if not self._changed(block, baseline.name, baseline.target, baseline.taken_at_s, document):
+            raise InvalidInput(
+                f"there is a baseline {baseline.name} already; choose another name, or --replace it"
+            )
+
+    def baseline(self, name: str) -> Baseline:
+        """The baseline of that name. Raises BaselineNotFound."""
+        rows = self._read("baseline", name)
+        if not rows:
+            raise self._no_baseline(name)
+        found: Baseline = self._decode(rows[0][0], Baseline)
+        return found
+
+    def baselines(self) -> tuple[Baseline, ...]:
+        """All baselines, the newest first."""
+        return tuple(self._decode(row[0], Baseline) for row in self._read("baselines"))
+
+    def remove_baseline(self, name: str) -> None:
+        """Forget a baseline. Raises BaselineNotFound."""
+        if not self._changed("remove_baseline", name):
+            raise self._no_baseline(name)
+
+    def _no_baseline(self, name: str) -> BaselineNotFound:
+        names = ", ".join(each.name for each in self.baselines()[:5])
+        there = f"it holds {names}" if names else "`perfloop baseline capture DSN` makes one"
+        return BaselineNotFound(f"{self.path} holds no baseline {name}; {there}")
 
     def batches(self, study_id: str | None = None) -> tuple[Batch, ...]:
         """The batches of a study, or all, in the order of applying."""
@@ -261,6 +287,11 @@ class Journal:
         with self._told(), closing(self._open().execute(_sql(block), parameters)) as cursor:
             return cursor.lastrowid or 0
 
+    def _changed(self, block: str, *parameters: object) -> bool:
+        """Write, and tell whether a row is other than before."""
+        with self._told(), closing(self._open().execute(_sql(block), parameters)) as cursor:
+            return cursor.rowcount > 0
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             raise JournalDamaged("the journal is not open; use it as a context manager")
@@ -277,11 +308,11 @@ class Journal:
                 f"{self.path} was written by a newer perfloop (version {version}, this one reads "
                 f"{SCHEMA_VERSION}); upgrade perfloop"
             )
-        if version == 0:
-            for statement in _sql("schema").split(";\n"):
+        for later in range(version + 1, SCHEMA_VERSION + 1):
+            for statement in _sql(f"schema_{later}").split(";\n"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
 
     @contextmanager
@@ -290,41 +321,7 @@ class Journal:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise JournalDamaged(f"{self.path}: {error}; {_way_out(str(error))}") from error
-
-
-def _way_out(fault: str) -> str:
-    if "full" in fault or "No space" in fault:
-        return "free some space on that disk; nothing is done on a target that the journal does not hold"
-    if "locked" in fault:
-        return "another perfloop is writing to it; try again when it has finished"
-    if "not a database" in fault or "malformed" in fault:
-        return (
-            "the file is damaged: restore it from a backup, or move it away and undo by hand from the reports"
-        )
-    return "make it writable, or let PERFLOOP_STATE name another folder"
-
-
-def _make_private(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_password(target: str) -> None:
-    try:
-        fields = conninfo.conninfo_to_dict(target)
-    except psycopg.ProgrammingError:
-        # The parser's own message may quote the password.
-        raise InvalidInput(
-            "the journal stores a target only as a connection string, without password"
-        ) from None
-    found = [name for name in _SECRETS if fields.get(name)]
-    if found:
-        raise InvalidInput(f"the journal does not store a {found[0]}; pass the DSN through safe_dsn() first")
+            raise JournalDamaged(f"{self.path}: {error}; {way_out(str(error))}") from error
 
 
 def _sql(block: str) -> str:

@@ -1,5 +1,5 @@
--- name: schema
--- Version 1. A later version migrates from here; see tests/integration/test_journal_schema.py.
+-- name: schema_1
+-- What version 1 laid out. Each later version adds its own block, which an older journal goes through.
 CREATE TABLE studies (
     study_id TEXT PRIMARY KEY,
     target TEXT NOT NULL,
@@ -31,6 +31,37 @@ CREATE TABLE acts (
     at_s REAL NOT NULL
 ) STRICT;
 CREATE INDEX acts_by_batch ON acts (batch_id);
+
+-- name: schema_2
+-- Version 2 keeps baselines.
+CREATE TABLE baselines (
+    name TEXT PRIMARY KEY,
+    target TEXT NOT NULL,
+    taken_at_s REAL NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+
+-- name: save_baseline
+-- A baseline, whole; nothing where one has that name.
+INSERT INTO baselines (name, target, taken_at_s, document) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING;
+
+-- name: replace_baseline
+-- A baseline in the place of the one that has its name.
+INSERT INTO baselines (name, target, taken_at_s, document) VALUES (?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET
+    target = excluded.target, taken_at_s = excluded.taken_at_s, document = excluded.document;
+
+-- name: baseline
+-- The baseline of that name.
+SELECT document FROM baselines WHERE name = ?;
+
+-- name: baselines
+-- All baselines, the newest first.
+SELECT document FROM baselines ORDER BY taken_at_s DESC, name;
+
+-- name: remove_baseline
+-- Forget a baseline.
+DELETE FROM baselines WHERE name = ?;
 
 -- name: save_study
 -- Insert or replace a study together with the process that holds it.
