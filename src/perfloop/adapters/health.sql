@@ -87,13 +87,16 @@ SELECT
 FROM pg_stat_activity a
 LEFT JOIN waiting w ON w.pid = a.pid
 WHERE a.pid <> pg_backend_pid()
-    AND (a.backend_type = 'client backend' OR w.pid IS NOT NULL)
     AND (
         w.pid IS NOT NULL
         OR a.pid IN (SELECT unnest(blocked_by) FROM waiting)
-        OR a.xact_start < clock_timestamp() - %s * interval '1 second'
-        OR (a.state = 'active' AND a.query_start < clock_timestamp() - %s * interval '1 second')
-        OR greatest(age(a.backend_xmin), age(a.backend_xid)) > %s
+        OR (
+            a.backend_type = 'client backend'
+            AND (
+                a.xact_start < clock_timestamp() - %s * interval '1 second'
+                OR greatest(age(a.backend_xmin), age(a.backend_xid)) > %s
+            )
+        )
     )
 ORDER BY w.pid IS NULL, greatest(clock_timestamp() - a.xact_start, clock_timestamp() - w.since) DESC NULLS LAST, a.pid
 LIMIT 100

@@ -13,16 +13,36 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from perfloop.analyze.checkpoints import backend_writes, requested_checkpoints
+from perfloop.analyze.configuration import pending_restart, small_shared_buffers, unsafe_settings
+from perfloop.analyze.counters import (
+    checksum_failures,
+    connection_churn,
+    deadlocks,
+    rollbacks,
+    temporary_files,
+    unvalidated_constraints,
+)
 from perfloop.analyze.foreign_keys import foreign_keys_without_index
 from perfloop.analyze.host import host_pressure
 from perfloop.analyze.index_upkeep import duplicate_indexes, invalid_indexes, unused_indexes
 from perfloop.analyze.jit import counted_jit_overhead
+from perfloop.analyze.locks import (
+    blocked_sessions,
+    idle_in_transaction,
+    long_statements,
+    prepared_transactions,
+)
 from perfloop.analyze.missing_indexes import tables_read_whole
 from perfloop.analyze.planner_statistics import stale_statistics
 from perfloop.analyze.reading import findings_of_smell, read_plans
+from perfloop.analyze.replication import replication_lag, replication_slots
+from perfloop.analyze.sequences import sequences_near_end
 from perfloop.analyze.server import cache_hit_ratio, connections, memory_sum
 from perfloop.analyze.smells import SMELLS
 from perfloop.analyze.spills import counted_spills
+from perfloop.analyze.vacuum import long_vacuums, vacuum_held_back, vacuum_lag
+from perfloop.analyze.wraparound import wraparound
 from perfloop.model.advice import Finding
 from perfloop.model.snapshot import Snapshot
 
@@ -57,6 +77,48 @@ CHECKS: tuple[Check, ...] = (
     Check(name="cache-hit-ratio", purpose="blocks that shared_buffers does not hold", run=cache_hit_ratio),
     Check(name="memory-sum", purpose="memory that the settings promise but is not there", run=memory_sum),
     Check(name="connections", purpose="connections near the limit or idle in transactions", run=connections),
+    Check(name="wraparound", purpose="transaction ids and multixacts that run out", run=wraparound),
+    Check(name="vacuum-lag", purpose="dead rows and new rows that no vacuum has seen", run=vacuum_lag),
+    Check(name="vacuum-held-back", purpose="what keeps vacuum from removing dead rows", run=vacuum_held_back),
+    Check(name="long-vacuum", purpose="vacuums that run for hours", run=long_vacuums),
+    Check(name="sequence-end", purpose="sequences and serial columns near their end", run=sequences_near_end),
+    Check(name="blocked-sessions", purpose="queues for a lock, and who heads them", run=blocked_sessions),
+    Check(
+        name="idle-in-transaction", purpose="sessions that left a transaction open", run=idle_in_transaction
+    ),
+    Check(name="long-statement", purpose="statements that run for minutes", run=long_statements),
+    Check(
+        name="prepared-transactions",
+        purpose="transactions left behind by two-phase commit",
+        run=prepared_transactions,
+    ),
+    Check(name="replication-slot", purpose="slots that keep or lose WAL", run=replication_slots),
+    Check(name="replication-lag", purpose="standbys that fall behind", run=replication_lag),
+    Check(
+        name="requested-checkpoints",
+        purpose="checkpoints that max_wal_size forces too early",
+        run=requested_checkpoints,
+    ),
+    Check(name="backend-writes", purpose="sessions that write out buffers themselves", run=backend_writes),
+    Check(
+        name="temporary-files", purpose="sorts and hashes that work_mem does not hold", run=temporary_files
+    ),
+    Check(name="deadlocks", purpose="transactions that waited for one another", run=deadlocks),
+    Check(name="rollbacks", purpose="transactions rolled back", run=rollbacks),
+    Check(name="connection-churn", purpose="connections opened for a moment", run=connection_churn),
+    Check(name="checksum-failures", purpose="damaged pages", run=checksum_failures),
+    Check(
+        name="unvalidated-constraint",
+        purpose="constraints that old rows may break",
+        run=unvalidated_constraints,
+    ),
+    Check(
+        name="unsafe-setting", purpose="settings that endanger data or let tables grow", run=unsafe_settings
+    ),
+    Check(name="pending-restart", purpose="settings that wait for a restart", run=pending_restart),
+    Check(
+        name="small-shared-buffers", purpose="the default cache on a large machine", run=small_shared_buffers
+    ),
     Check(name="host-pressure", purpose="processors or memory used up", run=host_pressure),
 )
 
