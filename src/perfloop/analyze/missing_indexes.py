@@ -63,7 +63,7 @@ def _site(reading: PlanReading, each: WeighedNode) -> Site | None:
 
 def _discarding_scan(reading: PlanReading, each: WeighedNode, table: Table) -> Site | None:
     condition = str(each.node.fields.get("Filter", ""))
-    part = _part_read(reading.weighed, each)
+    part = part_read(reading.weighed, each)
     kept = each.rows * part
     read = each.rows + each.removed_rows if each.is_measured else rows_of(table) * part
     columns = columns_in(condition, table, each.node.alias)
@@ -87,7 +87,7 @@ def _discarding_scan(reading: PlanReading, each: WeighedNode, table: Table) -> S
     )
 
 
-def _part_read(plan: WeighedPlan, each: WeighedNode) -> float:
+def part_read(plan: WeighedPlan, each: WeighedNode) -> float:
     """The part of an estimated scan that a Limit next above it lets happen; 1 for an executed one."""
     above = _above_gather(plan, each)
     if each.is_measured or above is None or above.node.kind != "Limit" or each.rows <= 0:

@@ -62,6 +62,18 @@ def positions_of(reading: PlanReading, *rules: Callable[[PlanReading], Iterator[
     return frozenset(position for rule in rules for site in rule(reading) for position in site.positions)
 
 
+def unless(
+    rule: Callable[[PlanReading], Iterator[Site]], *others: Callable[[PlanReading], Iterator[Site]]
+) -> Callable[[PlanReading], Iterator[Site]]:
+    """The rule, silent at nodes where one of the others names the cause more closely."""
+
+    def find(reading: PlanReading) -> Iterator[Site]:
+        explained = positions_of(reading, *others)
+        return (site for site in rule(reading) if explained.isdisjoint(site.positions))
+
+    return find
+
+
 def read_plans(snapshot: Snapshot) -> tuple[PlanReading, ...]:
     """The readings of all plans of the Snapshot, in its order."""
     return tuple(
