@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from perfloop.analyze.bloat import index_bloat, table_bloat
 from perfloop.analyze.checkpoints import backend_writes, requested_checkpoints
 from perfloop.analyze.configuration import pending_restart, small_shared_buffers, unsafe_settings
 from perfloop.analyze.counters import (
@@ -77,6 +78,8 @@ CHECKS: tuple[Check, ...] = (
     Check(name="cache-hit-ratio", purpose="blocks that shared_buffers does not hold", run=cache_hit_ratio),
     Check(name="memory-sum", purpose="memory that the settings promise but is not there", run=memory_sum),
     Check(name="connections", purpose="connections near the limit or idle in transactions", run=connections),
+    Check(name="table-bloat", purpose="tables larger than their rows need", run=table_bloat),
+    Check(name="index-bloat", purpose="b-trees larger than their entries need", run=index_bloat),
     Check(name="wraparound", purpose="transaction ids and multixacts that run out", run=wraparound),
     Check(name="vacuum-lag", purpose="dead rows and new rows that no vacuum has seen", run=vacuum_lag),
     Check(name="vacuum-held-back", purpose="what keeps vacuum from removing dead rows", run=vacuum_held_back),
