@@ -193,14 +193,19 @@ def cpu_of(connection: psycopg.Connection, text: str) -> float:
     return backend_cpu_s(pid) - before_s
 
 
-def wal_per_row(dsn: str) -> float:
-    """WAL bytes per inserted lineitem row, pages already written since the checkpoint; nothing stays."""
-    insert = f"""
+def insert_text() -> str:
+    """Inserts lines of new orders, with the values of old ones."""
+    return f"""
         INSERT INTO lineitem
         SELECT l_orderkey + (SELECT max(o_orderkey) FROM orders), l_partkey, l_suppkey, l_linenumber,
                l_quantity, l_extendedprice, l_discount, l_tax, l_returnflag, l_linestatus, l_shipdate,
                l_commitdate, l_receiptdate, l_shipinstruct, l_shipmode, l_comment
         FROM lineitem WHERE l_orderkey / 32 % {INSERTED_ORDERS} = 0"""
+
+
+def wal_per_row(dsn: str) -> float:
+    """WAL bytes per inserted lineitem row, pages already written since the checkpoint; nothing stays."""
+    insert = insert_text()
     with psycopg.connect(dsn) as connection:
         connection.execute(insert.encode())  # full pages go into the WAL with the first touch
         connection.rollback()

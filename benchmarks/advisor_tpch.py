@@ -1,0 +1,413 @@
+"""The index search alone on TPC-H, beside the rules of two other tools: what are their sets worth, built?
+
+perfloop's `search_indexes` chooses under a budget of space, with every query weighed the same (`--weigh
+equal`): the score is a geometric mean, in which they weigh the same too. In one run the rules of dexter and
+postgres-mcp choose by the same HypoPG (`advisor_rivals`). Each set is built in a copy of the database, which
+is analysed and runs all queries against the original, alternating; a cost is the least CPU time of the
+backend. Nothing is left out afterwards: what a set makes slower counts against it.
+
+Nothing in the search is fitted to these figures. Its limits are those of the trial that comes after it
+(1.15 for a statement, 3 for the WAL of a write, half a percent for a gain), and the formulas of size and of
+the nested loop's correction follow from the server's own.
+
+    python -m benchmarks.advisor_tpch --markdown
+    python -m benchmarks.advisor_tpch --scale 0.01 --runs 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+import msgspec
+import psycopg
+
+from benchmarks.advisor_rivals import BarePlanner, dexter, postgres_mcp
+from benchmarks.changed_copy import database_bytes
+from benchmarks.page import host_line, met, table
+from benchmarks.tpch import (
+    HEAVY_S,
+    LEFT_OUT,
+    SLOWER_RATIO,
+    TARGET_GEOMEAN_19,
+    TARGET_GEOMEAN_22,
+    cpu_of,
+    insert_text,
+    wal_per_row,
+)
+from benchmarks.tpch_target import DATABASE, SETTINGS, fill, write_queries
+from perfloop.adapters.explain import explain
+from perfloop.adapters.host import read_host
+from perfloop.adapters.postgres import take_snapshot
+from perfloop.adapters.servers import PostgresServer, find_postgres
+from perfloop.model.advice import CreateIndex
+from perfloop.model.snapshot import Snapshot, StatementCounters
+from perfloop.model.workload import Operation, Statement, StatementKind, Workload
+from perfloop.stats.interval import geometric_mean
+from perfloop.tune.acts import act
+from perfloop.tune.advisor.consider import read_workload
+from perfloop.tune.advisor.extend import SearchPolicy
+from perfloop.tune.advisor.index_search import search_indexes
+from perfloop.tune.advisor.lab_what_if import open_what_if
+from perfloop.tune.weighing import Weighing
+
+COPY = "tpch_copy"
+SMALL_BYTES, LARGE_BYTES = 38_000_000, 71_000_000
+TARGET_SUM = 1.40 / 71.46
+TARGET_WAL = 3.0
+TARGET_SEARCH_S = 10.0
+TARGET_EXPLAINS = 4000
+TARGET_SIZE_FACTOR = 1.15
+TARGET_COST_FACTOR = 1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A set of indexes, and what choosing it took."""
+
+    name: str
+    indexes: tuple[CreateIndex, ...]
+    search_s: float
+    explains: int
+    predicted_bytes: Mapping[str, int]
+    """By the index's name; of perfloop's own sets only, as is the rest."""
+    predicted_costs: Mapping[str, float]
+    """Planner cost by the query's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a set is worth once it is built."""
+
+    chosen: Chosen
+    titles: tuple[str, ...]
+    grown_bytes: int
+    ratios: dict[str, float]
+    """CPU time after over before, by the query's name."""
+    cpu_before_s: float
+    cpu_after_s: float
+    costs: dict[str, float]
+    index_bytes: dict[str, int]
+    wal_ratio: float
+
+    def geomean(self, without: tuple[str, ...] = ()) -> float:
+        return geometric_mean([ratio for name, ratio in self.ratios.items() if name not in without])
+
+    @property
+    def sum_ratio(self) -> float:
+        return self.cpu_after_s / self.cpu_before_s
+
+    def slower(self) -> tuple[str, ...]:
+        return tuple(f"{name} {ratio:.2f}" for name, ratio in self.ratios.items() if ratio >= SLOWER_RATIO)
+
+    def size_factor(self) -> float:
+        """The geometric mean of how far predicted and real sizes are apart, at least 1."""
+        predicted = self.chosen.predicted_bytes
+        return geometric_mean(
+            [
+                max(real, predicted[name]) / min(real, predicted[name])
+                for name, real in self.index_bytes.items()
+            ]
+        )
+
+    def cost_factor(self) -> float:
+        """Real over predicted planner cost, each summed over all queries."""
+        return sum(self.costs.values()) / sum(self.chosen.predicted_costs.values())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--scale", type=float, default=0.1, help="TPC-H scale factor (0.1)")
+    parser.add_argument("--runs", type=int, default=7, help="of each query on each side (7)")
+    parser.add_argument("--heavy-runs", type=int, default=2, help=f"of queries above {HEAVY_S:g} s (2)")
+    parser.add_argument("--seed", type=int, default=1)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--markdown", action="store_true", help="print what goes into docs/benchmarks.md")
+    options = parser.parse_args()
+    binaries = find_postgres(prefer_major=15)
+    host = host_line(server=f"PostgreSQL {binaries.version}")
+    with tempfile.TemporaryDirectory() as folder, PostgresServer(binaries, settings=SETTINGS) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+        fill(server.dsn(DATABASE), scale=options.scale)
+        built = run(server, write_queries(Path(folder)), options)
+    if options.json:
+        print(json.dumps([_figures(each) for each in built], indent=1))
+    else:
+        print(f"{host}\n\n{markdown(built, options)}")
+    return 0
+
+
+def run(server: PostgresServer, queries: Mapping[str, str], options: argparse.Namespace) -> list[Built]:
+    dsn = server.dsn(DATABASE)
+    before_s = base_costs(dsn, queries, options)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        snapshot = take_snapshot(connection, taken_at_s=0.0, host=read_host(runs_server=True))
+    reads, counters = operations(queries, before_s)
+    snapshot = msgspec.structs.replace(snapshot, statements=counters)
+    found = []
+    for choose in _choosers(snapshot, reads, options.seed):
+        with clone(server) as copy:
+            chosen = choose(copy)
+        with clone(server) as copy:
+            found.append(build(dsn, copy, chosen, queries, before_s, options))
+    return found
+
+
+def _choosers(
+    snapshot: Snapshot, reads: tuple[Operation, ...], seed: int
+) -> Iterator[Callable[[str], Chosen]]:
+    inserting = (*reads, _operation("insert", insert_text(), StatementKind.WRITE, len(reads) + 1))
+
+    def ours(name: str, size_bytes: int, mix: tuple[Operation, ...]) -> Callable[[str], Chosen]:
+        return lambda dsn: search(name, dsn, snapshot, mix, size_bytes)
+
+    yield ours("perfloop, 38 MB", SMALL_BYTES, reads)
+    yield ours("perfloop, 71 MB", LARGE_BYTES, reads)
+    yield ours("perfloop, 71 MB, inserts in the workload", LARGE_BYTES, inserting)
+    yield lambda dsn: by_rule("dexter's rule, default", dsn, snapshot, reads, dexter)
+    yield lambda dsn: by_rule(
+        "postgres-mcp's rule, one run a query",
+        dsn,
+        snapshot,
+        reads,
+        lambda planner, statements, there: postgres_mcp(planner, statements, there, seed=seed),
+    )
+
+
+def operations(
+    queries: Mapping[str, str], before_s: Mapping[str, float]
+) -> tuple[tuple[Operation, ...], tuple[StatementCounters, ...]]:
+    """The queries, called equally often, and what a server would have counted of them."""
+    reads = tuple(_operation(name, text, StatementKind.READ, len(queries)) for name, text in queries.items())
+    counters = tuple(
+        StatementCounters(statement=each.statement, calls=1, total_s=before_s[each.statement.label], rows=1)
+        for each in reads
+    )
+    return reads, counters
+
+
+def _operation(name: str, text: str, kind: StatementKind, of: int) -> Operation:
+    statement = Statement(query_id=name, text=text, kind=kind, name=name)
+    return Operation(statement=statement, calls_share=1 / of, instances=(text,))
+
+
+def search(name: str, dsn: str, snapshot: Snapshot, mix: tuple[Operation, ...], size_bytes: int) -> Chosen:
+    """Perfloop's own choice."""
+    policy = SearchPolicy(storage_bytes=size_bytes, weighing=Weighing.EQUAL)
+    workload = Workload(origin="TPC-H", operations=mix)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        began_s = time.monotonic()
+        with open_what_if(connection, snapshot.tables) as what_if:
+            found = search_indexes(snapshot, workload, what_if, policy)
+            search_s = time.monotonic() - began_s
+            return Chosen(
+                name=name,
+                indexes=found.result.chosen,
+                search_s=search_s,
+                explains=what_if.statistics().explains,
+                predicted_bytes={index.name: found.known.size_bytes(index) for index in found.result.chosen},
+                predicted_costs={
+                    each.label: each.base_costs[0] * ratio
+                    for each, ratio in zip(found.reading.statements, found.result.ratios, strict=True)
+                    if not each.writes
+                },
+            )
+
+
+def by_rule(
+    name: str,
+    dsn: str,
+    snapshot: Snapshot,
+    reads: tuple[Operation, ...],
+    rule: Callable[..., tuple[CreateIndex, ...]],
+) -> Chosen:
+    """A rival's choice. What it reads of the queries' plans is ours, and not counted against it."""
+    workload = Workload(origin="TPC-H", operations=reads)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        with open_what_if(connection, snapshot.tables) as what_if:
+            statements = read_workload(workload, snapshot, what_if, max_instances=1).statements
+        planner = BarePlanner(connection)
+        began_s = time.monotonic()
+        indexes = rule(planner, statements, snapshot.indexes)
+        search_s = time.monotonic() - began_s
+    return Chosen(
+        name=name,
+        indexes=indexes,
+        search_s=search_s,
+        explains=planner.explains,
+        predicted_bytes={},
+        predicted_costs={},
+    )
+
+
+@contextmanager
+def clone(server: PostgresServer) -> Iterator[str]:
+    """A copy of the database, dropped on leaving."""
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {COPY} TEMPLATE {DATABASE}")
+        try:
+            yield server.dsn(COPY)
+        finally:
+            connection.execute(f"DROP DATABASE {COPY} (FORCE)")
+
+
+def base_costs(dsn: str, queries: Mapping[str, str], options: argparse.Namespace) -> dict[str, float]:
+    """Least CPU seconds of each query in the original; only of the heavy ones they are final."""
+    least_s: dict[str, float] = {}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for _ in range(options.heavy_runs):
+            for name, text in queries.items():
+                took_s = cpu_of(connection, text)
+                least_s[name] = min(took_s, least_s.get(name, took_s))
+    return least_s
+
+
+def build(
+    dsn: str,
+    copy: str,
+    chosen: Chosen,
+    queries: Mapping[str, str],
+    before_s: Mapping[str, float],
+    options: argparse.Namespace,
+) -> Built:
+    """Build the set in the copy, let the planner know it, and measure."""
+    with psycopg.connect(copy, autocommit=True) as connection:
+        size_before = database_bytes(copy)
+        for index in chosen.indexes:
+            act(connection, index, concurrently=False)
+        grown_bytes = database_bytes(copy) - size_before
+        connection.execute("ANALYZE")
+        rows = connection.execute("SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind = 'i'")
+        sizes = {str(name): int(size) for name, size in rows}
+        costs = {name: explain(connection, text).root.total_cost for name, text in queries.items()}
+    before, after = measure(dsn, copy, queries, before_s, options)
+    return Built(
+        chosen=chosen,
+        titles=tuple(index.title for index in chosen.indexes),
+        grown_bytes=grown_bytes,
+        ratios={name: after[name] / before[name] for name in queries},
+        cpu_before_s=sum(before.values()),
+        cpu_after_s=sum(after.values()),
+        costs=costs,
+        index_bytes={index.name: sizes[index.name] for index in chosen.indexes},
+        wal_ratio=wal_per_row(copy) / wal_per_row(dsn),
+    )
+
+
+def measure(
+    dsn: str,
+    copy: str,
+    queries: Mapping[str, str],
+    before_s: Mapping[str, float],
+    options: argparse.Namespace,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Least CPU seconds of each query in original and copy; their order is drawn for every run."""
+    rng = Random(options.seed)
+    heavy = {name: took_s for name, took_s in before_s.items() if took_s > HEAVY_S}
+    least: tuple[dict[str, float], dict[str, float]] = (dict(heavy), {})
+    with psycopg.connect(dsn, autocommit=True) as one, psycopg.connect(copy, autocommit=True) as two:
+        for _ in range(options.runs):
+            for name, text in queries.items():
+                sides = [1] if name in heavy else rng.sample((0, 1), 2)
+                for side in sides:
+                    took_s = cpu_of((one, two)[side], text)
+                    least[side][name] = min(took_s, least[side].get(name, took_s))
+    return least
+
+
+def markdown(built: Sequence[Built], options: argparse.Namespace) -> str:
+    small, large, writing = built[:3]
+    head = [
+        "set",
+        "indexes",
+        "MB",
+        "CPU, 22 queries",
+        "CPU, 19 queries",
+        "sum over 22",
+        "slower ≥ 1.15",
+        "WAL per row",
+        "search s",
+        "EXPLAINs",
+    ]
+    rows = [
+        [
+            each.chosen.name,
+            f"{len(each.titles)}",
+            f"{each.grown_bytes / 1e6:.1f}",
+            f"{each.geomean():.3f}",
+            f"{each.geomean(LEFT_OUT):.3f}",
+            f"{each.cpu_after_s:.2f} of {each.cpu_before_s:.2f} s",
+            ", ".join(each.slower()) or "none",
+            f"{each.wal_ratio:.2f}",
+            f"{each.chosen.search_s:.1f}",
+            f"{each.chosen.explains}",
+        ]
+        for each in built
+    ]
+    per_query = [[name, *(f"{each.ratios[name]:.3f}" for each in built)] for name in small.ratios]
+    sets = [f"{each.chosen.name}: {'; '.join(each.titles)}." for each in built]
+    return "\n\n".join(
+        (
+            f"TPC-H SF {options.scale:g}. Ratios are after over before; means of them are geometric.",
+            table(["claim", "target", "measured", ""], _claims(small, large, writing)),
+            table(head, rows),
+            table(["query", *(each.chosen.name for each in built)], per_query),
+            *sets,
+        )
+    )
+
+
+def _claims(small: Built, large: Built, writing: Built) -> list[list[str]]:
+    ours = (small, large, writing)
+    slower = [name for each in ours for name in each.slower()]
+    search_s = max(each.chosen.search_s for each in ours)
+    explains = max(each.chosen.explains for each in ours)
+    sizes = geometric_mean([each.size_factor() for each in ours])
+    costs = max((each.cost_factor() for each in ours), key=lambda factor: abs(math.log(factor)))
+    is_close = abs(math.log(costs)) <= math.log(TARGET_COST_FACTOR)
+    figures: list[tuple[str, str, str, bool]] = [
+        _at_most("MB of the small set", SMALL_BYTES / 1e6, small.grown_bytes / 1e6, 1),
+        _at_most("CPU with it, geomean of 22", TARGET_GEOMEAN_22, small.geomean(), 3),
+        _at_most("CPU with it, geomean of 19", TARGET_GEOMEAN_19, small.geomean(LEFT_OUT), 3),
+        _at_most("MB of the large set", LARGE_BYTES / 1e6, large.grown_bytes / 1e6, 1),
+        _at_most("CPU with it, sum of 22", TARGET_SUM, large.sum_ratio, 4),
+        _at_most("WAL per inserted row, inserts in the workload", TARGET_WAL, writing.wal_ratio, 2),
+        ("queries ≥ 1.15 times slower, all three sets", "none", ", ".join(slower) or "none", not slower),
+        _at_most("search, the longest, s", TARGET_SEARCH_S, search_s, 1),
+        _at_most("EXPLAINs, the most", TARGET_EXPLAINS, explains, 0),
+        _at_most("predicted against real size of an index, geomean", TARGET_SIZE_FACTOR, sizes, 2),
+        ("real over predicted cost, in sum", f"within {TARGET_COST_FACTOR}", f"{costs:.3f}", is_close),
+    ]
+    return [[claim, target, measured, met(fulfilled)] for claim, target, measured, fulfilled in figures]
+
+
+def _at_most(claim: str, target: float, measured: float, digits: int) -> tuple[str, str, str, bool]:
+    return claim, f"≤ {target:.{digits}f}", f"{measured:.{digits}f}", measured <= target
+
+
+def _figures(each: Built) -> dict[str, object]:
+    plain = {name: value for name, value in asdict(each).items() if name != "chosen"}
+    return {
+        "name": each.chosen.name,
+        "search_s": each.chosen.search_s,
+        "explains": each.chosen.explains,
+        "geomean_22": each.geomean(),
+        "geomean_19": each.geomean(LEFT_OUT),
+        "slower": each.slower(),
+        **plain,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
