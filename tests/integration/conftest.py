@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.catalog import read_fingerprint
+from perfloop.adapters.connection import connect
+from perfloop.adapters.postgres import take_snapshot
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.adapters.store import Journal
 from perfloop.model.advice import Change, Proposal
 from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
+from perfloop.model.snapshot import Host, Snapshot
 
 TARGET_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off", "shared_buffers": "32MB"}
 TARGET_SQL = """
@@ -110,3 +114,27 @@ def _kept(change: Change) -> TrialRecord:
         verdict=Verdict.KEEP,
         reason="a test",
     )
+
+
+@pytest.fixture(scope="session")
+def read_target() -> Callable[..., Snapshot]:
+    """Takes a Snapshot, as soon as it says what is waited for: counters come late."""
+    host = Host(
+        cpus=2,
+        memory_bytes=8 * 1024**3,
+        available_bytes=6 * 1024**3,
+        load_1m=0.1,
+        busy_ratio=0.1,
+        steal_ratio=0.0,
+    )
+
+    def read(dsn: str, until: Callable[[Snapshot], object] = lambda snapshot: True) -> Snapshot:
+        deadline = time.monotonic() + 20
+        with connect(dsn, read_only=True) as connection:
+            while True:
+                snapshot = take_snapshot(connection, taken_at_s=time.time(), host=host)
+                if until(snapshot):
+                    return snapshot
+                assert time.monotonic() < deadline, "what was waited for never came"
+
+    return read
