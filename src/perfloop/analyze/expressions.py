@@ -44,11 +44,6 @@ def unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def has_leading_wildcard(condition: str) -> bool:
-    """Whether it is a LIKE or ILIKE whose pattern starts with a wildcard, which no b-tree serves."""
-    return re.search(r"~~\*? '[%_]", condition) is not None
-
-
 def wraps_a_column(condition: str, columns: tuple[str, ...]) -> bool:
     """Whether a function or a cast stands around a column, so that no plain index on it is of use.
 

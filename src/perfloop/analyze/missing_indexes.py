@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from perfloop.analyze.expressions import (
     columns_in,
     condition_text,
-    has_leading_wildcard,
     sort_columns,
     wraps_a_column,
 )
+from perfloop.analyze.inverted import inverted_remedy
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import GATHERING, WeighedNode, WeighedPlan
 from perfloop.analyze.sites import Site, rows_of, table_of
@@ -82,7 +82,7 @@ def _discarding_scan(reading: PlanReading, each: WeighedNode, table: Table) -> S
             Evidence(label="filter", value=condition_text(condition)),
             Evidence(label="rows kept", value=f"{share_text(kept / read)} of {count_text(read)}"),
         ),
-        would_try=_index_for(reading.snapshot, table, columns, condition),
+        would_try=_index_for(reading, each, table, columns, condition),
         positions=(each.position,),
     )
 
@@ -121,7 +121,7 @@ def _repeated_scan(reading: PlanReading, each: WeighedNode, table: Table) -> Sit
             Evidence(label="scans per execution", value=count_text(each.executions)),
             Evidence(label="rows of the table", value=count_text(rows_of(table))),
         ),
-        would_try=_index_for(reading.snapshot, table, columns, condition),
+        would_try=_index_for(reading, each, table, columns, condition),
         positions=(each.position,),
     )
 
@@ -156,7 +156,7 @@ def _joined_scan(reading: PlanReading, each: WeighedNode, table: Table) -> Site 
             Evidence(label="join", value=condition_text(condition)),
             Evidence(label="rows on the other side", value=count_text(sum(child.rows for child in beside))),
         ),
-        would_try=_index_for(reading.snapshot, table, columns, condition),
+        would_try=_index_for(reading, each, table, columns, condition),
         positions=(each.position, join.position),
     )
 
@@ -215,13 +215,16 @@ def order_text(keys: tuple[tuple[str | None, str, bool], ...]) -> str:
     return ", ".join(f"{name} desc" if descending else name for _, name, descending in keys)
 
 
-def _index_for(snapshot: Snapshot, table: Table, columns: tuple[str, ...], condition: str) -> str:
+def _index_for(
+    reading: PlanReading, each: WeighedNode, table: Table, columns: tuple[str, ...], condition: str
+) -> str:
     named = ", ".join(columns)
-    if has_leading_wildcard(condition):
-        return f"a trigram index (pg_trgm, GIN) on {table.name}: the pattern starts with a wildcard"
+    inverted = inverted_remedy(reading.snapshot, table, condition, each.node.alias)
+    if inverted is not None:
+        return inverted
     if wraps_a_column(condition, columns):
         return f"an index on the expression over {named}; or compare the bare column, as with a range"
-    existing = leading_index(snapshot, table, columns)
+    existing = leading_index(reading.snapshot, table, columns)
     if existing is not None:
         return f"a lower random_page_cost: index {existing.name} is there, but seems dearer than the scan"
     return f"an index on {table.name} over {named}, in the order that pays most"
