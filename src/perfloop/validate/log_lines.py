@@ -79,14 +79,20 @@ def repaired(text: str) -> str:
 
 
 def beginning_of(path: Path) -> str:
-    """The first lines of a file, unpacked. Raises UnsupportedStatement where it cannot be read."""
+    """The first lines of a file, unpacked, as far as it is whole; may end in the middle of one.
+
+    Raises UnsupportedStatement where it cannot be read.
+    """
+    read = ""
     try:
         with _opened(path) as (_, text):
-            return text.read(_BEGINNING_BYTES)
+            while len(read) < _BEGINNING_BYTES and (more := text.readline(_BEGINNING_BYTES)):
+                read += more
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        return ""
+        return read
     except OSError as error:
         raise UnsupportedStatement(f"{path.name} cannot be read: {error.strerror}") from error
+    return read
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from perfloop.validate.literals import (
     quoted,
     type_kind,
 )
-from perfloop.validate.tokens import typed_parameters, with_parameters
+from perfloop.validate.tokens import parameter_numbers, typed_parameters, with_parameters
 from perfloop.validate.uses import Role, Use, read_uses
 
 Sampler = Callable[[TableName, str], tuple[str, ...]]
@@ -60,9 +60,9 @@ def draw_instances(
 
     Raises UnsupportedStatement when the text cannot be parsed, or a parameter has no plausible value.
     """
-    uses = read_uses(text, snapshot)
-    if not uses:
+    if not parameter_numbers(text):
         return (text,)
+    uses = read_uses(text, snapshot)
     if types is not None:
         uses = _with_types(text, uses, types)
     draw = _Draw(uses, Choices(snapshot, sample), rng, count, untyped, limit)

@@ -13,14 +13,17 @@ from perfloop.adapters.statements import statement_kind
 from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.value import Value
 from perfloop.model.workload import SkippedStatement, Statement, StatementKind
+from perfloop.validate.given_source import SQL_SUFFIXES, files_below
 from perfloop.validate.operations import Counted, query_id
 from perfloop.validate.tokens import TokenKind, split_statements, tokens
 
-SUFFIXES = (".sql", ".pgbench")
+LONGEST_FILE = 64 * 1024**2
 TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "ABORT"}
 )
 
+_LONGEST_WORD = 40
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _HEADER = re.compile(r"^--\s*(weight|name):\s*(.+?)\s*$", re.MULTILINE)
 
 
@@ -31,34 +34,53 @@ class Found(Value, frozen=True, kw_only=True):
     skipped: tuple[SkippedStatement, ...] = ()
 
 
-def files_of(path: Path) -> tuple[Path, ...]:
-    """The file itself, or the .sql and .pgbench files below a folder. Raises InvalidInput if none."""
+def files_of(path: Path) -> tuple[tuple[Path, ...], tuple[SkippedStatement, ...]]:
+    """The file itself, or the .sql and .pgbench files below a folder, and the folders that are closed.
+
+    Raises InvalidInput where there are none.
+    """
     if path.is_file():
-        return (path,)
+        return (path,), ()
     if not path.is_dir():
-        raise InvalidInput(f"there is no file or folder {path}; give .sql files, a folder of them, or none")
-    found = tuple(sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file()))
+        raise InvalidInput(f"there is no file or folder {path}; give .sql files, a folder of them, or a log")
+    files, closed = files_below(path)
+    found = tuple(each for each in files if each.suffix in SQL_SUFFIXES)
     if not found:
-        raise InvalidInput(f"{path} has no .sql files; put each statement of the service into one")
-    return found
+        raise InvalidInput(
+            f"{path} has no .sql files and no server's log; put each statement of the service into one"
+        )
+    return found, tuple(_skipped(name, f"{name} {reason}") for name, reason in closed)
 
 
 def read_text(path: Path) -> str:
-    """The file's text. Raises UnsupportedStatement where it is not UTF-8 or cannot be read."""
+    """The file's text. Raises UnsupportedStatement where it is no text in UTF-8 or UTF-16, or too long."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        if path.stat().st_size > LONGEST_FILE:
+            raise UnsupportedStatement(
+                f"{path.name} has more than {LONGEST_FILE // 1024**2} MB; spread it over several files"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnsupportedStatement(f"{path.name} cannot be read: {error.strerror}") from error
+    try:
+        text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnsupportedStatement(
             f"{path.name} is not UTF-8 at byte {error.start + 1}; convert it"
         ) from error
-    except OSError as error:
-        raise UnsupportedStatement(f"{path.name} cannot be read: {error.strerror}") from error
+    if "\0" in text:
+        raise UnsupportedStatement(f"{path.name} has NUL characters, which no statement may have")
+    return text.replace("\r\n", "\n")
 
 
 def unreadable(path: Path, reason: str) -> Found:
     """A whole file that makes no operation."""
-    statement = Statement(query_id=query_id(path.name), text="", kind=StatementKind.READ, name=path.stem)
-    return Found(skipped=(SkippedStatement(statement=statement, reason=reason),))
+    return Found(skipped=(_skipped(path.stem, reason),))
+
+
+def _skipped(name: str, reason: str) -> SkippedStatement:
+    statement = Statement(query_id=query_id(name), text="", kind=StatementKind.READ, name=name)
+    return SkippedStatement(statement=statement, reason=reason)
 
 
 def read_statements(text: str, name: str, *, calls: float = 1.0) -> Found:
@@ -92,8 +114,9 @@ def statement(text: str, name: str) -> Statement:
 
 
 def first_word(text: str) -> str:
-    """The first word in upper case, or the empty string."""
-    return next((token.text.upper() for token in tokens(text) if token.kind is TokenKind.WORD), "")
+    """The first word in upper case, cut where no keyword is so long, or the empty string."""
+    words = (token.text[:_LONGEST_WORD].upper() for token in tokens(text) if token.kind is TokenKind.WORD)
+    return next(words, "")
 
 
 def without_leading_comments(text: str) -> str:

@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 
 from perfloop.adapters.statements import is_our_own, parameter_count
-from perfloop.errors import UnsupportedStatement
+from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.snapshot import Snapshot, StatementCounters
 from perfloop.model.workload import SkippedStatement, Statement, StatementKind, Workload
 from perfloop.validate.logged import spread
@@ -98,12 +98,15 @@ def workload_from_files(
     Raises InvalidInput where there is no such file or folder, or it has no .sql files.
     """
     path, calls = _weighted(source)
-    found = [_read_file(each, snapshot, calls, seed, instances) for each in files_of(path)]
+    paths, closed = files_of(path)
+    found = [_read_file(each, snapshot, calls, seed, instances) for each in paths]
     drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
     counted = (_with_logged(each, logged, instances) for file in found for each in file.counted)
     made, failed = operations(counted, drawing)
-    unread = (each for file in found for each in file.skipped)
-    return Workload(origin=source, operations=made, skipped=(*failed, *unread))
+    unread = tuple(each for file in found for each in file.skipped)
+    if not (made or failed or unread):
+        raise InvalidInput(f"{path} has no statement; put those of the service into it")
+    return Workload(origin=source, operations=made, skipped=(*failed, *unread, *closed))
 
 
 def read_workload(
