@@ -15,7 +15,11 @@ from perfloop.tune.advisor.naming import covers, new_index
 from perfloop.tune.advisor.objective import Considered
 from perfloop.tune.advisor.upkeep_proposals import place_columns
 
-_INDEX_CHECKS = ("missing-index", "foreign-key-without-index")
+_SCAN_CHECKS = ("missing-index", "function-on-column")
+_INDEX_CHECKS = (*_SCAN_CHECKS, "foreign-key-without-index")
+"""Checks whose Findings ask for an index."""
+_ANSWERED_CHECKS = (*_INDEX_CHECKS, "leading-wildcard", "filter-without-gin", "or-across-columns")
+"""Checks whose Findings an index may answer."""
 _NAMED_STATEMENTS = 3
 GAIN_RATIO = 0.98
 """A statement gains by the search when its expected cost is below this."""
@@ -114,7 +118,7 @@ def _gains(statements: tuple[Considered, ...], ratios: tuple[float, ...]) -> str
 
 
 def _asks_for(finding: Finding, index: CreateIndex) -> bool:
-    if finding.check not in _INDEX_CHECKS:
+    if finding.check not in _ANSWERED_CHECKS:
         return False
     place = place_columns(finding.location)
     if place is None:
@@ -149,7 +153,7 @@ def _keys(columns: tuple[str, ...], accesses: list[Access], finding: Finding) ->
     never compared bare. The server itself compares the columns of a foreign key.
     """
     plain = tuple(IndexKey(text=name) for name in columns)
-    if finding.check != "missing-index" or not accesses:
+    if finding.check not in _SCAN_CHECKS or not accesses:
         return plain
     attributes = tuple(dict.fromkeys(key for access in accesses for key in access.attributes))
     used = {key.text for key in attributes} & set(columns)
@@ -182,4 +186,4 @@ def _answers(chosen: CreateIndex, index: CreateIndex, finding: Finding) -> bool:
     if chosen.keys[: len(index.keys)] == index.keys:
         return True
     held = {key.text for key in chosen.keys}
-    return finding.check == "missing-index" and {key.text for key in index.keys} <= held
+    return finding.check in _SCAN_CHECKS and {key.text for key in index.keys} <= held
