@@ -36,6 +36,9 @@ from perfloop.tune.lab.lab import Lab
 from perfloop.tune.lab.servers import LabServer, OwnServer, ScratchServer
 from perfloop.tune.lab.settings import lab_settings
 from perfloop.tune.observer import Observer
+from perfloop.tune.rewrite_trials import RewriteTrials, is_superseded
+from perfloop.tune.rewrites.rule import Rule
+from perfloop.tune.rewrites.rules import RULES
 from perfloop.tune.runnable import find_runnable
 from perfloop.tune.samples import Count
 from perfloop.tune.trial import TrialResult, run_trial
@@ -78,14 +81,24 @@ class _Run:
     counts_before: dict[Change, Mapping[str, Count]] = field(default_factory=dict)
     """Of what a kept change may reach, in the control arm of its trial."""
     kept_bytes: int = 0
+    rules: tuple[Rule, ...] = RULES
 
     def save(self, **changes: object) -> None:
         self.study = msgspec.structs.replace(self.study, **changes)
         self.journal.save_study(self.study)
 
 
-def optimize(dsn: str, options: StudyOptions, journal: Journal, observer: Observer) -> Study:
+def optimize(
+    dsn: str,
+    options: StudyOptions,
+    journal: Journal,
+    observer: Observer,
+    *,
+    rules: tuple[Rule, ...] = RULES,
+) -> Study:
     """Run the loop against a target and return the finished Study; the target itself is not changed.
+
+    `rules` are those by which statements are rewritten; without any, none is.
 
     Raises:
         TargetUnreachable, MissingRights, InvalidInput: the target cannot be read.
@@ -108,7 +121,7 @@ def optimize(dsn: str, options: StudyOptions, journal: Journal, observer: Observ
             "there is no workload to try changes on; give one with --workload FOLDER or FILE.sql"
             + (f" ({'; '.join(reasons)})" if reasons else "")
         )
-    run = _Run(_new_study(dsn, options, analysis, started_at_s), journal, observer, options)
+    run = _Run(_new_study(dsn, options, analysis, started_at_s), journal, observer, options, rules=rules)
     run.save()
     try:
         _run_in_lab(dsn, run, analysis, analysis.workload)
@@ -160,7 +173,9 @@ def _run_in_lab(dsn: str, run: _Run, analysis: Analysis, workload: Workload) -> 
         run.save(lab_fingerprint=lab.fingerprint, notes=run.study.notes + lab.notes + _differences(run, lab))
         workload = _count_all(run, lab, snapshot, workload)
         advice = _advise(run, lab, snapshot, workload)
-        _try_all(run, lab, workload, advice)
+        rewrites = RewriteTrials.find(lab, workload, run.counts, snapshot, run.rules)
+        run.save(unexplained=run.study.unexplained + rewrites.untried)
+        _try_all(run, lab, workload, advice, rewrites)
         _recheck_all(run, lab, workload)
         _confirm(run, lab, workload)
 
@@ -224,13 +239,18 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
     return advice
 
 
-def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
-    proposals = _triable(run, lab, advice)[: run.options.most_trials]
+def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice, rewrites: RewriteTrials) -> None:
+    proposals = rewrites.among(_triable(run, lab, advice), run.options.most_trials)
     database_bytes = lab.database_bytes()
     policy = _keep_policy(run.options, database_bytes)
     for number, proposal in enumerate(proposals, start=1):
+        if is_superseded(proposal, run.study.trials):
+            continue
         run.observer.trial_started(proposal, number, len(proposals))
+        same_rows = rewrites.compare(lab, proposal.change, run.counts, run.options.seed)
         try:
+            if same_rows is not None and same_rows.difference is not None:
+                raise ChangeFailed(f"it does not keep the rows: {same_rows.difference}")
             with lab.arms(proposal.change) as arms:
                 growth_bytes = run.kept_bytes + arms.size_bytes
                 result = run_trial(
@@ -248,6 +268,7 @@ def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice) -> None:
         else:
             record = result.record
             _settle(run, lab, result)
+        record = msgspec.structs.replace(record, same_rows=same_rows)
         run.save(trials=(*run.study.trials, record))
         run.observer.trial_finished(record)
 
