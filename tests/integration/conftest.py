@@ -34,6 +34,7 @@ STATE_SQL = (
        WHERE relnamespace = 'public'::regnamespace ORDER BY 1""",
     "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting ORDER BY 1, 2",
     "SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext ORDER BY 1",
+    "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
     """SELECT name, setting, pending_restart FROM pg_settings
        WHERE name IN ('max_wal_size', 'shared_buffers') ORDER BY 1""",
 )

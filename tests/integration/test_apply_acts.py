@@ -16,6 +16,7 @@ from perfloop.model.advice import (
     CreateIndex,
     CreateStatistics,
     DropIndex,
+    SetTableOptions,
     SettingScope,
 )
 from perfloop.model.target import IndexKey, TableName
@@ -42,6 +43,7 @@ CHANGES: list[Change] = [
     AlterSetting(name="work_mem", value="64MB", scope=SettingScope.ROLE),
     AlterSetting(name="max_wal_size", value="2GB", scope=SettingScope.SYSTEM),
     CreateStatistics(table=ORDERS, name="orders_together", columns=("customer", "status")),
+    SetTableOptions(table=ORDERS, options=("fillfactor=90", "autovacuum_vacuum_scale_factor=0.02")),
 ]
 
 
@@ -61,6 +63,27 @@ def test_a_change_comes_into_effect_and_its_undo_restores_everything(
         assert was_in_effect
         assert standing(connection, change) is Standing.ABSENT
     assert earlier == act_target.state()
+
+
+def test_earlier_storage_parameters_are_restored_and_others_left_alone(act_target: Any) -> None:
+    change = SetTableOptions(table=ORDERS, options=("autovacuum_vacuum_threshold=500", "fillfactor=90"))
+    with act_target.connect() as connection:
+        connection.execute("ALTER TABLE orders SET (fillfactor = 70, autovacuum_enabled = false)")
+        before = read_before(connection, change)
+        act(connection, change, concurrently=True)
+        undo(connection, change, before, concurrently=True)
+        row = connection.execute("SELECT reloptions FROM pg_class WHERE relname = 'orders'").fetchone()
+
+        assert "fillfactor=70" == before
+        assert row is not None
+        assert ["autovacuum_enabled=false", "fillfactor=70"] == sorted(row[0])
+        connection.execute("ALTER TABLE orders RESET (fillfactor, autovacuum_enabled)")
+
+
+@pytest.mark.parametrize("option", ["autovacuum_enabled=false", "parallel_workers=9", "fillfactor=1); DROP"])
+def test_no_other_storage_parameter_is_set(act_target: Any, option: str) -> None:
+    with act_target.connect() as connection, pytest.raises(ChangeForbidden, match="by hand"):
+        act(connection, SetTableOptions(table=ORDERS, options=(option,)), concurrently=True)
 
 
 def test_an_earlier_line_of_alter_system_is_restored_as_it_was_written(act_target: Any) -> None:

@@ -27,6 +27,7 @@ from perfloop.model.advice import (
     CreateStatistics,
     DropIndex,
     Proposal,
+    SetTableOptions,
 )
 from perfloop.model.outcome import LabKind, TrialRecord, Verdict
 from perfloop.model.snapshot import Snapshot
@@ -79,6 +80,7 @@ DROP_NOTE = DropIndex(
     name="orders_note",
     definition="CREATE INDEX orders_note ON public.orders USING btree (note)",
 )
+ROOM = SetTableOptions(table=EVENTS, options=("fillfactor=90",))
 LARGER_WORK_MEM = AlterSetting(name="work_mem", value="64MB")
 MORE_BUFFERS = AlterSetting(name="shared_buffers", value="64MB")
 
@@ -247,6 +249,21 @@ def test_a_planted_nothing_is_reverted(lab: Lab, change: Change) -> None:
 def test_a_planted_nothing_is_not_kept_by_a_second_instance(lab: Lab) -> None:
     """There everything is timed, since such settings act on no plan; on a loud host it may end unclear."""
     record = tried(lab, AlterSetting(name="shared_buffers", value="1032kB"), BY_CUSTOMER, BY_NOTE)
+
+    assert Verdict.KEEP != record.verdict, record.reason
+
+
+def test_room_on_the_pages_of_a_table_whose_updates_change_no_indexed_column_is_kept(lab: Lab) -> None:
+    updates = [f"UPDATE events SET place = 77 WHERE id = {number}" for number in (7, 9_000, 15_000)]
+
+    record = tried_on(lab, ROOM, operation(*updates))
+
+    assert Verdict.KEEP == record.verdict, record.reason
+    assert record.treatment_work.wal_bytes < record.control_work.wal_bytes
+
+
+def test_room_on_the_pages_is_of_no_use_to_updates_that_change_an_indexed_column(lab: Lab) -> None:
+    record = tried_on(lab, ROOM, operation("UPDATE events SET kind = 'new' WHERE id = 7"))
 
     assert Verdict.KEEP != record.verdict, record.reason
 

@@ -61,17 +61,24 @@ class CreateIndex(Value, frozen=True, kw_only=True, tag="create-index"):
     included: tuple[str, ...] = ()
     predicate: str | None = None
     method: str = "btree"
+    requires_extension: str | None = None
+    """What brings its operator class: pg_trgm. None where the server itself has it."""
 
     def __post_init__(self) -> None:
         require(bool(self.keys), f"index {self.name} has no key")
 
     @property
     def title(self) -> str:
-        keys = ", ".join(f"{key.text} desc" if key.descending else key.text for key in self.keys)
+        keys = ", ".join(_key_title(key, self.method) for key in self.keys)
         method = "" if self.method == "btree" else f" using {self.method}"
         included = f" include ({', '.join(self.included)})" if self.included else ""
         where = f" where {self.predicate}" if self.predicate else ""
         return f"create index on {self.table}{method} ({keys}){included}{where}"
+
+
+def _key_title(key: IndexKey, method: str) -> str:
+    operators = f" {key.operator_class}" if key.operator_class and method != "btree" else ""
+    return f"{key.text}{operators}{' desc' if key.descending else ''}"
 
 
 class DropIndex(Value, frozen=True, kw_only=True, tag="drop-index"):
@@ -136,6 +143,28 @@ class CreateStatistics(Value, frozen=True, kw_only=True, tag="create-statistics"
         return f"create statistics on {self.table} ({', '.join(self.columns)})"
 
 
+class SetTableOptions(Value, frozen=True, kw_only=True, tag="set-table-options"):
+    """Give a table storage parameters of its own: its fillfactor, or when autovacuum comes by."""
+
+    table: TableName
+    options: tuple[str, ...]
+    """As name=value, in the server's own writing."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.options), f"no storage parameter is given for {self.table}")
+        for each in self.options:
+            require("=" in each, f"{each} is no storage parameter; write name=value")
+
+    @property
+    def title(self) -> str:
+        return f"set ({', '.join(self.options)}) on {self.table}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the parameters, in order."""
+        return tuple(each.partition("=")[0] for each in self.options)
+
+
 class RewriteQuery(Value, frozen=True, kw_only=True, tag="rewrite-query"):
     """Ask for the same rows in other words. The text stands in the service's code: only people apply it."""
 
@@ -156,7 +185,7 @@ class RewriteQuery(Value, frozen=True, kw_only=True, tag="rewrite-query"):
         return f"rewrite {self.label} ({self.rule})"
 
 
-ServerChange = CreateIndex | DropIndex | AlterSetting | AnalyzeTable | CreateStatistics
+ServerChange = CreateIndex | DropIndex | AlterSetting | AnalyzeTable | CreateStatistics | SetTableOptions
 """What a server carries out, and what `apply` brings to a target."""
 Change = ServerChange | RewriteQuery
 

@@ -31,6 +31,7 @@ from perfloop.model.advice import (
     CreateStatistics,
     DropIndex,
     ServerChange,
+    SetTableOptions,
     SettingScope,
 )
 from perfloop.model.target import Setting
@@ -108,6 +109,11 @@ def read_state(connection: psycopg.Connection, change: ServerChange) -> str | No
             return _text(_row(connection, block, change.scope_name, change.name))
         case CreateStatistics():
             return _text(_row(connection, "statistics", change.table.schema, change.name))
+        case SetTableOptions():
+            row = _row(
+                connection, "table_options", list(change.names), change.table.schema, change.table.name
+            )
+            return None if row is None or row["state"] is None else _text(row)
         case AnalyzeTable():
             return None
 
@@ -167,13 +173,24 @@ def standing(connection: psycopg.Connection, change: ServerChange) -> Standing:
             return Standing.ABSENT if index.is_whole or _was_invalid(change) else Standing.PARTIAL
         case AlterSetting(scope=SettingScope.SYSTEM):
             return _system_standing(connection, change)
-        case AlterSetting() | CreateStatistics():
-            wanted = change.value if isinstance(change, AlterSetting) else None
+        case AlterSetting() | CreateStatistics() | SetTableOptions():
+            wanted = _state_wanted(change)
             state = read_state(connection, change)
             return Standing.IN_EFFECT if state is not None and wanted in (None, state) else Standing.ABSENT
         case AnalyzeTable():
             row = _row(connection, "is_analyzed", change.table.schema, change.table.name)
             return Standing.IN_EFFECT if row is not None and row["is_analyzed"] else Standing.ABSENT
+
+
+def _state_wanted(change: AlterSetting | CreateStatistics | SetTableOptions) -> str | None:
+    """What `read_state` gives once the Change is made; None where any state will do."""
+    match change:
+        case AlterSetting():
+            return change.value
+        case SetTableOptions():
+            return ", ".join(sorted(change.options))
+        case CreateStatistics():
+            return None
 
 
 def read_setting(connection: psycopg.Connection, name: str) -> Setting | None:
@@ -314,7 +331,7 @@ def _remove_leftover(connection: psycopg.Connection, change: ServerChange, *, co
         connection.execute(drop_leftover(change, concurrently=concurrently))
 
 
-def _row(connection: psycopg.Connection, block: str, *parameters: str | None) -> DictRow | None:
+def _row(connection: psycopg.Connection, block: str, *parameters: str | list[str] | None) -> DictRow | None:
     """The first row. The session is pinned, so that a definition reads as in a Snapshot, names in full."""
     rows = read_rows(connection, load_blocks("perfloop.tune", "acts.sql")[block], parameters or None)
     return rows[0] if rows else None

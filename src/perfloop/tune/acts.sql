@@ -20,6 +20,14 @@ FROM pg_statistic_ext s
 JOIN pg_namespace n ON n.oid = s.stxnamespace
 WHERE n.nspname = %s AND s.stxname = %s;
 
+-- name: table_options
+-- Those of the named storage parameters that a table has, sorted.
+SELECT string_agg(entry, ', ' ORDER BY entry) AS state
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL unnest(c.reloptions) AS entry
+WHERE split_part(entry, '=', 1) = ANY(%s) AND n.nspname = %s AND c.relname = %s;
+
 -- name: is_analyzed
 -- Whether a table was ever analysed.
 SELECT c.reltuples >= 0 AS is_analyzed

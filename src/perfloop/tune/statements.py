@@ -11,7 +11,7 @@ import re
 from psycopg import sql
 
 from perfloop.database.knobs import forbid
-from perfloop.errors import InvalidInput
+from perfloop.errors import ChangeForbidden, InvalidInput
 from perfloop.model.advice import (
     AlterSetting,
     AnalyzeTable,
@@ -19,6 +19,7 @@ from perfloop.model.advice import (
     CreateStatistics,
     DropIndex,
     ServerChange,
+    SetTableOptions,
     SettingScope,
 )
 from perfloop.model.target import IndexKey, TableName
@@ -29,6 +30,7 @@ RELOAD = sql.SQL("SELECT pg_reload_conf()")
 
 _METHODS = frozenset({"btree", "hash", "gin", "gist", "spgist", "brin"})
 _STATISTICS_KINDS = frozenset({"ndistinct", "dependencies", "mcv"})
+_TABLE_OPTION = re.compile(r"fillfactor=\d+|autovacuum_enabled=true|autovacuum_(?!enabled)\w+=[\d.]+")
 _NESTED = re.compile(r"\([^()]*\(")
 _INDEX_HEAD = re.compile(r"CREATE (UNIQUE )?INDEX ")
 
@@ -40,7 +42,8 @@ def act_statements(change: ServerChange, *, concurrently: bool) -> tuple[Stateme
     """
     match change:
         case CreateIndex():
-            return (_create_index(change, concurrently),)
+            build = build_statements(change, concurrently=concurrently)
+            return (*build, _analyze(change.table)) if has_expression(change) else build
         case DropIndex():
             return (_drop_index(change.table.schema, change.name, concurrently),)
         case AlterSetting():
@@ -50,6 +53,22 @@ def act_statements(change: ServerChange, *, concurrently: bool) -> tuple[Stateme
             return (_analyze(change.table),)
         case CreateStatistics():
             return (_create_statistics(change), _analyze(change.table))
+        case SetTableOptions():
+            _refuse_options(change)
+            return (_set_options(change, change.options),)
+
+
+def build_statements(change: CreateIndex, *, concurrently: bool) -> tuple[Statement, ...]:
+    """What builds the index, without what makes its statistics."""
+    build = _create_index(change, concurrently)
+    if change.requires_extension is None:
+        return (build,)
+    return (_create_extension(change.requires_extension), build)
+
+
+def has_expression(change: CreateIndex) -> bool:
+    """Whether the planner knows nothing of the index's values until an ANALYZE."""
+    return any(key.is_expression for key in change.keys)
 
 
 def undo_statements(change: ServerChange, before: str | None, *, concurrently: bool) -> tuple[Statement, ...]:
@@ -66,13 +85,15 @@ def undo_statements(change: ServerChange, before: str | None, *, concurrently: b
         case CreateStatistics():
             name = sql.Identifier(change.table.schema, change.name)
             return (sql.SQL("DROP STATISTICS IF EXISTS {}").format(name),)
+        case SetTableOptions():
+            return (_set_options(change, tuple(before.split(", ")) if before else ()),)
 
 
 def _rebuild(change: DropIndex, definition: str, concurrently: bool) -> tuple[Statement, ...]:
     """The index as it was. The statistics of its expressions went with it; ANALYZE brings them back."""
     build = index_from_definition(definition, concurrently)
-    has_expression = _NESTED.search(definition.partition(" WHERE ")[0])
-    return (build, _analyze(change.table)) if has_expression else (build,)
+    is_nested = _NESTED.search(definition.partition(" WHERE ")[0])
+    return (build, _analyze(change.table)) if is_nested else (build,)
 
 
 def drop_leftover(change: CreateIndex | DropIndex, *, concurrently: bool) -> Statement:
@@ -153,6 +174,10 @@ def _key(key: IndexKey) -> Statement:
     return sql.SQL(" ").join(parts)
 
 
+def _create_extension(name: str) -> Statement:
+    return sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name))
+
+
 def _create_statistics(change: CreateStatistics) -> Statement:
     unknown = sorted(set(change.kinds) - _STATISTICS_KINDS)
     if unknown:
@@ -167,6 +192,26 @@ def _create_statistics(change: CreateStatistics) -> Statement:
 
 def _analyze(table: TableName) -> Statement:
     return sql.SQL("ANALYZE {}").format(_table(table))
+
+
+def _refuse_options(change: SetTableOptions) -> None:
+    for option in change.options:
+        if not _TABLE_OPTION.fullmatch(option):
+            raise ChangeForbidden(f"{option} is no storage parameter that perfloop sets; do it by hand")
+
+
+def _set_options(change: SetTableOptions, options: tuple[str, ...]) -> Statement:
+    """Set these of the Change's parameters and reset its others, in one step."""
+    given = dict(option.split("=", 1) for option in options)
+    equals = sql.SQL("{} = {}")
+    wanted = [equals.format(sql.Identifier(name), sql.Literal(value)) for name, value in given.items()]
+    others = [sql.Identifier(name) for name in change.names if name not in given]
+    parts = [
+        sql.SQL(verb).format(sql.SQL(", ").join(each))
+        for verb, each in (("SET ({})", wanted), ("RESET ({})", others))
+        if each
+    ]
+    return sql.SQL("ALTER TABLE {} {}").format(_table(change.table), sql.SQL(", ").join(parts))
 
 
 def _set(change: AlterSetting, value: str | None) -> tuple[Statement, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from perfloop.analyze.spills import MEMORY_PER_DISK_BYTE
 from perfloop.database.knobs import safe_range
-from perfloop.model.advice import AlterSetting, Finding, Proposal
+from perfloop.model.advice import AlterSetting, Finding, Proposal, SettingScope
 from perfloop.model.plan import PlanNode
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.units import bytes_text, setting_bytes
@@ -43,8 +43,33 @@ def propose_settings(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Setti
             *_jit(snapshot, _of("jit-overhead", findings)),
             *_random_page_cost(snapshot),
             *_effective_cache_size(snapshot),
+            *_max_wal_size(snapshot, findings),
         ),
         unexplained=refused,
+    )
+
+
+def _max_wal_size(snapshot: Snapshot, findings: Iterable[Finding]) -> tuple[Proposal, ...]:
+    """Room for the WAL of one checkpoint_timeout, twice over, since the server begins at about a half."""
+    found = [each for each in findings if each.check == "requested-checkpoints"]
+    now = setting_bytes(snapshot.setting("max_wal_size"))
+    wal, timeout = snapshot.health.wal, snapshot.setting("checkpoint_timeout")
+    if not found or now is None:
+        return ()
+    size = 2 * now
+    if wal is not None and wal.counted_for_s and timeout is not None:
+        size = max(size, round(2 * wal.size_bytes / wal.counted_for_s * float(timeout.value)))
+    safe = safe_range("max_wal_size", memory_bytes=None, cpus=None)
+    size = min(size, int(safe[1])) if safe else size
+    if size <= now:
+        return ()
+    value = f"{1 << (size // _MIB - 1).bit_length()}MB"
+    return (
+        Proposal(
+            change=AlterSetting(name="max_wal_size", value=value, scope=SettingScope.SYSTEM),
+            reason=found[0].title,
+            findings=tuple(each.identity for each in found),
+        ),
     )
 
 

@@ -6,13 +6,14 @@ Copies are made file by file, so that a clone has the same pages as what it is c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from perfloop.adapters.queries import load_blocks
+from perfloop.model.target import TableName
 from perfloop.tune.lab.servers import LabServer
 
 FILE_COPY_SINCE: Final = 150_000
@@ -52,21 +53,31 @@ class Copies:
             admin.execute(rename.format(*map(sql.Identifier, names)))
 
     def clear(self, name: str) -> None:
-        """Remove the dead rows that rolled-back writes left, and nothing else.
-
-        VACUUM also counts rows anew, which would make the stale estimates fresh that a target suffers from.
-        """
-        with self.connect(name) as connection:
-            counts = connection.execute(_block("row_counts")).fetchall()
+        """Remove the dead rows that rolled-back writes left, and nothing else."""
+        with self.connect(name) as connection, _row_counts_kept(connection):
             connection.execute("VACUUM")
-            # Without the right to write the catalogue no stale estimate could be carried over either.
-            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-                kept = [list(column) for column in zip(*counts, strict=True)] or [[], []]
-                connection.execute(_block("restore_row_counts"), kept)
+
+    def rewrite(self, name: str, table: TableName) -> None:
+        """Write a table's pages anew, as full as its fillfactor says; its visibility map is whole again."""
+        named = sql.Identifier(table.schema, table.name)
+        with self.connect(name) as connection, _row_counts_kept(connection):
+            for words in ("VACUUM FULL {}", "VACUUM {}"):
+                connection.execute(sql.SQL(words).format(named))
 
     def size_bytes(self, name: str) -> int:
         with self.connect(name) as connection:
             return database_bytes(connection)
+
+
+@contextlib.contextmanager
+def _row_counts_kept(connection: psycopg.Connection) -> Iterator[None]:
+    """VACUUM counts rows anew, which would make the stale estimates fresh that a target suffers from."""
+    counts = connection.execute(_block("row_counts")).fetchall()
+    yield
+    # Without the right to write the catalogue no stale estimate could be carried over either.
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+        kept = [list(column) for column in zip(*counts, strict=True)] or [[], []]
+        connection.execute(_block("restore_row_counts"), kept)
 
 
 def open_session(dsn: str) -> psycopg.Connection:

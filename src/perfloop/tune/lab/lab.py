@@ -26,6 +26,7 @@ from perfloop.model.advice import (
     DropIndex,
     RewriteQuery,
     ServerChange,
+    SetTableOptions,
 )
 from perfloop.model.outcome import LabKind
 from perfloop.model.snapshot import Snapshot
@@ -39,9 +40,10 @@ from perfloop.tune.lab.servers import ORIGIN, STACK, TRIAL, WHAT_IF, LabServer
 from perfloop.tune.lab.settings import unlike
 from perfloop.tune.lab.wordings import Wordings
 
-# ANALYZE draws a new sample each time, and what undoes a dropped index is a new, compact one without the
-# statistics of its expressions. Only a clone is the exact state.
-_ClonedOnly = AnalyzeTable | CreateStatistics | DropIndex
+# ANALYZE draws a new sample each time, what undoes a dropped index is a new, compact one without the
+# statistics of its expressions, and a table's options are tried on pages written anew. Only a clone is the
+# exact state.
+_ClonedOnly = AnalyzeTable | CreateStatistics | DropIndex | SetTableOptions
 _SESSION_CONTEXTS = frozenset({"user", "superuser"})
 
 
@@ -313,6 +315,7 @@ class Lab:
             before_bytes = database_bytes(connection)
             started_s = time.monotonic()
             act(connection, change, concurrently=False)
+            self._rewrite(database, change)
             return time.monotonic() - started_s, database_bytes(connection) - before_bytes
 
     def _undo_in_trial(self, change: ServerChange) -> None:
@@ -326,6 +329,12 @@ class Lab:
             undo(connection, change, None, concurrently=False)
             if isinstance(change, AnalyzeTable | CreateStatistics):
                 carry_statistics(connection, self._snapshot, only=change.table)
+            self._rewrite(database, change)
+
+    def _rewrite(self, database: str, change: ServerChange) -> None:
+        """Let a fillfactor act at once; on a target it does as rows come and pages are rewritten."""
+        if isinstance(change, SetTableOptions) and "fillfactor" in change.names:
+            self._copies.rewrite(database, change.table)
 
     def _keep_setting(self, change: AlterSetting) -> None:
         if self.kind_for(change) is LabKind.SESSIONS:
