@@ -52,9 +52,9 @@ def snapshot(lab: psycopg.Connection) -> Snapshot:
     return take_snapshot(lab, taken_at_s=0.0, host=HOST)
 
 
-def operation(name: str, *instances: str, share: float = 0.1) -> Operation:
+def operation(name: str, *instances: str, text: str | None = None, share: float = 0.1) -> Operation:
     kind = StatementKind.READ if instances[0].startswith("SELECT") else StatementKind.WRITE
-    statement = Statement(query_id=name, text=instances[0], kind=kind, name=name)
+    statement = Statement(query_id=name, text=text or instances[0], kind=kind, name=name)
     return Operation(statement=statement, calls_share=share, instances=instances)
 
 
@@ -73,7 +73,8 @@ def titles(proposals: Sequence[Proposal]) -> list[str]:
 def test_equality_comes_first_and_the_order_of_a_limit_last(
     lab: psycopg.Connection, snapshot: Snapshot
 ) -> None:
-    advice = advise(lab, snapshot, operation("latest", LATEST.format(17), LATEST.format(40)))
+    text = LATEST.replace("{}", "$1").replace("3", "$2")
+    advice = advise(lab, snapshot, operation("latest", LATEST.format(17), LATEST.format(40), text=text))
     index = next(each.change for each in advice.proposals if isinstance(each.change, CreateIndex))
 
     assert {"account_id", "kind"} == {key.text for key in index.keys[:2]}
@@ -92,7 +93,7 @@ def test_orders_of_mixed_direction_keep_their_directions(lab: psycopg.Connection
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("SELECT id FROM accounts WHERE lower(email) = 'user17@example.org'", "LOWER(email)"),
+        ("SELECT id FROM accounts WHERE lower(email) = 'user17@example.org'", "lower(email)"),
         ("SELECT id FROM accounts WHERE profile ->> 'ref' = 'r17'", "profile ->> 'ref'"),
     ],
 )
@@ -191,7 +192,6 @@ def test_one_bad_statement_never_stops_the_others(lab: psycopg.Connection, snaps
     told = "\n".join(advice.unexplained)
 
     assert "broken: not analysed, because the server cannot plan it" in told
-    assert "words needs a GIN index for body LIKE '%…', which is not tried yet" in told
     assert "one gets no index, because it reads no table" in told
     assert [] != titles(advice.proposals)
 

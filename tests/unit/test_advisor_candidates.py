@@ -16,6 +16,7 @@ from perfloop.model.target import Column, ColumnStatistics, ForeignKey, Index, I
 from perfloop.tune.advisor.accesses import read_accesses
 from perfloop.tune.advisor.candidates import Candidates, may_use
 from perfloop.tune.advisor.naming import new_index
+from perfloop.tune.advisor.predicates import Written
 
 ORDERS = TableName(schema="public", name="orders")
 CUSTOMERS = TableName(schema="public", name="customers")
@@ -70,7 +71,7 @@ def plan(node: dict[str, Any]) -> Plan:
 
 
 def candidates(node: dict[str, Any], *indexes: Index, keys: tuple[ForeignKey, ...] = ()) -> Candidates:
-    return Candidates(read_accesses(plan(node), TABLES), TABLES, indexes, keys)
+    return Candidates(read_accesses(plan(node), TABLES, Written(is_read=True)), TABLES, indexes, keys)
 
 
 def titles(found: tuple[Any, ...]) -> list[str]:

@@ -32,7 +32,8 @@ KEYS = (
             CreateIndex(table=T, name="i", keys=KEYS, included=("c",), predicate="d > 0"),
             None,
             'CREATE INDEX CONCURRENTLY "i" ON "shop"."Or""ders" USING btree '
-            '("a" COLLATE "C" "text_pattern_ops" DESC NULLS LAST, (lower(b))) INCLUDE ("c") WHERE d > 0;\n',
+            '("a" COLLATE "C" "text_pattern_ops" DESC NULLS LAST, (lower(b))) INCLUDE ("c") WHERE d > 0;\n'
+                'ANALYZE "shop"."Or""ders";\n',
             'DROP INDEX CONCURRENTLY IF EXISTS "shop"."i";\n',
         ),
         (

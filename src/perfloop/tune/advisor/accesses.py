@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.target import Column, IndexKey, Table, TableName
 from perfloop.model.value import Value
 from perfloop.tune.advisor.conditions import Comparison, Use, columns_in, read_conditions, read_order
+from perfloop.tune.advisor.parts import PartCondition, part_condition
+from perfloop.tune.advisor.predicates import Written, may_be_predicate
 
 _CONDITIONS = ("Filter", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter", "TID Cond")
 _ORDERS = ("Sort Key", "Group Key")
@@ -36,8 +40,10 @@ class Access(Value, frozen=True, kw_only=True):
     """Columns with a constant each, AND-ed in one Filter; at least two, or none."""
     needed: tuple[str, ...] = ()
     """Every column that the plan takes from the relation."""
+    parts: tuple[PartCondition, ...] = ()
+    """Searches for what a value contains: each a key of an index that is no b-tree."""
     unserved: tuple[str, ...] = ()
-    """Conditions that a b-tree cannot serve."""
+    """Conditions that no index serves as they are written."""
 
     @property
     def matched(self) -> tuple[IndexKey, ...]:
@@ -47,12 +53,18 @@ class Access(Value, frozen=True, kw_only=True):
     @property
     def attributes(self) -> tuple[IndexKey, ...]:
         """Every key an index could use, in the order in which keys should stand in it."""
-        ordered = (IndexKey(text=key.text) for order in self.orders for key in order)
+        ordered = (
+            IndexKey(text=key.text, is_expression=key.is_expression) for order in self.orders for key in order
+        )
         return tuple(dict.fromkeys((*self.matched, *self.ranged, *ordered)))
 
 
-def read_accesses(plan: Plan, tables: Mapping[TableName, Table]) -> tuple[Access, ...]:
-    """One Access per scanned relation that is an ordinary table of `tables`, sorted by alias.
+def read_accesses(
+    plan: Plan, tables: Mapping[TableName, Table], written: Written | None = None
+) -> tuple[Access, ...]:
+    """One Access per scanned relation that is one of `tables`, sorted by alias.
+
+    `written` is what the statement's own text says; without it, no predicate is certain.
 
     Raises UnsupportedStatement when a condition is not understood, and where the plan was made
     without VERBOSE, so that its columns are ambiguous.
@@ -69,7 +81,7 @@ def read_accesses(plan: Plan, tables: Mapping[TableName, Table]) -> tuple[Access
     anded = tuple(_anded(plan.root))
     orders = tuple(_orders(plan.root, limited=False))
     return tuple(
-        _access(alias, tables[table], comparisons, orders, needed, anded, unserved)
+        _access(alias, tables[table], comparisons, orders, needed, anded, unserved, written or Written())
         for alias, table in sorted(scans.items())
     )
 
@@ -121,20 +133,26 @@ def _orders(node: PlanNode, *, limited: bool) -> Iterator[tuple[str, tuple[Index
     """(alias, keys, under a LIMIT) of every order that one relation could give."""
     below_limit = node.kind == "Limit" or (limited and node.kind not in ("Hash", "Aggregate"))
     for field in _ORDERS:
-        keys = _leading(tuple(_texts(node, (field,))))
+        is_limited = below_limit and field == "Sort Key"
+        keys = _leading(tuple(_texts(node, (field,))), expressions=is_limited)
         if keys is not None:
-            yield keys[0], _forward(keys[1]), below_limit and field == "Sort Key"
+            yield keys[0], _forward(keys[1]), is_limited
     for child in node.children:
         yield from _orders(child, limited=below_limit)
 
 
-def _leading(texts: tuple[str, ...]) -> tuple[str, tuple[IndexKey, ...]] | None:
-    """The alias of the first key and the keys of that alias before any other."""
+def _leading(texts: tuple[str, ...], *, expressions: bool) -> tuple[str, tuple[IndexKey, ...]] | None:
+    """The alias of the first key and the keys of that alias before any other.
+
+    To have an expression in order pays where a LIMIT ends the walk.
+    """
     keys: list[IndexKey] = []
     alias = None
     for text in texts:
         found = read_order(text)
         if found is None or (alias is not None and found[0] != alias):
+            break
+        if found[1].is_expression and not expressions:
             break
         alias = found[0]
         keys.append(found[1])
@@ -144,7 +162,7 @@ def _leading(texts: tuple[str, ...]) -> tuple[str, tuple[IndexKey, ...]] | None:
 def _forward(keys: tuple[IndexKey, ...]) -> tuple[IndexKey, ...]:
     """An index is read backwards as well: all keys descending ask for no more than all ascending."""
     if all(key.descending and key.nulls_first is None for key in keys):
-        return tuple(IndexKey(text=key.text) for key in keys)
+        return tuple(IndexKey(text=key.text, is_expression=key.is_expression) for key in keys)
     return keys
 
 
@@ -171,33 +189,50 @@ def _access(
     needed: tuple[tuple[str, str], ...],
     anded: tuple[tuple[str, tuple[str, ...]], ...],
     unserved: tuple[str, ...],
+    written: Written,
 ) -> Access:
     mine = [each for each in comparisons if each.alias == alias and _fits(each, table)]
     wanted = [
         (keys, limited)
         for owner, keys, limited in orders
-        if owner == alias and all(can_be_key(table, key.text) for key in keys)
+        if owner == alias and all(key.is_expression or can_be_key(table, key.text) for key in keys)
     ]
     return Access(
         table=table.name,
         alias=alias,
-        equal=_keys(mine, Use.EQUAL),
-        joined=_keys(mine, Use.JOIN),
-        ranged=_keys(mine, Use.RANGE),
+        equal=_keys(mine, Use.EQUAL, table),
+        joined=_keys(mine, Use.JOIN, table),
+        ranged=_keys(mine, Use.RANGE, table),
         orders=tuple(dict.fromkeys(keys for keys, _ in wanted)),
         limited=any(limited for _, limited in wanted),
-        predicates=tuple(
-            sorted({each.text for each in mine if each.use is Use.PREDICATE and not each.alternative})
-        ),
+        predicates=tuple(sorted({each.text for each in mine if may_be_predicate(each, written, table)})),
         anded=next((columns for owner, columns in anded if owner == alias), ()),
         needed=tuple(sorted({column for owner, column in needed if owner == alias and table.column(column)})),
+        parts=_parts([each for each in comparisons if each.alias == alias], table),
         unserved=_unserved([each for each in comparisons if each.alias == alias], unserved, table),
     )
 
 
-def _keys(comparisons: list[Comparison], use: Use) -> tuple[IndexKey, ...]:
-    keys = {each.key for each in comparisons if each.use is use}
+def _parts(comparisons: list[Comparison], table: Table) -> tuple[PartCondition, ...]:
+    found = {
+        part
+        for each in comparisons
+        if each.use is Use.PART and (part := part_condition(each, table)) is not None
+    }
+    return tuple(sorted(found, key=repr))
+
+
+def _keys(comparisons: list[Comparison], use: Use, table: Table) -> tuple[IndexKey, ...]:
+    keys = {_fitting(each.key, table) for each in comparisons if each.use is use}
     return tuple(sorted(keys, key=lambda key: (key.text, key.operator_class or "")))
+
+
+def _fitting(key: IndexKey, table: Table) -> IndexKey:
+    """The key with the operator class of its column's type: char(n) has pattern operators of its own."""
+    column = table.column(key.text)
+    if key.operator_class == "text_pattern_ops" and column and column.type_name.startswith("character("):
+        return msgspec.structs.replace(key, operator_class="bpchar_pattern_ops")
+    return key
 
 
 def can_be_key(table: Table, name: str) -> bool:
@@ -223,10 +258,15 @@ def _fits(comparison: Comparison, table: Table) -> bool:
 
 
 def _unserved(comparisons: list[Comparison], texts: tuple[str, ...], table: Table) -> tuple[str, ...]:
-    """Conditions on columns of this table that need another kind of index."""
+    """Conditions on columns of this table that look into values, and that no index serves as written."""
     whole = {
         f"{each.key.text} = …"
         for each in comparisons
         if each.use is Use.EQUAL and (column := table.column(each.key.text)) and has_parts(column)
     }
-    return tuple(sorted(whole | {each for each in texts if table.column(each.split(" ", 1)[0])}))
+    other = {
+        f"{each.key.text} {each.operator} …"
+        for each in comparisons
+        if each.use is Use.PART and part_condition(each, table) is None
+    }
+    return tuple(sorted(whole | other | {each for each in texts if table.column(each.split(" ", 1)[0])}))

@@ -10,10 +10,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
+from typing import ClassVar
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import SqlglotError
+from sqlglot.parsers.postgres import PostgresParser
 
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.target import IndexKey
@@ -31,7 +34,8 @@ _PARAMETER = re.compile(r"(?<![\w$])\$\d+\b")
 _NOT_INDEXABLE = re.compile(r"!~~\*?|!~\*?")
 _PATTERN_PREFIX = re.compile(r"[^%_\\]")
 
-_INVERTED = {
+_PART_OPERATORS = {
+    exp.Like: "LIKE",
     exp.ILike: "ILIKE",
     exp.RegexpLike: "~",
     exp.RegexpILike: "~*",
@@ -39,10 +43,17 @@ _INVERTED = {
     exp.ArrayContainedBy: "<@",
     exp.ArrayOverlaps: "&&",
     exp.MatchAgainst: "@@",
-    exp.JSONBContains: "?",
+    exp.JSONBPathExists: "@?",
+    exp.JSONBContainsTopKey: "?",
+    exp.JSONBContainsAnyTopKeys: "?|",
+    exp.JSONBContainsAllTopKeys: "?&",
 }
+_ELEMENT_OF = "= ANY (…) where @> ARRAY[…] could use one"
+"""A value that is looked for among the elements of a column: no index serves that form."""
 _RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE)
 _TEXT_CASTS = frozenset({exp.DataType.Type.TEXT, exp.DataType.Type.VARCHAR, exp.DataType.Type.BPCHAR})
+
+_WIDE_NUMBERS = frozenset({exp.DataType.Type.DECIMAL, exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT})
 
 
 class Use(enum.Enum):
@@ -53,6 +64,8 @@ class Use(enum.Enum):
     RANGE = "range"
     PREDICATE = "predicate"
     """A test of the row alone: IS NULL, IS NOT NULL, a boolean column."""
+    PART = "part"
+    """A search for what the value contains: a key of a document, an element, a word, a piece of a text."""
 
 
 class Comparison(Value, frozen=True, kw_only=True):
@@ -67,10 +80,35 @@ class Comparison(Value, frozen=True, kw_only=True):
     """The columns inside, sorted."""
     alternative: bool = False
     """Whether it stands below an OR."""
+    operator: str = ""
+    """Of a PART: as SQL writes it."""
+    operand_type: str | None = None
+    """Of a PART: the type that the server prints behind the constant it looks for, in lower case."""
+
+
+class _PrintedParser(PostgresParser):
+    FUNCTIONS: ClassVar = {
+        name: build
+        for name, build in PostgresParser.FUNCTIONS.items()
+        if name in exp.FUNCTION_BY_NAME and issubclass(exp.FUNCTION_BY_NAME[name], exp.AggFunc)
+    }
+    FUNCTION_PARSERS: ClassVar = {
+        name: parse for name, parse in PostgresParser.FUNCTION_PARSERS.items() if name != "DATE_PART"
+    }
+
+
+class Printed(Postgres):
+    """Expressions as the server prints them: function names stay as they are.
+
+    sqlglot knows many functions and writes them its own way (date_trunc('DAY', made)), which the
+    planner would not recognise as the statement's. Aggregates have to be known, as none is a key.
+    """
+
+    Parser = _PrintedParser
 
 
 class Conditions(Value, frozen=True, kw_only=True):
-    """What one condition says, and which operators in it need another kind of index."""
+    """What one condition says, and what in it no index serves as it is written."""
 
     comparisons: tuple[Comparison, ...]
     unserved: tuple[str, ...] = ()
@@ -88,15 +126,18 @@ def read_conditions(text: str) -> Conditions:
 
 
 def read_order(text: str) -> tuple[str, IndexKey] | None:
-    """The alias and the plain column of one Sort Key with its direction, or None for anything else."""
+    """The alias and the key of one Sort Key with its direction, or None for what no index could hold."""
     match = re.fullmatch(r"(.*?)( DESC)?(?: NULLS (FIRST|LAST))?", text, flags=re.DOTALL)
     if match is None or " COLLATE " in text or " USING " in text:
         return None
-    found = _column(_parse(match[1]))
+    tree = _parse(match[1])
+    found = _column(tree) or _expression(tree)
     if found is None:
         return None
     nulls_first = None if match[3] is None else match[3] == "FIRST"
-    return found[0], IndexKey(text=found[1], descending=match[2] is not None, nulls_first=nulls_first)
+    return found[0], IndexKey(
+        text=found[1], is_expression=found[2], descending=match[2] is not None, nulls_first=nulls_first
+    )
 
 
 def columns_in(text: str) -> tuple[tuple[str, str], ...]:
@@ -111,7 +152,7 @@ def canonical(expression: str) -> str:
     True
     """
     try:
-        return _bare(sqlglot.parse_one(expression, dialect=DIALECT))
+        return _bare(sqlglot.parse_one(expression, dialect=Printed), functions="lower")
     except SqlglotError:
         return expression
 
@@ -122,7 +163,7 @@ def _parse(text: str) -> exp.Expr:
     plain = _PARAMETER.sub(_VALUE, plain)
     plain = _NOT_INDEXABLE.sub("<>", plain)
     try:
-        return sqlglot.parse_one(plain, dialect=DIALECT)
+        return sqlglot.parse_one(plain, dialect=Printed)
     except SqlglotError as error:
         raise UnsupportedStatement(f"the condition {text} was not understood") from error
 
@@ -138,6 +179,7 @@ def _leaves(tree: exp.Expr, *, alternative: bool) -> Iterator[tuple[exp.Expr, bo
 
 
 def _read_leaf(leaf: exp.Expr, alternative: bool) -> Iterator[Comparison]:
+    yield from _read_part(leaf, alternative)
     if isinstance(leaf, exp.EQ):
         yield from _sides(leaf, Use.EQUAL, alternative)
     elif isinstance(leaf, _RANGES):
@@ -148,6 +190,37 @@ def _read_leaf(leaf: exp.Expr, alternative: bool) -> Iterator[Comparison]:
         column = leaf.find(exp.Column)
         if column is not None:
             yield from _compared(leaf, column, Use.PREDICATE, alternative)
+
+
+def _read_part(leaf: exp.Expr, alternative: bool) -> Iterator[Comparison]:
+    """A search inside a value that stands on the left of its operator."""
+    operator = next((text for kind, text in _PART_OPERATORS.items() if type(leaf) is kind), None)
+    if operator is None or leaf.args.get("negate"):
+        return
+    # sqlglot reads `words @@ query` as MySQL's MATCH (words) AGAINST (query).
+    searched, wanted = (
+        (leaf.expressions[0], leaf.this)
+        if isinstance(leaf, exp.MatchAgainst)
+        else (leaf.this, leaf.expression)
+    )
+    found = _column(searched) or _expression(searched)
+    if found is None or _aliases(wanted):
+        return
+    yield Comparison(
+        alias=found[0],
+        key=IndexKey(text=found[1], is_expression=found[2]),
+        use=Use.PART,
+        text=_bare(leaf),
+        columns=tuple(sorted({each.name for each in searched.find_all(exp.Column)})),
+        alternative=alternative,
+        operator=operator,
+        operand_type=_operand_type(wanted),
+    )
+
+
+def _operand_type(side: exp.Expr) -> str | None:
+    inner = side.unnest()
+    return inner.to.sql(dialect=Printed).lower() if isinstance(inner, exp.Cast) else None
 
 
 def _is_predicate(leaf: exp.Expr) -> bool:
@@ -204,10 +277,21 @@ def _column(side: exp.Expr) -> tuple[str, str, bool] | None:
 def _expression(side: exp.Expr) -> tuple[str, str, bool] | None:
     """An expression over columns of one relation. Whether it is immutable, the server says when it builds."""
     aliases = _aliases(side)
-    constant = not isinstance(side.unnest(), exp.Column | exp.Cast | exp.Any)
-    if len(aliases) != 1 or not constant or side.find(exp.AggFunc) or _has_value(side):
+    is_other = isinstance(side.unnest(), exp.Column | exp.Any | exp.Not | exp.Is | exp.Connector)
+    if len(aliases) != 1 or is_other or side.find(exp.AggFunc, exp.Window, exp.Any) or _has_value(side):
+        return None
+    if _is_widened(side.unnest()):
         return None
     return aliases[0], _bare(side.unnest()), True
+
+
+def _is_widened(side: exp.Expr) -> bool:
+    """A number that the server widened to compare it: the type of the other side is what is to mend."""
+    return (
+        isinstance(side, exp.Cast)
+        and side.to.this in _WIDE_NUMBERS
+        and isinstance(side.this.unnest(), exp.Column)
+    )
 
 
 def _aliases(side: exp.Expr) -> tuple[str, ...]:
@@ -228,17 +312,14 @@ def _has_prefix(leaf: exp.Like) -> bool:
 
 
 def _unserved(leaf: exp.Expr) -> Iterator[str]:
-    column = leaf.find(exp.Column)
-    if column is None:
-        return
-    for kind, operator in _INVERTED.items():
-        if isinstance(leaf, kind):
-            yield f"{column.name} {operator} …"
-    if isinstance(leaf, exp.Like) and not leaf.args.get("negate") and not _has_prefix(leaf):
-        yield f"{column.name} LIKE '%…'"
+    """`5 = ANY (tags)`: the same question as `tags @> ARRAY[5]`, but only the latter can use an index."""
+    if isinstance(leaf, exp.EQ) and isinstance(leaf.right.unnest(), exp.Any):
+        column = _column(leaf.right.unnest().this)
+        if column is not None and not _aliases(leaf.left):
+            yield f"{column[1]} {_ELEMENT_OF}"
 
 
-def _bare(tree: exp.Expr) -> str:
+def _bare(tree: exp.Expr, *, functions: str | bool = False) -> str:
     """The text without aliases and without the casts of text constants, which say nothing."""
 
     def strip(node: exp.Expr) -> exp.Expr:
@@ -250,4 +331,4 @@ def _bare(tree: exp.Expr) -> str:
             return exp.column(node.this.this)
         return node
 
-    return tree.copy().transform(strip).sql(dialect=DIALECT)
+    return tree.copy().transform(strip).sql(dialect=Printed, normalize_functions=functions)

@@ -106,7 +106,7 @@ def _spread(heights: list[float], count: int) -> list[int]:
 
 
 def _accesses(planned: _Planned, tables: Mapping[TableName, Table]) -> tuple[Access, ...]:
-    written = read_written(planned.operation.statement.text)
+    written = read_written(planned.operation.statement.text, planned.operation.instances)
     found = (access for plan in planned.plans for access in read_accesses(plan, tables, written))
     return tuple(dict.fromkeys(found))
 

@@ -22,7 +22,7 @@ from perfloop.tune.advisor.index_size import estimated_size_bytes, tree_height
 from perfloop.tune.advisor.planner import block, explain, refused
 from perfloop.tune.advisor.sampling import KeySamples, is_sampled
 from perfloop.tune.advisor.what_if import PlannedCost, WhatIfStatistics
-from perfloop.tune.statements import act_statements
+from perfloop.tune.statements import build_statements
 
 _OPERATORS_PER_LEVEL = 50
 """DEFAULT_PAGE_CPU_MULTIPLIER of the server's btcostestimate()."""
@@ -62,12 +62,17 @@ class HypotheticalIndexes:
         self._explains += 1
         return explain(self._connection, instance)
 
-    def cost(self, instance: str, indexes: tuple[CreateIndex, ...]) -> PlannedCost:
+    def cost(
+        self, instance: str, indexes: tuple[CreateIndex, ...], *, beside: tuple[CreateIndex, ...] = ()
+    ) -> PlannedCost:
+        """As `WhatIf.cost`, with real indexes `beside` that the session sees already."""
         self._show(indexes)
         self._explains += 1
         plan = explain(self._connection, instance)
         by_name = {self._created[index][1]: index for index in indexes}
-        used = {by_name[node.index].name for node in plan.root.walk() if node.index in by_name}
+        names = {name: index.name for name, index in by_name.items()}
+        names.update((index.name, index.name) for index in beside)
+        used = {names[node.index] for node in plan.root.walk() if node.index in names}
         heights = {name: self._height(index) for name, index in by_name.items()}
         extra = correction(plan, heights, self._operator_cost)
         return PlannedCost(total_cost=plan.root.total_cost + extra, used=tuple(sorted(used)))
@@ -99,7 +104,7 @@ class HypotheticalIndexes:
                 self._created[index] = self._create(index)
 
     def _create(self, index: CreateIndex) -> tuple[int, str]:
-        (statement,) = act_statements(index, concurrently=False)
+        (statement,) = build_statements(index, concurrently=False)
         began = time.perf_counter()
         try:
             row = self._connection.execute(

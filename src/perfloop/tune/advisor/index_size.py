@@ -12,6 +12,7 @@ import math
 
 from perfloop.model.advice import CreateIndex
 from perfloop.model.target import Column, Table
+from perfloop.tune.advisor.predicates import held_share
 
 _BLOCK_BYTES = 8192
 _FILL = 0.9
@@ -104,12 +105,8 @@ def _distinct(columns: list[Column | None], rows: float) -> float:
 
 
 def _held_share(index: CreateIndex, table: Table) -> float:
-    """Of the rows, those that satisfy the predicate: known for tests of one column for NULL."""
+    """Of the rows, those that satisfy the predicate."""
     if index.predicate is None:
         return 1.0
-    for ending, is_null in ((" IS NULL", True), (" IS NOT NULL", False)):
-        column = table.column(index.predicate.removesuffix(ending).strip('"'))
-        if index.predicate.endswith(ending) and column is not None and column.statistics is not None:
-            nulls = column.statistics.null_ratio
-            return nulls if is_null else 1 - nulls
-    return _UNKNOWN_SHARE
+    share = held_share(index.predicate, table)
+    return _UNKNOWN_SHARE if share is None else share

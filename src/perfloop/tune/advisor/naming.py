@@ -20,6 +20,8 @@ def new_index(
     *,
     included: tuple[str, ...] = (),
     predicate: str | None = None,
+    method: str = "btree",
+    requires_extension: str | None = None,
     taken: frozenset[str] = frozenset(),
 ) -> CreateIndex:
     """The index, named `perfloop_<table>_<columns>_idx`.
@@ -29,8 +31,18 @@ def new_index(
     """
     plain = not included and predicate is None and all(key == IndexKey(text=key.text) for key in keys)
     definition = repr((str(table), keys, included, predicate))
-    name = unique_name((table.name, *(key.text for key in keys)), "idx", definition, taken, plain=plain)
-    return CreateIndex(table=table, name=name, keys=keys, included=included, predicate=predicate)
+    words, suffix = tuple(key.text for key in keys), "idx"
+    if method != "btree":
+        plain, definition, suffix = False, definition + method, f"{method}_idx"
+    return CreateIndex(
+        table=table,
+        name=unique_name((table.name, *words), suffix, definition, taken, plain=plain),
+        keys=keys,
+        included=included,
+        predicate=predicate,
+        method=method,
+        requires_extension=requires_extension,
+    )
 
 
 def unique_name(
@@ -49,14 +61,37 @@ def unique_name(
     return name
 
 
-def covers(index: Index, keys: tuple[IndexKey, ...]) -> bool:
-    """Whether a valid, unconditional b-tree already begins with these keys, in this order and direction."""
-    if index.method != "btree" or not index.is_valid or index.predicate is not None:
+def covers(index: Index, keys: tuple[IndexKey, ...], predicate: str | None = None) -> bool:
+    """Whether a valid b-tree already begins with these keys, in this order and direction.
+
+    It has to be unconditional, or to have the same `predicate`.
+    """
+    if index.method != "btree" or not index.is_valid:
+        return False
+    if index.predicate not in (None, predicate) and not _is_same(index.predicate, predicate):
         return False
     first = tuple(_identity(key) for key in index.keys[: len(keys)])
     wanted = tuple(_identity(key) for key in keys)
     backwards = tuple((text, operators, not down, not nulls) for text, operators, down, nulls in wanted)
     return first in (wanted, backwards)
+
+
+def _is_same(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and canonical(one) == canonical(other)
+
+
+def covers_part(index: Index, method: str, key: IndexKey) -> bool:
+    """Whether a valid, unconditional index of that method already has this key.
+
+    The default class of GIN for documents knows the operators of jsonb_path_ops too.
+    """
+    if index.method != method or not index.is_valid or index.predicate is not None:
+        return False
+    wanted = _identity(key)
+    return any(
+        held[0] == wanted[0] and held[1] in (wanted[1], None)
+        for held in (_identity(each) for each in index.keys)
+    )
 
 
 def _identity(key: IndexKey) -> tuple[str, str | None, bool, bool]:

@@ -9,6 +9,8 @@ clone only: nothing may write to the database meanwhile.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -19,7 +21,7 @@ from perfloop.model.advice import CreateIndex
 from perfloop.model.plan import Plan
 from perfloop.tune.advisor.planner import block, explain, refused
 from perfloop.tune.advisor.what_if import PlannedCost, WhatIfStatistics
-from perfloop.tune.statements import act_statements
+from perfloop.tune.statements import build_statements
 
 
 class RealIndexes:
@@ -56,15 +58,21 @@ class RealIndexes:
         return explain(self._connection, instance)
 
     def cost(self, instance: str, indexes: tuple[CreateIndex, ...]) -> PlannedCost:
-        shown = [self._build(index)[0] for index in indexes]
         self._explains += 1
-        with self._connection.transaction(force_rollback=True):
-            if shown:
-                self._connection.execute(block("show_indexes"), [shown])
+        with self.shown(indexes):
             plan = explain(self._connection, instance)
         names = {index.name for index in indexes}
         used = {node.index for node in plan.root.walk() if node.index is not None} & names
         return PlannedCost(total_cost=plan.root.total_cost, used=tuple(sorted(used)))
+
+    @contextmanager
+    def shown(self, indexes: tuple[CreateIndex, ...]) -> Iterator[None]:
+        """Let the session's planner see these for the length of the context. Raises as `cost` does."""
+        shown = [self._build(index)[0] for index in indexes]
+        with self._connection.transaction(force_rollback=True):
+            if shown:
+                self._connection.execute(block("show_indexes"), [shown])
+            yield
 
     def size_bytes(self, index: CreateIndex) -> int:
         return self._build(index)[1]
@@ -80,11 +88,11 @@ class RealIndexes:
     def _build(self, index: CreateIndex) -> tuple[int, int]:
         if index in self._built:
             return self._built[index]
-        (statement,) = act_statements(index, concurrently=False)
         began = time.perf_counter()
         try:
             with self._connection.transaction():
-                self._connection.execute(statement)
+                for statement in build_statements(index, concurrently=False):
+                    self._connection.execute(statement)
                 row = self._connection.execute(
                     block("built_index"), [index.table.schema, index.name]
                 ).fetchone()

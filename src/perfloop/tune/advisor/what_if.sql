@@ -6,6 +6,11 @@ EXPLAIN (VERBOSE, FORMAT JSON) {statement};
 -- Whether the server could load HypoPG.
 SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'hypopg');
 
+-- name: means
+-- Whether the server could load HypoPG, and whether the session may edit the catalogue for real builds.
+SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'hypopg'),
+    current_setting('is_superuser')::bool;
+
 -- name: create_hypopg
 -- Make its functions known in the lab's database.
 CREATE EXTENSION IF NOT EXISTS hypopg;
@@ -61,3 +66,7 @@ UPDATE pg_index SET indisvalid = true, indcheckxmin = false WHERE indexrelid = A
 -- name: drop_index
 -- Remove a built index.
 DROP INDEX IF EXISTS {index};
+
+-- name: end_after
+-- Let the server end what takes longer in this transaction, in milliseconds.
+SELECT set_config('statement_timeout', %s, true);
