@@ -75,7 +75,7 @@ SELECT
     nullif(a.application_name, '') AS application,
     a.datname::text AS database,
     a.state,
-    left(a.query, 200) AS query,
+    left(nullif(a.query, '<insufficient privilege>'), 200) AS query,
     extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS transaction_s,
     extract(epoch FROM clock_timestamp() - a.state_change)::float8 AS state_s,
     CASE WHEN a.state = 'active' THEN extract(epoch FROM clock_timestamp() - a.query_start) END::float8 AS query_s,

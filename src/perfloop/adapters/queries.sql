@@ -68,7 +68,12 @@ WHERE NOT (source OPERATOR(pg_catalog.=) 'client' AND name OPERATOR(pg_catalog.=
 ORDER BY name USING OPERATOR(pg_catalog.<)
 
 -- name: read_tables
--- Tables, materialised views and partitioned parents of users, with their counters.
+-- Tables, materialised views and partitioned parents of users, with their counters. To ask for the size
+-- of a table takes a lock: where an exclusive one is held or waited for, the size of the last VACUUM stands in.
+WITH locked AS MATERIALIZED (
+    SELECT DISTINCT relation FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
 SELECT
     c.oid,
     n.nspname::text AS schema,
@@ -77,9 +82,13 @@ SELECT
     CASE
         WHEN c.relkind = 'p' THEN c.reltuples
         WHEN c.relpages = 0 THEN -1
+        WHEN locked.relation IS NOT NULL THEN c.reltuples
         ELSE c.reltuples * (pg_relation_size(c.oid, 'main') / current_setting('block_size')::int) / c.relpages
     END::float8 AS planned_rows,
-    coalesce(pg_relation_size(c.oid, 'main') + pg_relation_size(c.oid, 'fsm'), 0) AS size_bytes,
+    CASE
+        WHEN locked.relation IS NOT NULL THEN c.relpages * current_setting('block_size')::bigint
+        ELSE coalesce(pg_relation_size(c.oid, 'main') + pg_relation_size(c.oid, 'fsm'), 0)
+    END AS size_bytes,
     coalesce(s.n_live_tup, 0) AS live_rows,
     coalesce(s.n_dead_tup, 0) AS dead_rows,
     coalesce(s.n_mod_since_analyze, 0) AS modified_since_analyze,
@@ -102,6 +111,7 @@ FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
 LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+LEFT JOIN locked ON locked.relation = c.oid
 WHERE c.relkind IN ('r', 'p', 'm')
     AND c.relpersistence <> 't'
     AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -144,7 +154,11 @@ WHERE c.oid = ANY(%s)
 
 -- name: read_indexes
 -- Indexes of the given tables. Counters and size of a partitioned index are those of its leaves, and
--- its definition builds them too (pg_get_indexdef says ONLY).
+-- its definition builds them too (pg_get_indexdef says ONLY). Exclusive locks are passed by as above.
+WITH locked AS MATERIALIZED (
+    SELECT DISTINCT relation FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
 SELECT
     x.indexrelid AS oid,
     x.indrelid AS table_oid,
@@ -171,7 +185,13 @@ JOIN pg_class c ON c.oid = x.indexrelid
 JOIN pg_am am ON am.oid = c.relam
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(sum(pg_relation_size(leaf.oid)), 0)::bigint AS size_bytes,
+        coalesce(sum(
+            CASE
+                WHEN leaf.oid IN (SELECT relation FROM locked)
+                    THEN (SELECT relpages FROM pg_class WHERE oid = leaf.oid) * current_setting('block_size')::bigint
+                ELSE pg_relation_size(leaf.oid)
+            END
+        ), 0)::bigint AS size_bytes,
         coalesce(sum(s.idx_scan), 0)::bigint AS scans
     FROM (
         SELECT x.indexrelid::oid AS oid
