@@ -60,10 +60,17 @@ def cells(text: str) -> list[str]:
     return [row for row, next_row in zip(rows[1:], rows, strict=False) if not row.startswith("---")]
 
 
+def parameters_of(command: click.Command) -> Iterator[click.Parameter]:
+    """Its own, and those of the commands in it."""
+    yield from command.params
+    for inner in getattr(command, "commands", {}).values():
+        yield from parameters_of(inner)
+
+
 def options_of(command: click.Command) -> set[str]:
     return {
         name
-        for parameter in command.params
+        for parameter in parameters_of(command)
         if isinstance(parameter, click.Option)
         for name in parameter.opts
         if name.startswith("--")
@@ -91,13 +98,13 @@ def test_every_option_of_a_command_is_in_its_table_and_no_other_is(name: str) ->
     documented = [cell for cell in cells(section("reference/cli.md", f"`perfloop {name}`")) if "--" in cell]
     named = [OPTION.search(cell) for cell in documented]
 
-    assert sorted(options_of(cli.commands[name])) == sorted(found[0] for found in named if found)
+    assert sorted(options_of(cli.commands[name])) == sorted({found[0] for found in named if found})
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_choices_and_defaults_of_the_options_are_documented(name: str) -> None:
     text = section("reference/cli.md", f"`perfloop {name}`")
-    for option in cli.commands[name].params:
+    for option in parameters_of(cli.commands[name]):
         if not isinstance(option, click.Option):
             continue
         row = next(line for line in text.splitlines() if f"`{option.opts[0]}" in line)

@@ -6,21 +6,27 @@ from pathlib import Path
 
 import click
 
+from perfloop.adapters.store import Journal
 from perfloop.cli.findings import show_analysis
 from perfloop.cli.options import (
+    baseline_option,
     dsn_argument,
+    exit_code,
+    fail_on_option,
+    html_option,
+    json_option,
     log_line_prefix_option,
     log_option,
     seed_option,
+    timeout_option,
+    window_option,
     workload_option,
 )
 from perfloop.cli.progress import Progress
-from perfloop.cli.terminal import OutputFile, output, write_file
-from perfloop.model.advice import Severity
+from perfloop.cli.terminal import output, write_file
 from perfloop.tune.analysis import analyze_target
+from perfloop.tune.baselines import compare_with_baseline, with_comparison
 from perfloop.tune.report.analysis import analysis_html, analysis_json
-
-CONDITION_MET = 1
 
 
 @click.command(short_help="What is slow, read-only.")
@@ -28,35 +34,12 @@ CONDITION_MET = 1
 @workload_option
 @log_option
 @log_line_prefix_option
-@click.option(
-    "--window",
-    "window_s",
-    type=click.FloatRange(min=0.1),
-    metavar="SECONDS",
-    help="Count statements over this time from now, instead of since the last reset.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option(
-    "--html",
-    "html_path",
-    type=OutputFile(),
-    metavar="FILE",
-    help="Also write a self-contained HTML page.",
-)
-@click.option(
-    "--fail-on",
-    type=click.Choice([each.value for each in Severity]),
-    help="Exit with 1 when there is a finding of this severity or above.",
-)
-@click.option(
-    "--timeout",
-    "statement_timeout_s",
-    type=click.FloatRange(min=0.1),
-    default=10.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Limit of each statement that perfloop itself runs.",
-)
+@window_option
+@baseline_option
+@json_option
+@html_option
+@fail_on_option
+@timeout_option
 @seed_option
 def analyze(
     dsn: str,
@@ -64,6 +47,7 @@ def analyze(
     log: str | None,
     log_line_prefix: str | None,
     window_s: float | None,
+    baseline_name: str | None,
     as_json: bool,
     html_path: Path | None,
     fail_on: str | None,
@@ -78,7 +62,12 @@ def analyze(
     perfloop analyze postgresql://localhost/shop
     perfloop analyze "host=/run/postgresql dbname=shop" --window 60
     perfloop analyze $DATABASE_URL --json --fail-on high
+    perfloop analyze $DATABASE_URL --baseline before-release
     """
+    baseline = None
+    if baseline_name is not None:
+        with Journal() as journal:
+            baseline = journal.baseline(baseline_name)
     with Progress(quiet=as_json, first_findings=0) as progress:
         analysis = analyze_target(
             dsn,
@@ -90,6 +79,16 @@ def analyze(
             seed=seed,
             statement_timeout_s=statement_timeout_s,
         )
+        if baseline is not None:
+            comparison = compare_with_baseline(
+                dsn,
+                baseline,
+                progress,
+                window_s=window_s,
+                statement_timeout_s=statement_timeout_s,
+                snapshot=analysis.snapshot,
+            )
+            analysis = with_comparison(analysis, comparison)
     if as_json:
         output(analysis_json(analysis))
     else:
@@ -98,5 +97,4 @@ def analyze(
         write_file(html_path, analysis_html(analysis))
         if not as_json:
             output(f"wrote {html_path}")
-    worst = min((finding.severity.rank for finding in analysis.findings), default=len(Severity))
-    return CONDITION_MET if fail_on and worst <= Severity(fail_on).rank else 0
+    return exit_code(analysis.findings, fail_on)

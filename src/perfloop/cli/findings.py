@@ -10,6 +10,7 @@ from rich.text import Text
 from perfloop.cli.terminal import result_console, show
 from perfloop.model.advice import Finding, Severity
 from perfloop.model.analysis import Analysis
+from perfloop.model.baseline import Comparison
 from perfloop.model.snapshot import Limitation
 from perfloop.model.units import bytes_text, seconds_text, share_text
 
@@ -32,13 +33,27 @@ def show_analysis(analysis: Analysis) -> None:
     if snapshot.statements:
         about += f", {len(snapshot.statements)} statements taking {seconds_text(snapshot.total_s())}"
     console.print(Text.assemble((snapshot.database, "bold"), f"  {about}"), soft_wrap=True)
+    if analysis.comparison is not None:
+        show_comparison_line(console, analysis.comparison)
     if not analysis.findings:
         console.print("nothing found that costs time or space")
     for finding in analysis.findings:
-        _show_finding(console, finding)
+        show_finding(console, finding)
     for each in snapshot.limitations:
         _show_limitation(console, each)
     show_unexplained(console, analysis.unexplained)
+
+
+def show_comparison_line(console: Console, comparison: Comparison) -> None:
+    """Print what was compared with what, and what the reader must know of it."""
+    age = seconds_text(max(0.0, comparison.taken_at_s - comparison.baseline_taken_at_s))
+    plans = "1 plan" if comparison.plans_judged == 1 else f"{comparison.plans_judged} plans"
+    many = comparison.statements_judged
+    statements = "1 statement" if many == 1 else f"{many} statements"
+    about = f"captured {age} ago; {plans} and the counters of {statements} compared"
+    console.print(Text.assemble("baseline ", (comparison.baseline, "bold"), f"  {about}"), soft_wrap=True)
+    for note in comparison.notes:
+        show(console, Text(note, style="yellow"), lead="  ", indent=2)
 
 
 def show_unexplained(console: Console, sentences: Sequence[str]) -> None:
@@ -54,7 +69,8 @@ def show_unexplained(console: Console, sentences: Sequence[str]) -> None:
         show(console, Text(f"and {rest} more, in the HTML or JSON report", style="dim"), indent=2)
 
 
-def _show_finding(console: Console, finding: Finding) -> None:
+def show_finding(console: Console, finding: Finding) -> None:
+    """Print a finding: what it is, what it costs, what would be tried."""
     console.print()
     show(console, Text(finding.title, style="bold"), lead=severity_text(finding), indent=_INDENT)
     facts = [f"{each.label} {each.value}" for each in finding.evidence]

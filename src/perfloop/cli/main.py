@@ -21,6 +21,7 @@ from rich.text import Text
 import perfloop
 from perfloop.cli.analyze import analyze
 from perfloop.cli.apply import apply, undo
+from perfloop.cli.baseline import baseline
 from perfloop.cli.optimize import optimize
 from perfloop.cli.recover import recover
 from perfloop.cli.report import report, studies
@@ -44,7 +45,7 @@ def cli() -> None:
     """
 
 
-for command in (analyze, optimize, apply, undo, report, studies, recover):
+for command in (analyze, optimize, apply, undo, report, studies, baseline, recover):
     cli.add_command(command)
 
 

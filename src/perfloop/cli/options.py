@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
+
+from perfloop.cli.terminal import OutputFile
+from perfloop.model.advice import Finding, Severity
+
+CONDITION_MET = 1
 
 dsn_argument = click.argument("dsn", envvar="DATABASE_URL")
 workload_option = click.option(
@@ -34,3 +41,44 @@ target_option = click.option(
     help="The target, where the journal's own (which never holds a password) cannot connect.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+window_option = click.option(
+    "--window",
+    "window_s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Count statements over this time from now, instead of since the last reset.",
+)
+baseline_option = click.option(
+    "--baseline",
+    "baseline_name",
+    metavar="NAME",
+    help="Also say what is worse than in this baseline; `perfloop baseline capture` makes one.",
+)
+timeout_option = click.option(
+    "--timeout",
+    "statement_timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Limit of each statement that perfloop itself runs.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+html_option = click.option(
+    "--html",
+    "html_path",
+    type=OutputFile(),
+    metavar="FILE",
+    help="Also write a self-contained HTML page.",
+)
+fail_on_option = click.option(
+    "--fail-on",
+    type=click.Choice([each.value for each in Severity]),
+    help="Exit with 1 when there is a finding of this severity or above.",
+)
+
+
+def exit_code(findings: Sequence[Finding], fail_on: str | None) -> int:
+    """What `--fail-on` makes of the findings."""
+    worst = min((finding.severity.rank for finding in findings), default=len(Severity))
+    return CONDITION_MET if fail_on and worst <= Severity(fail_on).rank else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perfloop.model.advice import Finding
+from perfloop.model.baseline import Comparison
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.value import Value
 from perfloop.model.workload import Workload
@@ -16,3 +17,5 @@ class Analysis(Value, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     unexplained: tuple[str, ...]
     """For statements without a finding, a sentence each that says why."""
+    comparison: Comparison | None = None
+    """With a Baseline; its Findings are among `findings`."""

@@ -21,6 +21,8 @@ class BaselinePlan(Value, frozen=True, kw_only=True):
     """How one instance of a statement was planned. The instance is kept to be planned again."""
 
     query_id: str
+    label: str
+    """How reports name the statement."""
     instance: str
     shape: str
     total_cost: float

@@ -6,6 +6,7 @@ import msgspec
 
 from perfloop.model.advice import Finding, Severity
 from perfloop.model.analysis import Analysis
+from perfloop.model.baseline import Comparison
 from perfloop.model.snapshot import StatementCounters
 from perfloop.model.value import to_json
 from perfloop.tune.report.page import render
@@ -28,8 +29,9 @@ def analysis_json(analysis: Analysis) -> str:
     ("perfloop-analysis-1"), database, user, taken_at_s, counted_for_s, fingerprint, findings, limitations,
     unexplained, statement_count, total_s (execution time of all statements), statements (the 50 that take
     the most time: query_id, name, text, kind, calls, total_s, mean_s, time_share, rows, temp_blocks,
-    wal_bytes), workload_origin (null without a workload), skipped. Settings, plans and parameters are left
-    out: they may hold secrets.
+    wal_bytes), workload_origin (null without a workload), skipped, comparison (baseline,
+    baseline_taken_at_s, notes, statements_judged, plans_judged; null without a baseline). Settings, plans
+    and parameters are left out: they may hold secrets.
     """
     snapshot, workload = analysis.snapshot, analysis.workload
     document = {
@@ -47,8 +49,15 @@ def analysis_json(analysis: Analysis) -> str:
         "statements": [_statement(each, snapshot.total_s()) for each in _top(analysis)],
         "workload_origin": workload.origin if workload else None,
         "skipped": workload.skipped if workload else (),
+        "comparison": _comparison(analysis.comparison) if analysis.comparison else None,
     }
     return msgspec.json.format(to_json(document), indent=2).decode() + "\n"
+
+
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    """What was compared; its findings stand among the analysis's."""
+    document: dict[str, object] = msgspec.to_builtins(comparison)
+    return {key: value for key, value in document.items() if key not in {"findings", "target", "taken_at_s"}}
 
 
 def headline(findings: tuple[Finding, ...]) -> str:
