@@ -29,6 +29,7 @@ from perfloop.tune.advisor.advice import Advice, propose
 from perfloop.tune.advisor.extend import SearchPolicy
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.analysis import analyze_target
+from perfloop.tune.beyond_lab import why_beyond_lab
 from perfloop.tune.confirm import confirm
 from perfloop.tune.decision import STANDARD_KEEP_POLICY, KeepPolicy
 from perfloop.tune.lab.fill import refuse_old_tools, refuse_unless_it_fits
@@ -240,7 +241,8 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
 
 
 def _try_all(run: _Run, lab: Lab, workload: Workload, advice: Advice, rewrites: RewriteTrials) -> None:
-    proposals = rewrites.among(_triable(run, lab, advice), run.options.most_trials)
+    triable = tuple(each for each in _triable(run, lab, advice) if not _is_beyond_lab(run, lab, each))
+    proposals = rewrites.among(triable, run.options.most_trials)
     database_bytes = lab.database_bytes()
     policy = _keep_policy(run.options, database_bytes)
     for number, proposal in enumerate(proposals, start=1):
@@ -305,6 +307,22 @@ def _not_made(proposal: Proposal, lab: Lab, error: ChangeFailed) -> TrialRecord:
         reason=str(error),
         started_at_s=time.time(),
     )
+
+
+def _is_beyond_lab(run: _Run, lab: Lab, proposal: Proposal) -> bool:
+    """Whether no trial could decide; then it is recorded as unclear, for people to do."""
+    reason = why_beyond_lab(proposal.change)
+    if reason is None:
+        return False
+    record = TrialRecord(
+        proposal=proposal,
+        lab=lab.kind_for(proposal.change),
+        verdict=Verdict.UNCLEAR,
+        reason=reason,
+        started_at_s=time.time(),
+    )
+    run.save(trials=(*run.study.trials, record))
+    return True
 
 
 def _triable(run: _Run, lab: Lab, advice: Advice) -> tuple[Proposal, ...]:
