@@ -26,6 +26,7 @@ from perfloop.analyze.counters import (
 )
 from perfloop.analyze.foreign_keys import foreign_keys_without_index
 from perfloop.analyze.host import host_pressure
+from perfloop.analyze.hot_updates import hot_updates
 from perfloop.analyze.index_upkeep import duplicate_indexes, invalid_indexes, unused_indexes
 from perfloop.analyze.jit import counted_jit_overhead
 from perfloop.analyze.locks import (
@@ -34,7 +35,9 @@ from perfloop.analyze.locks import (
     long_statements,
     prepared_transactions,
 )
+from perfloop.analyze.lookups import lookups_per_row
 from perfloop.analyze.missing_indexes import tables_read_whole
+from perfloop.analyze.plan_cache import generic_plan_trap
 from perfloop.analyze.planner_statistics import stale_statistics
 from perfloop.analyze.reading import findings_of_smell, read_plans
 from perfloop.analyze.replication import replication_lag, replication_slots
@@ -73,6 +76,13 @@ CHECKS: tuple[Check, ...] = (
         run=foreign_keys_without_index,
     ),
     Check(name="stale-statistics", purpose="tables never analysed, or long ago", run=stale_statistics),
+    Check(name="hot-updates", purpose="updates that write every index of their table", run=hot_updates),
+    Check(
+        name="generic-plan",
+        purpose="prepared statements whose one plan fits some values badly",
+        run=generic_plan_trap,
+    ),
+    Check(name="n-plus-one", purpose="look-ups repeated for each row of a list", run=lookups_per_row),
     Check(name="sort-hash-spill", purpose="statements that write temporary files", run=counted_spills),
     Check(name="jit-overhead", purpose="compiling that takes longer than it saves", run=counted_jit_overhead),
     Check(name="cache-hit-ratio", purpose="blocks that shared_buffers does not hold", run=cache_hit_ratio),
