@@ -74,6 +74,21 @@ def unless(
     return find
 
 
+def unless_below(
+    rule: Callable[[PlanReading], Iterator[Site]], *others: Callable[[PlanReading], Iterator[Site]]
+) -> Callable[[PlanReading], Iterator[Site]]:
+    """The rule, silent where one of the others fires at its first node or at any below it."""
+
+    def find(reading: PlanReading) -> Iterator[Site]:
+        explained = positions_of(reading, *others)
+        for site in rule(reading):
+            top = reading.weighed.nodes[site.positions[0]]
+            if explained.isdisjoint(range(top.position, top.end)):
+                yield site
+
+    return find
+
+
 def read_plans(snapshot: Snapshot) -> tuple[PlanReading, ...]:
     """The readings of all plans of the Snapshot, in its order."""
     return tuple(

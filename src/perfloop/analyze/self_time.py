@@ -56,13 +56,31 @@ class WeighedNode(Value, frozen=True, kw_only=True):
     """Processes that run this node, whether they share its work or each do all of it."""
 
     @property
+    def relationship(self) -> str | None:
+        """What it is to its parent: Outer, Inner, Member, InitPlan, SubPlan, Subquery."""
+        return _relationship(self.node)
+
+    @property
     def is_measured(self) -> bool:
         return self.node.actual_rows is not None
 
     @property
+    def has_run(self) -> bool:
+        return self.is_measured and self.executions > 0
+
+    @property
     def removed_rows(self) -> float:
         """Rows that one execution read and a filter threw away, of all processes; 0 without ANALYZE."""
-        return float(self.node.fields.get("Rows Removed by Filter", 0)) * self.processes
+        return self.removed_by("Filter")
+
+    @property
+    def read_rows(self) -> float:
+        """Rows that one execution looked at, whether it kept them or not, of all processes."""
+        return self.rows + self.removed_rows + self.removed_by("Index Recheck")
+
+    def removed_by(self, what: str) -> float:
+        """Rows that one execution threw away for one reason, as EXPLAIN names it, of all processes."""
+        return float(self.node.fields.get(f"Rows Removed by {what}", 0)) * self.processes
 
 
 class WeighedPlan(Value, frozen=True, kw_only=True):
@@ -86,6 +104,10 @@ class WeighedPlan(Value, frozen=True, kw_only=True):
 
     def children(self, each: WeighedNode) -> tuple[WeighedNode, ...]:
         return tuple(child for child in self.below(each) if child.parent == each.position)
+
+    def child(self, each: WeighedNode, relationship: str) -> WeighedNode | None:
+        """The first child of that relationship, as Outer or Inner."""
+        return next((one for one in self.children(each) if one.relationship == relationship), None)
 
     def share_below(self, each: WeighedNode) -> float:
         """The share of the node with all below it."""

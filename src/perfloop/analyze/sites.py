@@ -132,6 +132,19 @@ def table_of(snapshot: Snapshot, node: PlanNode) -> Table | None:
     return snapshot.table(TableName(schema=node.schema or "public", name=node.relation))
 
 
+def relation_text(node: PlanNode) -> str:
+    """What a node reads: its table or index as reports name it, or else its kind."""
+    if node.relation is not None:
+        return str(TableName(schema=node.schema or "public", name=node.relation))
+    return node.index or node.kind
+
+
+def place_text(relation: object, columns: Iterable[str]) -> str:
+    """A location: the table, with the columns in parentheses where there are some."""
+    named = ", ".join(columns)
+    return f"{relation}({named})" if named else str(relation)
+
+
 def statements_on(snapshot: Snapshot, name: TableName) -> tuple[str, ...]:
     """The statements whose plans touch the table, sorted."""
     pair = (name.schema, name.name)

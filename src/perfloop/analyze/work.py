@@ -12,7 +12,7 @@ from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import own_amounts
 from perfloop.model.plan import PlanNode
 
-_BLOCKS = ("Shared Hit Blocks", "Shared Read Blocks", "Local Hit Blocks", "Local Read Blocks")
+BLOCKS = ("Shared Hit Blocks", "Shared Read Blocks", "Local Hit Blocks", "Local Read Blocks")
 _TEMP_BLOCKS = ("Temp Read Blocks", "Temp Written Blocks")
 _READ_TIMES = ("I/O Read Time", "Shared I/O Read Time", "Local I/O Read Time")
 """The first up to PostgreSQL 16, the others from 17 on, all in milliseconds."""
@@ -20,7 +20,7 @@ _READ_TIMES = ("I/O Read Time", "Shared I/O Read Time", "Local I/O Read Time")
 
 def own_blocks(reading: PlanReading) -> tuple[float, ...]:
     """Blocks of tables and indexes that each node touched, over all executions, by position."""
-    return own_amounts(reading.plan, lambda node: _sum(node, _BLOCKS))
+    return own_amounts(reading.plan, lambda node: _sum(node, BLOCKS))
 
 
 def own_temp_blocks(reading: PlanReading) -> tuple[float, ...]:
