@@ -13,13 +13,15 @@ from perfloop.adapters.explain import explain
 from perfloop.adapters.host import read_host, server_is_here
 from perfloop.adapters.postgres import take_snapshot
 from perfloop.adapters.statement_counters import read_statements
-from perfloop.adapters.statements import statement_kind
+from perfloop.adapters.statements import parameter_count, statement_kind
 from perfloop.analyze.checks import analyze
 from perfloop.analyze.nothing import explain_nothing
+from perfloop.analyze.plan_cache import TOLD_SHARE
+from perfloop.analyze.sites import statement_shares
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.analysis import Analysis
 from perfloop.model.plan import Plan, PlanNode
-from perfloop.model.snapshot import StatementPlan
+from perfloop.model.snapshot import Snapshot, StatementPlan
 from perfloop.model.units import share_text
 from perfloop.model.workload import SkippedStatement, StatementKind, Workload
 from perfloop.tune.given import Sources, generic_plans, read_sources, with_logged_plans
@@ -86,7 +88,9 @@ def analyze_target(
             is_log=given.is_log,
         )
         plans = _plans(workload, planner) + generic_plans(connection, workload.skipped)
-        snapshot = with_logged_plans(msgspec.structs.replace(snapshot, plans=plans), given.logged)
+        generic = _generic_plans(connection, snapshot, workload)
+        snapshot = msgspec.structs.replace(snapshot, plans=plans, generic_plans=generic)
+        snapshot = with_logged_plans(snapshot, given.logged)
     findings = analyze(snapshot)
     observer.found(findings)
     return Analysis(
@@ -126,6 +130,24 @@ def _plans(workload: Workload, planner: Callable[[str], Plan]) -> tuple[Statemen
         for instance in each.instances
     )
     return tuple(each for each in seen if each.plan is not _UNSEEN)
+
+
+def _generic_plans(
+    connection: psycopg.Connection, snapshot: Snapshot, workload: Workload
+) -> tuple[StatementPlan, ...]:
+    """Of each statement with parameters that takes some of the time, one plan for whatever values."""
+    shares = statement_shares(snapshot)
+    found = []
+    for each in workload.operations:
+        statement = each.statement
+        if shares.get(statement.query_id, 1.0) < TOLD_SHARE or not parameter_count(statement.text):
+            continue
+        try:
+            plan = explain(connection, statement.text, generic=True)
+        except UnsupportedStatement:
+            continue
+        found.append(StatementPlan(query_id=statement.query_id, instance=statement.text, plan=plan))
+    return tuple(found)
 
 
 def _why_skipped(skipped: tuple[SkippedStatement, ...], *, all_told: bool) -> tuple[str, ...]:
