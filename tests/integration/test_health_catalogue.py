@@ -249,6 +249,16 @@ def test_a_quiet_database_has_none_of_it(each_postgres_dsn: str, read_target: Re
         for each in analyze(snapshot)
         if each.severity is Severity.HIGH
     }
+
+
+def test_connections_opened_for_a_moment_are_found(each_postgres_dsn: str, read_target: Read) -> None:
+    run(each_postgres_dsn, RESET)
+    for _ in range(60):
+        run(each_postgres_dsn, "SELECT 1")
+    snapshot = read_target(each_postgres_dsn, until=lambda seen: seen.activity.sessions >= 60)
+    (finding,) = connection_churn(snapshot, least_s=0.0)
+
+    assert finding.title.startswith("Services open ")
     assert () == connection_churn(snapshot)
 
 

@@ -17,7 +17,7 @@ from perfloop.analyze.locks import (
     long_statements,
     prepared_transactions,
 )
-from perfloop.analyze.vacuum import horizon_holders, vacuum_held_back
+from perfloop.analyze.vacuum import horizon_holders, long_vacuums, vacuum_held_back
 from perfloop.model.snapshot import Snapshot
 
 Read = Callable[..., Snapshot]
@@ -148,3 +148,15 @@ def test_a_prepared_transaction_is_found_until_it_ends(two_phase_dsn: str, read_
     assert "behind a prepared transaction" in blocked_sessions(blocked, least_s=0.0)[0].title
     assert () == prepared_transactions(read_target(two_phase_dsn), least_s=0.0)
     assert () == vacuum_held_back(before)
+
+
+def test_a_vacuum_that_runs_on_and_on_is_found(each_postgres_dsn: str, read_target: Read) -> None:
+    with psycopg.connect(each_postgres_dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE item AS SELECT i AS id FROM generate_series(1, 200000) i")
+    slow = make_conninfo(each_postgres_dsn, options="-c vacuum_cost_delay=100 -c vacuum_cost_limit=1")
+    with waiting(slow, "VACUUM item"):
+        snapshot = read_target(each_postgres_dsn, until=lambda seen: seen.health.vacuums)
+    (finding,) = long_vacuums(snapshot, least_s=0.0)
+
+    assert "VACUUM of public.item has been running for " in finding.title
+    assert () == long_vacuums(snapshot)

@@ -21,7 +21,6 @@ NEW_CONNECTIONS_PER_S = 1.0
 MANY_NEW_CONNECTIONS_PER_S = 10.0
 SHORT_SESSION_S = 600.0
 """postgresqltuner advises a pooler where connections are younger than 10 minutes on average."""
-JUDGED_SESSIONS = 500
 JUDGED_COUNTING_S = 60.0
 
 
@@ -103,11 +102,11 @@ def rollbacks(snapshot: Snapshot) -> tuple[Finding, ...]:
     )
 
 
-def connection_churn(snapshot: Snapshot) -> tuple[Finding, ...]:
+def connection_churn(snapshot: Snapshot, *, least_s: float = JUDGED_COUNTING_S) -> tuple[Finding, ...]:
     """Connections opened for a moment: each costs a process, and milliseconds before the first query."""
     activity = snapshot.activity
     counted_s = activity.counted_for_s or 0.0
-    if activity.sessions < JUDGED_SESSIONS or counted_s < JUDGED_COUNTING_S:
+    if activity.sessions == 0 or counted_s < least_s:
         return ()
     rate, length_s = activity.sessions / counted_s, activity.session_s / activity.sessions
     if rate < NEW_CONNECTIONS_PER_S or length_s >= SHORT_SESSION_S:

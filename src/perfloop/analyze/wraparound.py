@@ -37,11 +37,11 @@ def _overdue(snapshot: Snapshot, age: TransactionAge, kind: str, count: int) -> 
     setting = "autovacuum_freeze_max_age" if kind == "transaction" else "autovacuum_multixact_freeze_max_age"
     live = snapshot.setting(setting)
     start = int(live.value) if live is not None else 200_000_000
-    if count < OVERDUE_RATIO * start and count < max(start, CERTAIN_AGE):
+    if count < min(OVERDUE_RATIO * start, max(start, CERTAIN_AGE), FAILSAFE_AGE):
         return
     yield Finding(
         check="wraparound",
-        severity=Severity.HIGH if count >= min(FAILSAFE_AGE, LIMIT - 10_000_000) else Severity.MEDIUM,
+        severity=Severity.HIGH if count >= FAILSAFE_AGE else Severity.MEDIUM,
         title=(
             f"Database {age.database} has {count_text(LIMIT - count)} {kind}s left before it takes no more"
             f" writes: its oldest row is {count_text(count)} old, and autovacuum does not keep up"

@@ -23,7 +23,7 @@ from perfloop.adapters.servers.process import ServerProcess
 from perfloop.adapters.servers.templates import MARK, SUPERUSER, lay_out_cluster, readable_bin_dir
 from perfloop.errors import InvalidInput
 
-READY: Final = "ready"
+READY: Final = frozenset({"ready", "standby"})
 STATUS_LINE: Final = 7
 START_DEADLINE_S: Final = 60.0
 
@@ -234,7 +234,7 @@ class PostgresServer:
             lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) > STATUS_LINE and lines[0] == str(self.pid) and lines[STATUS_LINE].strip() == READY
+        return len(lines) > STATUS_LINE and lines[0] == str(self.pid) and lines[STATUS_LINE].strip() in READY
 
     def _stop(self) -> None:
         # Data that are about to be removed need no last checkpoint.
