@@ -50,6 +50,26 @@ def is_plain(select: exp.Expr) -> bool:
     )
 
 
+def is_condition(node: exp.Expr) -> bool:
+    """Whether the node only decides which rows pass, so that NULL does for it what false does."""
+    above = node.parent
+    while isinstance(above, exp.And | exp.Or | exp.Paren):
+        above = above.parent
+    return isinstance(above, exp.Where | exp.Join)
+
+
+def is_constant(value: exp.Expr, *kinds: exp.DType) -> bool:
+    """Whether it is a literal or a parameter, bare or as one of these types: the same for every row."""
+    if isinstance(value, exp.Cast):
+        return isinstance(value.this, exp.Literal | exp.Parameter) and value.to.this in kinds
+    return isinstance(value, exp.Literal | exp.Parameter)
+
+
+def cast_to(value: exp.Expr, kind: str) -> exp.Expr:
+    """The value as that type; one that has it already stays as it is."""
+    return exp.cast(value.copy(), kind, dialect="postgres")
+
+
 def is_picky(select: exp.Select) -> bool:
     """Whether DISTINCT ON picks one row of several, by their order."""
     distinct = select.args.get("distinct")

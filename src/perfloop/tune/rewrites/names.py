@@ -59,8 +59,10 @@ def sources(select: exp.Select, catalogue: Catalogue) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def place(column: exp.Column, catalogue: Catalogue) -> Place | None:
-    """What the column means: of the innermost SELECT around it that has such a name."""
+def place(column: exp.Expr, catalogue: Catalogue) -> Place | None:
+    """What a column means: of the innermost SELECT around it that has such a name. None for all else."""
+    if not isinstance(column, exp.Column):
+        return None
     select = _select_of(column)
     while select is not None:
         there = sources(select, catalogue)
