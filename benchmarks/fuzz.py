@@ -28,8 +28,8 @@ from perfloop.errors import PerfloopError
 
 INPUT_LIMIT_S = 10.0
 MEMORY_LIMIT_BYTES = 2 * 1024**3
-BATCH = 200
-MINIMISE_S = 20.0
+BATCH = 50
+MINIMISE_S = 10.0
 DEFAULT_FOLDER = Path("fuzz-failures")
 
 

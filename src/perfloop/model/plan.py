@@ -7,6 +7,8 @@ document of every node is kept, so that a check can read a field that has no nam
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,16 +135,89 @@ def _shape(node: PlanNode, depth: int) -> Iterator[str]:
 
 
 def read_plan(document: Any) -> Plan:
-    """Read what EXPLAIN (FORMAT JSON) returned, as parsed JSON. Raises InvalidInput if it is not that."""
+    """Read what EXPLAIN (FORMAT JSON) returned, as parsed JSON.
+
+    Raises InvalidInput where it is not that: without a Plan, with a field of another type than servers
+    print, or nested deeper than any server would plan.
+    """
     top = document[0] if isinstance(document, list) and document else document
     if not isinstance(top, dict) or not isinstance(top.get("Plan"), dict):
         raise InvalidInput("this is not the output of EXPLAIN (FORMAT JSON): it has no Plan")
+    _check(top, depth=0)
     return Plan(
         root=_read_node(top["Plan"]),
         planning_s=_seconds(top.get("Planning Time")),
         execution_s=_seconds(top.get("Execution Time")),
         fields={key: value for key, value in top.items() if key != "Plan"},
     )
+
+
+def _check(document: dict[str, Any], *, depth: int) -> None:
+    """Look whether the fields that have names here are what servers print; others may be anything."""
+    if depth > _DEEPEST:
+        raise InvalidInput(f"this plan is nested more than {_DEEPEST} deep, as no server's is")
+    for name, value in document.items():
+        if value is not None and not _is_as_printed(name, value):
+            raise InvalidInput(
+                f"this is not the output of EXPLAIN (FORMAT JSON): {name} is {str(value)[:40]!r}"
+            )
+        parts = value if isinstance(value, list) else [value]
+        for part in parts if name in _NESTED else ():
+            _check(part, depth=depth + 1)
+
+
+def _is_as_printed(name: str, value: Any) -> bool:
+    if name in _NESTED:
+        parts = value if isinstance(value, list) and name in _NESTED_LISTS else [value]
+        return all(isinstance(part, dict) for part in parts)
+    if name in _TEXT_LISTS:
+        parts = value if isinstance(value, list) else [value]
+        return all(isinstance(part, str) for part in parts)
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if _NUMBER.search(name):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and math.isfinite(value) and abs(value) < _LARGEST
+    return True
+
+
+_DEEPEST = 150
+_LARGEST = 1e30
+_NESTED_LISTS = frozenset({"Plans", "Workers", "Triggers", "Target Tables", "Grouping Sets"})
+_NESTED = _NESTED_LISTS | {"Plan", "Planning", "JIT", "Full-sort Groups", "Pre-sorted Groups"}
+_TEXT_LISTS = frozenset(
+    {"Sort Key", "Presorted Key", "Group Key", "Output", "Sort Methods Used", "Conflict Arbiter Indexes"}
+)
+_TEXTS = frozenset(
+    {
+        *(
+            "Node Type",
+            "Parent Relationship",
+            "Subplan Name",
+            "Schema",
+            "Relation Name",
+            "Alias",
+            "Index Name",
+        ),
+        *(
+            "Filter",
+            "Join Filter",
+            "One-Time Filter",
+            "Index Cond",
+            "Recheck Cond",
+            "Hash Cond",
+            "Merge Cond",
+        ),
+        *("TID Cond", "Order By", "Join Type", "Scan Direction", "Strategy", "Partial Mode", "Operation"),
+        *("CTE Name", "Function Name", "Function Call", "Sort Method", "Sort Space Type", "Cache Key"),
+        *("Cache Mode", "Remote SQL", "Command", "Trigger Name", "Relation", "Constraint Name"),
+    }
+)
+_NUMBER = re.compile(
+    r"(Rows|Cost|Time|Loops|Width|Blocks|Bytes|Batches|Buckets|Usage|Used|Fetches|Hits|Misses|Evictions"
+    r"|Overflows|Functions|Records|FPI|Launched|Workers Planned|Partitions|Searches|Tuples|Removed|Calls)$"
+    r"|^Rows Removed"
+)
 
 
 def _read_node(document: dict[str, Any]) -> PlanNode:
