@@ -38,8 +38,8 @@ from perfloop.model.target import Column, Table
 from perfloop.model.units import count_text
 
 _JOIN_CONDITIONS = ("Hash Cond", "Merge Cond", "Join Filter")
-_DOCUMENT_ACCESS = (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
-"""What is taken out of a document is the matter of another kind of index."""
+_CONTENTS = (exp.Any, exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
+"""What is inside an array or a document is the matter of another kind of index."""
 _DEPENDS_ON_ZONE = frozenset({"timestamp with time zone"})
 
 
@@ -109,7 +109,7 @@ def _wrapped(scan: FilteredScan) -> Compared | None:
         compared
         for part in scan.parts
         for compared in compared_sides(part, scan.alias)
-        if not any(True for _ in compared.side.find_all(*_DOCUMENT_ACCESS))
+        if compared.side.find(*_CONTENTS) is None
     ]
     bare = [isinstance(without_free_cast(each.side, scan.table), exp.Column) for each in sides]
     if any(is_bare and each.is_equality for each, is_bare in zip(sides, bare, strict=True)):
