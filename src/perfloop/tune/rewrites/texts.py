@@ -15,7 +15,7 @@ from sqlglot.errors import SqlglotError
 
 DIALECT = "postgres"
 _HINT = re.compile(r"/\*\+")
-_CALLED = re.compile(r"([a-z_][a-z0-9_$]*)\s*\(", re.IGNORECASE)
+_CALLED = re.compile(r"(?<![a-z0-9_$])([a-z_][a-z0-9_$]*)\s*\(", re.IGNORECASE)
 _LONGEST = 50_000
 """Longer texts are lists of values, which no rule here shortens."""
 
