@@ -146,6 +146,7 @@ def test_an_order_is_read_with_its_direction(text: str, expected: tuple[str, Ind
 
 def test_every_column_of_an_output_is_found() -> None:
     assert (("o", "a"), ("c", "b")) == columns_in("sum((o.a * (c.b)::numeric))")
+    assert (("o", "a"),) == columns_in("o.a DESC NULLS LAST")
 
 
 def test_two_writings_of_an_expression_are_the_same() -> None:

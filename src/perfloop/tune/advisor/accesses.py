@@ -77,7 +77,7 @@ def read_accesses(
         for text in _texts(node, _CONDITIONS)
         for each in read_conditions(text).unserved
     )
-    needed = tuple(_needed(plan.root))
+    needed = tuple(_needed(plan.root, scans))
     anded = tuple(_anded(plan.root))
     orders = tuple(_orders(plan.root, limited=False))
     return tuple(
@@ -166,19 +166,21 @@ def _forward(keys: tuple[IndexKey, ...]) -> tuple[IndexKey, ...]:
     return keys
 
 
-def _needed(root: PlanNode) -> Iterator[tuple[str, str]]:
+def _needed(root: PlanNode, scans: Mapping[str, TableName]) -> Iterator[tuple[str, str]]:
     """(alias, column) that nodes take from relations.
 
     The Output of a scan below another node may name every column of its table, because that is
     cheaper than to project, so it counts only at the top of a plan or sub-plan.
     """
+    only = next(iter(scans)) if len(scans) == 1 else ""
     for node in root.walk():
         texts = [*_texts(node, _CONDITIONS), *_texts(node, _ORDERS)]
         top = node.fields.get("Parent Relationship") in (None, "InitPlan", "SubPlan", "Subquery")
         if top or not node.kind.endswith("Scan"):
             texts.extend(_texts(node, ("Output",)))
         for text in texts:
-            yield from columns_in(text)
+            for alias, column in columns_in(text):
+                yield (alias or only), column
 
 
 def _access(

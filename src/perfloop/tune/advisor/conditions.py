@@ -32,7 +32,10 @@ _SUB_PLANS = re.compile(
 _EXISTS = re.compile(r"EXISTS\((?:hashed )?SubPlan \d+\)")
 _PARAMETER = re.compile(r"(?<![\w$])\$\d+\b")
 _NOT_INDEXABLE = re.compile(r"!~~\*?|!~\*?")
+_SHOWN = 300
+"""Characters of a condition that a message shows."""
 _PATTERN_PREFIX = re.compile(r"[^%_\\]")
+_ORDER = re.compile(r"(.*?)( DESC)?(?: NULLS (FIRST|LAST))?", re.DOTALL)
 
 _PART_OPERATORS = {
     exp.Like: "LIKE",
@@ -127,7 +130,7 @@ def read_conditions(text: str) -> Conditions:
 
 def read_order(text: str) -> tuple[str, IndexKey] | None:
     """The alias and the key of one Sort Key with its direction, or None for what no index could hold."""
-    match = re.fullmatch(r"(.*?)( DESC)?(?: NULLS (FIRST|LAST))?", text, flags=re.DOTALL)
+    match = _ORDER.fullmatch(text)
     if match is None or " COLLATE " in text or " USING " in text:
         return None
     tree = _parse(match[1])
@@ -141,8 +144,13 @@ def read_order(text: str) -> tuple[str, IndexKey] | None:
 
 
 def columns_in(text: str) -> tuple[tuple[str, str], ...]:
-    """(alias, column) of every column in a condition or an output. Raises UnsupportedStatement."""
-    return tuple((each.table, each.name) for each in _parse(text).find_all(exp.Column) if each.table)
+    """(alias, column) of every column in a condition, order or output. Raises UnsupportedStatement.
+
+    The alias is empty where the server prints none: in the output of a statement on one relation.
+    """
+    match = _ORDER.fullmatch(text)
+    tree = _parse(match[1] if match else text)
+    return tuple((each.table, each.name) for each in tree.find_all(exp.Column) if each.name != _VALUE)
 
 
 def canonical(expression: str) -> str:
@@ -153,7 +161,7 @@ def canonical(expression: str) -> str:
     """
     try:
         return _bare(sqlglot.parse_one(expression, dialect=Printed), functions="lower")
-    except SqlglotError:
+    except (SqlglotError, RecursionError, UnsupportedStatement):
         return expression
 
 
@@ -164,8 +172,8 @@ def _parse(text: str) -> exp.Expr:
     plain = _NOT_INDEXABLE.sub("<>", plain)
     try:
         return sqlglot.parse_one(plain, dialect=Printed)
-    except SqlglotError as error:
-        raise UnsupportedStatement(f"the condition {text} was not understood") from error
+    except (SqlglotError, RecursionError) as error:
+        raise UnsupportedStatement(f"the condition {text[:_SHOWN]} was not understood") from error
 
 
 def _leaves(tree: exp.Expr, *, alternative: bool) -> Iterator[tuple[exp.Expr, bool]]:
@@ -331,4 +339,7 @@ def _bare(tree: exp.Expr, *, functions: str | bool = False) -> str:
             return exp.column(node.this.this)
         return node
 
-    return tree.copy().transform(strip).sql(dialect=Printed, normalize_functions=functions)
+    try:
+        return tree.copy().transform(strip).sql(dialect=Printed, normalize_functions=functions)
+    except RecursionError as error:
+        raise UnsupportedStatement("a condition is nested too deeply to be read") from error
