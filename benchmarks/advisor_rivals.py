@@ -4,8 +4,9 @@ Written from a description of both, not from their code, and kinder to them than
 each query come from our own reading of its plan, so that all 22 are analysed, none is taken for a column
 of another table, and the order in which candidates are looked at is drawn from a seed.
 
-- dexter, default: for each query by itself, first all single columns, then all pairs in both orders; what
-  the planner uses is proposed where it halves the query's cost. A pair has to halve it once more. Union.
+- dexter, default: for each query by itself, first all single columns, then all pairs in both orders. What
+  the planner uses is proposed where it halves the query's cost; pairs have to halve it once more, and be one
+  index. Of several the one that does so alone goes first; where none does, all are proposed. Union.
 - postgres-mcp: for each query by itself, greedy over indexes on up to three of the columns of a table, in
   one drawn order each; the next index is the one that lowers the cost most, as long as it takes a tenth off
   it. Union.
@@ -73,10 +74,11 @@ def dexter(
         )
         with_singles, used = planner.cost(text, singles)
         with_pairs, used_of_all = planner.cost(text, [*singles, *pairs])
-        if with_pairs < _HALF * with_singles:
+        if with_pairs < _HALF * with_singles and len(used_of_all) == 1:
             chosen.update(dict.fromkeys(used_of_all))
         elif with_singles < _HALF * before:
-            chosen.update(dict.fromkeys(used))
+            alone = min((planner.cost(text, [each])[0], each.name, each) for each in used)
+            chosen.update(dict.fromkeys([alone[2]] if alone[0] < _HALF * before else used))
     return tuple(chosen)
 
 

@@ -1,10 +1,10 @@
 """The index search alone on TPC-H, beside the rules of two other tools: what are their sets worth, built?
 
-perfloop's `search_indexes` chooses under a budget of space, with every query weighed the same (`--weigh
-equal`): the score is a geometric mean, in which they weigh the same too. In one run the rules of dexter and
-postgres-mcp choose by the same HypoPG (`advisor_rivals`). Each set is built in a copy of the database, which
-is analysed and runs all queries against the original, alternating; a cost is the least CPU time of the
-backend. Nothing is left out afterwards: what a set makes slower counts against it.
+perfloop's `search_indexes` chooses under a budget of space and rehearses what it chose, with every query
+weighed the same (`--weigh equal`): the score is a geometric mean, in which they weigh the same too. In
+one run the rules of dexter and postgres-mcp choose by the same HypoPG (`advisor_rivals`). Each set is built
+in a copy of the database, which is analysed and runs all queries against the original, alternating; a cost
+is the least CPU time of the backend. Nothing is left out afterwards: what a set makes slower counts.
 
 Nothing in the search is fitted to these figures. Its limits are those of the trial that comes after it
 (1.15 for a statement, 3 for the WAL of a write, half a percent for a gain), and the formulas of size and of
@@ -57,6 +57,7 @@ from perfloop.tune.acts import act
 from perfloop.tune.advisor.consider import read_workload
 from perfloop.tune.advisor.extend import SearchPolicy
 from perfloop.tune.advisor.index_search import search_indexes
+from perfloop.tune.advisor.lab_rehearsal import rehearsal_beside
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.weighing import Weighing
 
@@ -209,7 +210,8 @@ def search(name: str, dsn: str, snapshot: Snapshot, mix: tuple[Operation, ...], 
     with psycopg.connect(dsn, autocommit=True) as connection:
         began_s = time.monotonic()
         with open_what_if(connection, snapshot.tables) as what_if:
-            found = search_indexes(snapshot, workload, what_if, policy)
+            rehearsal = rehearsal_beside(connection, what_if)
+            found = search_indexes(snapshot, workload, what_if, policy, rehearsal=rehearsal)
             search_s = time.monotonic() - began_s
             return Chosen(
                 name=name,

@@ -27,6 +27,7 @@ from perfloop.model.value import Value
 from perfloop.model.workload import StatementKind, Workload
 from perfloop.tune.advisor.advice import Advice, propose
 from perfloop.tune.advisor.extend import SearchPolicy
+from perfloop.tune.advisor.lab_rehearsal import rehearsal_beside
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.analysis import analyze_target
 from perfloop.tune.beyond_lab import why_beyond_lab
@@ -235,7 +236,8 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
     run.save(findings=analyze(snapshot))
     with lab.clone() as connection, open_what_if(connection, snapshot.tables) as what_if:
         policy = SearchPolicy(storage_bytes=run.options.max_index_bytes, weighing=run.options.weighing)
-        advice = propose(snapshot, run.study.findings, workload, what_if, policy=policy)
+        rehearsal = rehearsal_beside(connection, what_if)
+        advice = propose(snapshot, run.study.findings, workload, what_if, policy=policy, rehearsal=rehearsal)
     run.save(unexplained=tuple(dict.fromkeys(run.study.unexplained + advice.unexplained)))
     return advice
 

@@ -15,7 +15,9 @@ from perfloop.tune.advisor.fallbacks import fallback_proposals
 from perfloop.tune.advisor.index_proposals import chosen_proposals, demanded_proposals
 from perfloop.tune.advisor.index_search import IndexSearch, search_indexes
 from perfloop.tune.advisor.objective import geometric_ratio, weighted_ratio
+from perfloop.tune.advisor.rehearsal import Rehearsal
 from perfloop.tune.advisor.settings_proposals import propose_settings
+from perfloop.tune.advisor.table_proposals import propose_table_options
 from perfloop.tune.advisor.upkeep_proposals import (
     propose_analyze,
     propose_drops,
@@ -58,15 +60,17 @@ def propose(
     what_if: WhatIf,
     *,
     policy: SearchPolicy | None = None,
+    rehearsal: Rehearsal | None = None,
 ) -> Advice:
     """Say what to try, and in which order: the planner's belief, indexes, settings, drops.
 
     The search's own choices of indexes come before second choices, and both before what only a
     Finding asks for.
-    The same input gives the same output. Nothing is run but the planner of `what_if`.
+    The same input gives the same output. Nothing is run but the planner of `what_if`, and in a
+    `rehearsal` the statements whose plans the chosen indexes change.
     """
     policy = policy or SearchPolicy()
-    found = search_indexes(snapshot, workload, what_if, policy)
+    found = search_indexes(snapshot, workload, what_if, policy, rehearsal=rehearsal)
     reading, search, known, result = found.reading, found.extend, found.known, found.result
     statements = reading.statements
     plans = tuple(plan for each in reading.plans for plan in each)
@@ -84,6 +88,7 @@ def propose(
             fallbacks,
             demanded_proposals(snapshot, search, statements, findings, known, indexes),
             settings.proposals,
+            propose_table_options(snapshot, findings, statements),
             (*drops, *_new_drops(drops, superseded(snapshot, result.chosen))),
         ],
         spare=3,

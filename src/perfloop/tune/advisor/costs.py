@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from perfloop.model.advice import CreateIndex
 from perfloop.model.value import Value
 from perfloop.tune.advisor.what_if import PlannedCost, WhatIf
@@ -24,9 +26,10 @@ class CostStatistics(Value, frozen=True, kw_only=True):
 class _Known:
     """All answers for one instance, by the names of the indexes."""
 
-    __slots__ = ("exact", "sets")
+    __slots__ = ("exact", "learned", "sets")
 
     def __init__(self) -> None:
+        self.learned: dict[frozenset[str], float] = {}
         self.exact: dict[frozenset[str], PlannedCost] = {}
         self.sets: list[tuple[frozenset[str], frozenset[str], PlannedCost]] = []
 
@@ -59,11 +62,24 @@ class KnownCosts:
         exact = known.exact.get(names)
         if exact is not None:
             self._remembered += 1
-            return exact
+            return _corrected(known, exact)
         answer = self._derive(known, names) or self._ask(known, instance, names, indexes)
-        if answer is not None:
-            known.exact[names] = answer
-        return answer
+        if answer is None:
+            return None
+        known.exact[names] = answer
+        return _corrected(known, answer)
+
+    def learn(self, instance: str, indexes: tuple[CreateIndex, ...], real: PlannedCost) -> None:
+        """Let what was seen with real indexes stand for every set under which a plan uses the same ones."""
+        answer = self.cost(instance, indexes)
+        known = self._known[instance]
+        for used in (real.used, *([answer.used] if answer is not None else [])):
+            if used:
+                known.learned[frozenset(used)] = real.total_cost
+
+    def learn_size(self, index: CreateIndex, size_bytes: int) -> None:
+        """Let the real size of a built index take the place of the estimate."""
+        self._sizes[index] = size_bytes
 
     def size_bytes(self, index: CreateIndex) -> int:
         """The size of the index, asked once."""
@@ -102,3 +118,8 @@ class KnownCosts:
         answer = self._what_if.cost(instance, indexes)
         known.sets.append((names, frozenset(answer.used), answer))
         return answer
+
+
+def _corrected(known: _Known, answer: PlannedCost) -> PlannedCost:
+    learned = known.learned.get(frozenset(answer.used))
+    return answer if learned is None else msgspec.structs.replace(answer, total_cost=learned)

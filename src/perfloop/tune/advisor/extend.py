@@ -101,6 +101,7 @@ class Extend:
         self._built_bytes = policy.built_bytes if policy.built_bytes is not None else 8 * table_bytes
         self._policy = policy
         self._looked_at: dict[CreateIndex, bool] = {}
+        self._may_be_used: dict[tuple[str, str], bool] = {}
         self._refused: list[str] = []
         self._out_of_room = False
 
@@ -186,9 +187,7 @@ class Extend:
 
     def ratio(self, statement: Considered, indexes: tuple[CreateIndex, ...]) -> float | None:
         """One statement's cost under `indexes` over its cost before; None as `ratios` gives it."""
-        relevant = tuple(
-            index for index in indexes if any(may_use(access, index) for access in statement.accesses)
-        )
+        relevant = self.relevant(statement, indexes)
         costs = []
         for instance, base in zip(statement.instances, statement.base_costs, strict=True):
             cost = self._cost(instance, base, relevant)
@@ -200,6 +199,35 @@ class Extend:
         if planned >= limit > 0:
             return None
         return relative_cost(statement, tuple(costs), self._indexes, indexes)
+
+    def relevant(self, statement: Considered, indexes: tuple[CreateIndex, ...]) -> tuple[CreateIndex, ...]:
+        """Those of the indexes that the statement could use at all."""
+        return tuple(index for index in indexes if self._may_use(statement, index))
+
+    def _may_use(self, statement: Considered, index: CreateIndex) -> bool:
+        question = statement.query_id, index.name
+        if question not in self._may_be_used:
+            self._may_be_used[question] = any(may_use(access, index) for access in statement.accesses)
+        return self._may_be_used[question]
+
+    def used(self, statement: Considered, indexes: tuple[CreateIndex, ...]) -> tuple[CreateIndex, ...]:
+        """Those of the indexes that its plans use."""
+        relevant = self.relevant(statement, indexes)
+        answers = [self._known.cost(each, relevant) for each in statement.instances] if relevant else []
+        names = {name for answer in answers if answer is not None for name in answer.used}
+        return tuple(index for index in relevant if index.name in names)
+
+    def weigh(self, indexes: tuple[CreateIndex, ...]) -> tuple[float, ...] | None:
+        """The relative cost of each statement under the indexes; None where a limit is broken."""
+        if sum(self._known.size_bytes(index) for index in indexes) > self._storage_bytes:
+            return None
+        ones = tuple(1.0 for _ in self._statements)
+        return self.ratios(indexes, ones, frozenset(index.table for index in indexes))
+
+    @property
+    def max_regression_ratio(self) -> float:
+        """To what multiple of its cost before no statement may come."""
+        return self._policy.max_regression_ratio
 
     def _cost(self, instance: str, base: float, relevant: tuple[CreateIndex, ...]) -> float | None:
         if not relevant:
@@ -228,11 +256,7 @@ class Extend:
         """Those first that much time could use, so that a short budget is spent well."""
 
         def promise(index: CreateIndex) -> float:
-            return sum(
-                each.time_share
-                for each in self._statements
-                if any(may_use(access, index) for access in each.accesses)
-            )
+            return sum(each.time_share for each in self._statements if self._may_use(each, index))
 
         return tuple(sorted(indexes, key=lambda index: (-promise(index), index.name)))
 

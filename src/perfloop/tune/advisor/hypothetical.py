@@ -14,7 +14,6 @@ from typing import Any
 
 import psycopg
 
-from perfloop.errors import ChangeFailed
 from perfloop.model.advice import CreateIndex
 from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.target import Table, TableName
@@ -38,6 +37,7 @@ class HypotheticalIndexes:
         self._tables = tables
         self._created: dict[CreateIndex, tuple[int, str]] = {}
         self._accepted: dict[CreateIndex, int] = {}
+        self._texts: dict[CreateIndex, str] = {}
         self._samples = KeySamples(connection)
         self._operator_cost = 0.0
         self._explains = 0
@@ -97,26 +97,37 @@ class HypotheticalIndexes:
         return tree_height(index, self._tables[index.table], self.size_bytes(index))
 
     def _show(self, indexes: tuple[CreateIndex, ...]) -> None:
-        for index in [each for each in self._created if each not in indexes]:
-            self._connection.execute(block("drop_hypothetical"), [self._created.pop(index)[0]])
-        for index in indexes:
-            if index not in self._created:
-                self._created[index] = self._create(index)
-
-    def _create(self, index: CreateIndex) -> tuple[int, str]:
-        (statement,) = build_statements(index, concurrently=False)
-        began = time.perf_counter()
+        """Let the session's planner see exactly these; all that changes goes in one round trip."""
+        gone = [self._created.pop(each)[0] for each in list(self._created) if each not in indexes]
+        new = [each for each in indexes if each not in self._created]
+        if not gone and not new:
+            return
+        began_s = time.perf_counter()
         try:
-            row = self._connection.execute(
-                block("create_hypothetical"), [statement.as_string(self._connection)]
-            ).fetchone()
+            with self._connection.pipeline():
+                if gone:
+                    self._connection.execute(block("drop_hypothetical"), [gone])
+                made = [
+                    self._connection.execute(block("create_hypothetical"), [self._text(index)])
+                    for index in new
+                ]
         except psycopg.Error as error:
-            raise refused(index, error) from error
-        if row is None:
-            raise ChangeFailed(f"HypoPG made no index for {index.title}; nothing was built")
-        self._builds += 1
-        self._build_s += time.perf_counter() - began
-        return int(row[0]), str(row[1])
+            if self._connection.broken:
+                raise
+            self._connection.execute(block("reset_hypothetical"))
+            self._created.clear()
+            raise refused(new[0], error) from error
+        for index, cursor in zip(new, made, strict=True):
+            oid, name = cursor.fetchone() or (0, "")
+            self._created[index] = int(oid), str(name)
+        self._builds += len(new)
+        self._build_s += time.perf_counter() - began_s
+
+    def _text(self, index: CreateIndex) -> str:
+        if index not in self._texts:
+            (statement,) = build_statements(index, concurrently=False)
+            self._texts[index] = statement.as_string(self._connection)
+        return self._texts[index]
 
 
 def correction(plan: Plan, heights: Mapping[str, int], operator_cost: float) -> float:

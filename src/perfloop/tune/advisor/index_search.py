@@ -10,6 +10,8 @@ from perfloop.tune.advisor.candidates import Candidates
 from perfloop.tune.advisor.consider import Reading, read_workload
 from perfloop.tune.advisor.costs import KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
+from perfloop.tune.advisor.objective import seconds_per_call
+from perfloop.tune.advisor.rehearsal import Rehearsal, choose_rehearsed
 from perfloop.tune.advisor.what_if import WhatIf
 
 
@@ -29,9 +31,14 @@ class IndexSearch:
 
 
 def search_indexes(
-    snapshot: Snapshot, workload: Workload, what_if: WhatIf, policy: SearchPolicy
+    snapshot: Snapshot,
+    workload: Workload,
+    what_if: WhatIf,
+    policy: SearchPolicy,
+    *,
+    rehearsal: Rehearsal | None = None,
 ) -> IndexSearch:
-    """Choose indexes for the whole Workload. Nothing is run but the planner of `what_if`."""
+    """Choose indexes for the whole Workload; without a `rehearsal` nothing is run but a planner."""
     reading = read_workload(
         workload, snapshot, what_if, max_instances=policy.max_instances, weighing=policy.weighing
     )
@@ -52,6 +59,9 @@ def search_indexes(
         table_bytes=sum(table.size_bytes for table in snapshot.tables),
         policy=policy,
     )
-    return IndexSearch(
-        reading=reading, candidates=candidates, known=known, extend=extend, result=extend.run()
-    )
+    if rehearsal is None:
+        result = extend.run()
+    else:
+        seconds = seconds_per_call(workload, snapshot)
+        result = choose_rehearsed(extend, known, reading.statements, rehearsal, seconds)
+    return IndexSearch(reading=reading, candidates=candidates, known=known, extend=extend, result=result)

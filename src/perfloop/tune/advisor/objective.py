@@ -101,8 +101,7 @@ def time_shares(
     """
     if weighing is Weighing.EQUAL:
         return {query_id: 1.0 / len(base_costs) for query_id in base_costs}
-    per_call = {op.statement.query_id: _seconds(op, snapshot) for op in workload.operations}
-    known = {query_id: seconds for query_id, seconds in per_call.items() if seconds is not None}
+    known = seconds_per_call(workload, snapshot)
     costs = sum(base_costs.get(query_id, 0.0) for query_id in known)
     scale = sum(known.values()) / costs if costs > 0 and known else 1.0
     times = {}
@@ -113,6 +112,12 @@ def time_shares(
             times[query_id] = max(seconds, 1e-12) * operation.calls_share
     whole = sum(times.values()) or 1.0
     return {query_id: seconds / whole for query_id, seconds in times.items()}
+
+
+def seconds_per_call(workload: Workload, snapshot: Snapshot) -> dict[str, float]:
+    """What a call of each operation takes, by query id, of those where it was measured."""
+    per_call = ((each.statement.query_id, _seconds(each, snapshot)) for each in workload.operations)
+    return {query_id: seconds for query_id, seconds in per_call if seconds is not None}
 
 
 def _seconds(operation: Operation, snapshot: Snapshot) -> float | None:

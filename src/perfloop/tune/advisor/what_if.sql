@@ -20,8 +20,8 @@ CREATE EXTENSION IF NOT EXISTS hypopg;
 SELECT indexrelid, indexname FROM hypopg_create_index(%s);
 
 -- name: drop_hypothetical
--- Forget one of them.
-SELECT hypopg_drop_index(%s::oid);
+-- Forget some of them.
+SELECT hypopg_drop_index(each) FROM unnest(%s::oid[]) AS each;
 
 -- name: reset_hypothetical
 -- Forget all of them.
