@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from perfloop.model.value import Value
 
 _MOUNT = Path("sys/fs/cgroup")
+_JUDGED_PERIODS = 600
+"""A minute of the usual 100 ms."""
 
 
 class CgroupLimits(Value, frozen=True, kw_only=True):
@@ -40,9 +42,27 @@ def read_limits(root: Path) -> CgroupLimits:
     )
 
 
-def _groups(root: Path) -> Iterator[tuple[str, str]]:
-    """(controller, path) of this process; the controller of version 2 is the empty string."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+def throttled_ratio(root: Path, process: str) -> float | None:
+    """Share of its periods in which a process's group had used up its CPU quota, since the group exists.
+
+    None where no level above the process has a quota, or too few periods are counted.
+    """
+    groups = dict(_groups(root, process))
+    mount = root / _MOUNT
+    levels = [*_levels(mount, groups.get("")), *_levels(mount / "cpu", groups.get("cpu"))]
+    ratios = [_throttled(level) for level in levels if _cpu_limit(level) is not None]
+    return max((ratio for ratio in ratios if ratio is not None), default=None)
+
+
+def _throttled(level: Path) -> float | None:
+    counters = dict(line.split(maxsplit=1) for line in _text(level / "cpu.stat").splitlines() if " " in line)
+    periods = int(counters.get("nr_periods", "0"))
+    return int(counters.get("nr_throttled", "0")) / periods if periods >= _JUDGED_PERIODS else None
+
+
+def _groups(root: Path, process: str = "self") -> Iterator[tuple[str, str]]:
+    """(controller, path) of the process; the controller of version 2 is the empty string."""
+    for line in _text(root / "proc" / process / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             yield controller, path

@@ -328,6 +328,12 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
 GROUP BY queryid
 ORDER BY queryid
 
+-- name: read_data_directory
+-- Where the data are, for roles that may know; no row for others.
+SELECT setting AS data_directory
+FROM pg_settings
+WHERE name = 'data_directory'
+
 -- name: read_session_start
 -- When this session began, to find its process.
 SELECT extract(epoch FROM backend_start)::float8 AS began_at_s

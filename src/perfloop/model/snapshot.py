@@ -95,13 +95,23 @@ class Host(Value, frozen=True, kw_only=True):
     available_bytes: int
     load_1m: float
     busy_ratio: float
-    """CPU time not idle, over a short window."""
+    """CPU time not idle, over a short window and without perfloop's own."""
     steal_ratio: float
     memory_limited: bool = False
     """Whether a cgroup sets `memory_bytes`."""
     cpu_limited: bool = False
     runs_server: bool = False
     """Whether the target's server runs on this machine."""
+    load_5m: float | None = None
+    swap_used_bytes: int = 0
+    throttled_ratio: float | None = None
+    """Share of its periods in which the server's cgroup had used up its CPU quota; None without one."""
+    memory_stall_ratio: float | None = None
+    """Share of the last minute in which some task waited for memory (PSI), on Linux."""
+    io_stall_ratio: float | None = None
+    disk_bytes: int | None = None
+    """Of the file system of the data directory."""
+    disk_free_bytes: int | None = None
 
 
 class Limitation(Value, frozen=True, kw_only=True):
@@ -127,6 +137,8 @@ class Snapshot(Value, frozen=True, kw_only=True):
     extended_statistics: tuple[ExtendedStatistics, ...] = ()
     statements: tuple[StatementCounters, ...] = ()
     plans: tuple[StatementPlan, ...] = ()
+    generic_plans: tuple[StatementPlan, ...] = ()
+    """What a prepared statement may run with whatever its values; of statements that `plans` has too."""
     activity: Activity
     host: Host
     health: Health = Health()

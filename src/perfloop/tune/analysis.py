@@ -10,8 +10,8 @@ import psycopg
 
 from perfloop.adapters.connection import connect
 from perfloop.adapters.explain import explain
-from perfloop.adapters.host import read_host, server_is_here
 from perfloop.adapters.postgres import take_snapshot
+from perfloop.adapters.pressure import read_target_host
 from perfloop.adapters.statement_counters import read_statements
 from perfloop.adapters.statements import parameter_count, statement_kind
 from perfloop.analyze.checks import analyze
@@ -70,7 +70,7 @@ def analyze_target(
             earlier = read_statements(connection, role=connection.info.user)
             observer.phase(f"counting statements for {window_s:g} s")
             time.sleep(window_s)
-        host = read_host(runs_server=server_is_here(connection))
+        host = read_target_host(connection)
         snapshot = take_snapshot(connection, taken_at_s=time.time(), host=host, earlier=earlier)
         sources = Sources(workload=workload_source, log=log, log_line_prefix=log_line_prefix, seed=seed)
         given = read_sources(sources, snapshot, observer.phase)
