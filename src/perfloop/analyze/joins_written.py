@@ -73,8 +73,11 @@ def _searched(reading: PlanReading, each: WeighedNode, child: WeighedNode) -> Si
 def outer_join_filtered(reading: PlanReading) -> Iterator[Site]:
     """An outer join whose rows without a partner are all thrown away, in a way the planner does not see.
 
-    Where the filter compares the bare column, the planner makes it an inner join by itself.
+    Where the filter compares the bare column, the planner makes it an inner join by itself. Where the default
+    of a COALESCE is a parameter, values were drawn for it, and nothing can be said.
     """
+    if _has_drawn_default(reading):
+        return
     for each in reading.weighed.nodes:
         joined = max((side.rows for side in reading.weighed.children(each)), default=0.0)
         if joined < LARGE_TABLE_ROWS or each.rows > KEPT_RATIO * joined:
@@ -97,6 +100,12 @@ def outer_join_filtered(reading: PlanReading) -> Iterator[Site]:
                 ),
                 positions=(each.position,),
             )
+
+
+def _has_drawn_default(reading: PlanReading) -> bool:
+    tree = statement_tree(reading.snapshot, reading.query_id, reading.instance)
+    defaults = () if tree is None else tree.find_all(exp.Coalesce)
+    return tree is None or any(default.find(exp.Parameter) is not None for default in defaults)
 
 
 def _never_without_partner(reading: PlanReading, each: WeighedNode) -> exp.Expr | None:
