@@ -8,6 +8,7 @@ documentation and the published rules of pgtune and timescaledb-tune.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ _UNITS = {
     "h": ("time", 3600.0),
     "d": ("time", 86400.0),
 }
+_SHOWN = 80
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 _MULTIPLE = re.compile(r"(\d*)([A-Za-z]+)")
 
@@ -278,8 +280,8 @@ def _boolean(name: str, text: str) -> str:
 
 def _number(setting: Setting, text: str) -> float:
     parsed = _QUANTITY.fullmatch(text)
-    if parsed is None:
-        raise InvalidInput(f"{setting.name} = {text} is no number")
+    if parsed is None or not math.isfinite(float(parsed[1])):
+        raise InvalidInput(f"{setting.name} = {text[:_SHOWN]} is no number")
     number, unit = float(parsed[1]), parsed[2]
     if not unit:
         return number

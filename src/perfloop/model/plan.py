@@ -157,7 +157,7 @@ def _check(document: dict[str, Any], *, depth: int) -> None:
     if depth > _DEEPEST:
         raise InvalidInput(f"this plan is nested more than {_DEEPEST} deep, as no server's is")
     for name, value in document.items():
-        if value is not None and not _is_as_printed(name, value):
+        if not _is_as_printed(name, value):
             raise InvalidInput(
                 f"this is not the output of EXPLAIN (FORMAT JSON): {name} is {str(value)[:40]!r}"
             )
@@ -168,8 +168,8 @@ def _check(document: dict[str, Any], *, depth: int) -> None:
 
 def _is_as_printed(name: str, value: Any) -> bool:
     if name in _NESTED:
-        parts = value if isinstance(value, list) and name in _NESTED_LISTS else [value]
-        return all(isinstance(part, dict) for part in parts)
+        parts = value if name in _NESTED_LISTS else [value]
+        return isinstance(parts, list) and all(isinstance(part, dict) for part in parts)
     if name in _TEXT_LISTS:
         parts = value if isinstance(value, list) else [value]
         return all(isinstance(part, str) for part in parts)

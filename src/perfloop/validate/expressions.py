@@ -6,6 +6,7 @@ import ast
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from random import Random
 from statistics import NormalDist
@@ -16,6 +17,7 @@ Number = int | float
 
 _VARIABLE = re.compile(r":(\w+)")
 _NAMED = "variable_"
+_LONGEST = 2000
 _PLAIN: Mapping[str, Callable[..., Number]] = {
     "abs": abs,
     "double": float,
@@ -43,13 +45,18 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
 
 def evaluate(expression: str, variables: Mapping[str, Number], rng: Random) -> Number:
     """The value of a pgbench expression. Raises UnsupportedStatement for what is not understood."""
+    if len(expression) > _LONGEST:
+        raise UnsupportedStatement(rf"\set … is not understood: it has more than {_LONGEST} characters")
     prepared = _VARIABLE.sub(rf"{_NAMED}\1", expression.strip())
     try:
-        tree = ast.parse(prepared, mode="eval")
+        with warnings.catch_warnings():
+            # Python warns of 1or 2, which it then takes.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(prepared, mode="eval")
         return _value(tree.body, variables, rng)
     except UnsupportedStatement:
         raise
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         raise UnsupportedStatement(rf"\set … {expression.strip()} is not understood") from error
 
 

@@ -118,7 +118,7 @@ def fresh_value(type_name: str, largest: str | None, rng: Random) -> str | None:
     if kind in (TypeKind.TIMESTAMP, TypeKind.DATE):
         return f"{rng.randrange(2100, 9000)}-01-01"
     if kind is TypeKind.NUMBER:
-        return str(int(float(largest or 0)) + 1 + rng.randrange(1000))
+        return str(_whole(largest) + 1 + rng.randrange(1000))
     return f"\\x{rng.getrandbits(128):032x}" if kind is TypeKind.BYTES else None
 
 
@@ -142,5 +142,13 @@ def as_type(value: str, type_name: str | None, *, of: str | None) -> str | None:
 def _beyond(type_name: str, largest: str | None, rng: Random) -> str:
     """Halfway to the end of the type: rows added since ANALYZE are not met."""
     limit = _INTEGER_LIMITS.get(type_name, 2**63 - 1)
-    top = max(0, int(largest or 0))
+    top = max(0, _whole(largest))
     return str(top + (limit - top) // 2 + rng.randrange(max(1, (limit - top) // 4)))
+
+
+def _whole(value: str | None) -> int:
+    """The value without its fraction; 0 for what has none, as NaN and infinity."""
+    try:
+        return int(float(value or 0))
+    except (ValueError, OverflowError):
+        return 0
