@@ -104,7 +104,7 @@ def _varied(
     if tree is None or bare[0] is None or bare[1] is None:
         return
     order = read_order(text)
-    with varied(connection, tables_of(tree, catalogue), text, rng) as rounds:
+    with varied(connection, tables_of(tree, catalogue), (text, rewritten), rng) as rounds:
         for _ in rounds:
             before, _ = _attempt(connection, bare[0], order)
             if before is None:

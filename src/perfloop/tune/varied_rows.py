@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, timedelta
 from random import Random
 
 import psycopg
@@ -60,16 +61,19 @@ def without_schemas(text: str, catalogue: Catalogue) -> str | None:
 
 @contextmanager
 def varied(
-    connection: psycopg.Connection, tables: Sequence[Table], text: str, rng: Random
+    connection: psycopg.Connection, tables: Sequence[Table], worded: Sequence[str], rng: Random
 ) -> Iterator[Iterator[None]]:
     """An iterator over rounds: with each step the tables of the transaction hold other made-up rows.
+
+    Their values come from the literals of the texts, the original and the rewritten one, among others.
 
     Raises:
         psycopg.Error: a copy cannot be made.
     """
     with connection.transaction(force_rollback=True):
+        literals = _literals(worded)
         domains = {
-            table.name: [_domain(connection, table, column, text) for column in table.columns]
+            table.name: [_domain(connection, table, column, literals) for column in table.columns]
             for table in tables
         }
         for table in tables:
@@ -122,11 +126,11 @@ def _drawn(column: Column, domain: tuple[str | None, ...], rng: Random) -> str |
 
 
 def _domain(
-    connection: psycopg.Connection, table: Table, column: Column, text: str
+    connection: psycopg.Connection, table: Table, column: Column, literals: tuple[list[str], list[str]]
 ) -> tuple[str | None, ...]:
     """Few values for a column: fixed ones of its type, the statement's literals, some real ones."""
     kind = column.type_name.partition("(")[0].strip()
-    numbers, words = _literals(text)
+    numbers, words = literals
     if kind in {"smallint", "integer", "bigint"}:
         near = (str(int(n) + step) for n in numbers if n.isdigit() for step in (-1, 0, 1))
         return tuple(dict.fromkeys((*_NUMBERS, *near)))
@@ -142,25 +146,32 @@ def _domain(
     return tuple(dict.fromkeys((*found, *(str(value) for (value,) in real))))
 
 
-def _literals(text: str) -> tuple[list[str], list[str]]:
-    """The numbers and the strings of a statement, each once."""
-    tree = texts.read(text)
-    found = list(tree.find_all(exp.Literal)) if tree is not None else []
+def _literals(worded: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The numbers and the strings of the texts, each once."""
+    trees = [tree for tree in map(texts.read, worded) if tree is not None]
+    found = [each for tree in trees for each in tree.find_all(exp.Literal)]
     numbers = dict.fromkeys(str(each.this) for each in found if not each.is_string)
     return list(numbers), list(dict.fromkeys(str(each.this) for each in found if each.is_string))
 
 
 def _moments(words: Sequence[str], *, is_date: bool) -> Iterator[str]:
-    """The days of the statement's literals from morning to midnight, with the literals themselves."""
+    """The literals, and their days and the next ones from morning to midnight."""
     for word in words:
         day = _DAY.match(word)
         if day is None:
             continue
-        if is_date:
-            yield day[0]
-            continue
-        yield word
-        yield from (f"{day[0]} {moment}" for moment in _LATE)
+        if not is_date:
+            yield word
+        for each in _days(day[0]):
+            yield from (each,) if is_date else (f"{each} {moment}" for moment in _LATE)
+
+
+def _days(text: str) -> Iterator[str]:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return
+    yield from (day.isoformat(), (day + timedelta(days=1)).isoformat())
 
 
 def _temporary(table: Table) -> sql.Identifier:
