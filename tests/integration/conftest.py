@@ -9,16 +9,21 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.catalog import read_fingerprint
 from perfloop.adapters.connection import connect
+from perfloop.adapters.explain import explain
 from perfloop.adapters.postgres import take_snapshot
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.adapters.store import Journal
-from perfloop.model.advice import Change, Proposal
+from perfloop.analyze.reading import findings_of_smell, read_plans
+from perfloop.analyze.smells import SMELLS
+from perfloop.model.advice import Change, Finding, Proposal
 from perfloop.model.outcome import LabKind, Study, StudyState, TrialRecord, Verdict
-from perfloop.model.snapshot import Host, Snapshot
+from perfloop.model.plan import Plan
+from perfloop.model.snapshot import Host, Snapshot, StatementPlan
 
 TARGET_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off", "shared_buffers": "32MB"}
 TARGET_SQL = """
@@ -139,3 +144,76 @@ def read_target() -> Callable[..., Snapshot]:
                 assert time.monotonic() < deadline, "what was waited for never came"
 
     return read
+
+
+SMELL_SQL = """
+CREATE TABLE orders (
+    id int PRIMARY KEY, customer int, status text, shop int, town int, placed int, scattered int, late int,
+    note text
+) WITH (autovacuum_enabled = false, fillfactor = 90);
+INSERT INTO orders
+SELECT i, i % 300, CASE WHEN i % 100 = 0 THEN 'open' ELSE 'done' END, i % 20, i % 20, i, i * 7919 % 30000,
+       30000 - i, repeat('x', 400)
+FROM generate_series(1, 30000) i;
+CREATE INDEX orders_customer ON orders (customer);
+CREATE INDEX orders_placed ON orders (placed);
+CREATE INDEX orders_scattered ON orders (scattered);
+CREATE TABLE items (id int PRIMARY KEY, order_id int, amount int) WITH (autovacuum_enabled = false);
+INSERT INTO items SELECT i, i * 7919 % 30000, i % 10 FROM generate_series(1, 30000) i;
+CREATE INDEX items_order ON items (order_id);
+CREATE TABLE tags (id int, order_id int) WITH (autovacuum_enabled = false);
+INSERT INTO tags SELECT i, i FROM generate_series(1, 2000) i;
+CREATE TABLE days (day date, amount int) PARTITION BY RANGE (day);
+CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE days_2 PARTITION OF days FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+CREATE TABLE days_3 PARTITION OF days FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
+CREATE TABLE days_4 PARTITION OF days FOR VALUES FROM ('2026-04-01') TO ('2026-05-01');
+INSERT INTO days SELECT date '2026-01-01' + i % 120, i FROM generate_series(1, 48000) i;
+"""
+
+
+def _planned(
+    connection: psycopg.Connection, text: str, setup: tuple[str, ...], *, executed: bool
+) -> tuple[Plan, Snapshot]:
+    host = Host(
+        cpus=2, memory_bytes=2**33, available_bytes=2**32, load_1m=0.0, busy_ratio=0.0, steal_ratio=0.0
+    )
+    for command in setup:
+        connection.execute(command)
+    plan = explain(connection, text, analyze=executed)
+    return plan, take_snapshot(connection, taken_at_s=time.time(), host=host)
+
+
+@pytest.fixture(scope="session")
+def smell_dsn(each_postgres_server: PostgresServer) -> Iterator[str]:
+    """One shop for all tests of rules over plans; nothing that they do to it is committed."""
+    with psycopg.connect(each_postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE smells")
+        dsn = make_conninfo(each_postgres_server.dsn(), dbname="smells")
+        try:
+            with psycopg.connect(dsn, autocommit=True) as inside:
+                inside.execute(SMELL_SQL)
+                inside.execute("VACUUM ANALYZE")
+            yield dsn
+        finally:
+            connection.execute("DROP DATABASE smells WITH (FORCE)")
+
+
+@pytest.fixture
+def smells(smell_dsn: str) -> Callable[..., dict[str, Finding]]:
+    """What the rules say of one statement, by their names, after what else is given ran before it.
+
+    All in one transaction that is rolled back; with `executed=False` the statement is only planned.
+    """
+
+    def find(text: str, *setup: str, executed: bool = True) -> dict[str, Finding]:
+        with psycopg.connect(smell_dsn) as connection:
+            plan, snapshot = _planned(connection, text, setup, executed=executed)
+            connection.rollback()
+        plans = (StatementPlan(query_id="1", instance=text, plan=plan),)
+        snapshot = replace(snapshot, statements=(), plans=plans)
+        readings = read_plans(snapshot)
+        found = (each for smell in SMELLS for each in findings_of_smell(snapshot, smell, readings))
+        return {each.check: each for each in found}
+
+    return find
