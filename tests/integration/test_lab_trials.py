@@ -40,7 +40,7 @@ from perfloop.tune.lab.servers import OwnServer
 from perfloop.tune.lab.settings import lab_settings
 from perfloop.tune.measure import count
 from perfloop.tune.samples import Count
-from perfloop.tune.trial import run_trial
+from perfloop.tune.trial import MOST_TIMING_S, run_trial
 
 SLICE_S = 0.02
 BURN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
@@ -157,6 +157,7 @@ def judged(
     operations: tuple[Operation, ...],
     baseline: dict[str, Count],
     rare: tuple[Operation, ...] = (),
+    most_timing_s: float = MOST_TIMING_S,
 ) -> TrialRecord:
     return run_trial(
         Proposal(change=change, reason="a test"),
@@ -166,6 +167,7 @@ def judged(
         STANDARD_KEEP_POLICY,
         seed=5,
         slice_s=SLICE_S,
+        most_timing_s=most_timing_s,
     ).record
 
 
@@ -243,6 +245,18 @@ def test_a_planted_nothing_is_reverted(lab: Lab, change: Change) -> None:
     record = tried(lab, change, BY_CUSTOMER, BY_NOTE)
 
     assert Verdict.REVERT == record.verdict, record.reason
+
+
+def test_what_would_take_longer_than_a_trial_may_ends_unclear_without_a_pair(lab: Lab) -> None:
+    operations = (operation(SORTED),)
+    baseline = counted(lab, operations)
+    with lab.arms(LARGER_WORK_MEM) as arms:
+        record = judged(arms, LARGER_WORK_MEM, operations, baseline, most_timing_s=0.01)
+    lab.revert(LARGER_WORK_MEM, diverged=False)
+
+    assert Verdict.UNCLEAR == record.verdict
+    assert record.reason.startswith("too slow to time: 10 pairs would take ")
+    assert record.cpu is None
 
 
 @pytest.mark.slow

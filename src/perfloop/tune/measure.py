@@ -65,11 +65,14 @@ def count(arm: Arm, operation: Operation, *, limit_s: float = 0.0) -> Count:
     """
     plans: list[Plan] = []
     cpu_s = wall_s = 0.0
+    is_priced = True
     try:
         with limited(arm, limit_s):
             for text in operation.instances:
                 plan, cost = _counted_run(arm, text)
-                if cost.wall_s < HEAVY_S:
+                if cost.wall_s >= HEAVY_S:
+                    is_priced = False
+                else:
                     cost = _run(arm, [text], operation.statement.kind)
                 plans.append(plan)
                 cpu_s += cost.cpu_s
@@ -77,7 +80,7 @@ def count(arm: Arm, operation: Operation, *, limit_s: float = 0.0) -> Count:
     except (psycopg.Error, UnsupportedStatement) as error:
         return Count(error=_reason(error))
     runs = len(operation.instances)
-    return Count(plans=tuple(plans), cpu_s=cpu_s / runs, wall_s=wall_s / runs)
+    return Count(plans=tuple(plans), cpu_s=cpu_s / runs, wall_s=wall_s / runs, is_priced=is_priced)
 
 
 @contextmanager
@@ -114,7 +117,9 @@ def priced(arm: Arm, operation: Operation, counted: Count, *, limit_s: float) ->
             block = _run(arm, operation.instances, operation.statement.kind)
     except psycopg.Error as error:
         return Count(error=_reason(error))
-    return dataclasses.replace(counted, cpu_s=block.cpu_per_call_s, wall_s=block.wall_per_call_s)
+    return dataclasses.replace(
+        counted, cpu_s=block.cpu_per_call_s, wall_s=block.wall_per_call_s, is_priced=True
+    )
 
 
 def execute(connection: psycopg.Connection, text: str, kind: StatementKind) -> None:

@@ -106,7 +106,7 @@ def _leaner(one: Count, other: Count) -> Count:
 
 
 def _priced(arm: Arm, operation: Operation, counted: Count, limit_s: float) -> Count:
-    if counted.error is not None or not is_heavy(counted):
+    if counted.error is not None or counted.is_priced or not is_heavy(counted):
         return counted
     return priced(arm, operation, counted, limit_s=limit_s)
 

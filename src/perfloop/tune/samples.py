@@ -17,6 +17,8 @@ class Count:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     error: str | None = None
+    is_priced: bool = False
+    """Whether the times are of runs by themselves, without EXPLAIN ANALYZE, which adds to each row."""
 
     def mean(self, counter: str) -> float:
         """The mean per call of a counter of `PlanCounters`, by name."""

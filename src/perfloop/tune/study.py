@@ -37,6 +37,7 @@ from perfloop.tune.lab.fill import refuse_old_tools, refuse_unless_it_fits
 from perfloop.tune.lab.lab import Lab
 from perfloop.tune.lab.servers import LabServer, OwnServer, ScratchServer
 from perfloop.tune.lab.settings import lab_settings
+from perfloop.tune.measure import is_heavy
 from perfloop.tune.observer import Observer
 from perfloop.tune.rewrite_trials import RewriteTrials, is_superseded
 from perfloop.tune.rewrites.rule import Rule
@@ -293,6 +294,8 @@ def _settle(run: _Run, lab: Lab, result: TrialResult) -> None:
     diverged = _wrote_differently(record)
     if record.verdict is not Verdict.KEEP:
         lab.revert(change, diverged=diverged)
+        # The stack is as it was: what heavy statements cost there need not be measured for the next trial.
+        run.counts.update({key: each for key, each in result.control_counts.items() if is_heavy(each)})
         return
     lab.keep(change, diverged=diverged)
     run.kept_bytes += record.size_bytes

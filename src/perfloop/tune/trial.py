@@ -56,8 +56,8 @@ from perfloop.tune.summary import (
 
 VOID_STEAL_RATIO = 0.05
 """A pair that lost more than this to the hypervisor is run again, whatever it shows."""
-MOST_FIRST_LOOK_S = 600.0
-"""Statements so slow that the pairs of the first look would take longer are not timed: unclear."""
+MOST_TIMING_S = 300.0
+"""Of one Trial. A look whose pairs would take longer than what is left of it is not awaited: unclear."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,6 +93,7 @@ def run_trial(
     growth_ratio: float = 0.0,
     known: Mapping[str, Count] | None = None,
     slice_s: float = SLICE_S,
+    most_timing_s: float = MOST_TIMING_S,
 ) -> TrialResult:
     """Try one Change whose arms are open.
 
@@ -107,6 +108,7 @@ def run_trial(
         known: counts taken where the control arm's plans and settings were the same; a heavy operation
             among them is not run again.
         slice_s: aimed length of one arm's half of a pair, in seconds.
+        most_timing_s: what all pairs together may take, in seconds.
 
     Raises:
         ServerFailed: the lab's server ended a session.
@@ -116,7 +118,8 @@ def run_trial(
     trial = _Trial(proposal=proposal, arms=arms, reach=reach, growth_ratio=growth_ratio)
     decision = decide(_evidence(trial), policy)
     if _needs_timing(trial, decision):
-        decision = _time(trial, policy, Random(seed), slice_s)
+        turns = plan_turns(_timed(trial), reach.control, reach.treatment, slice_s=slice_s)
+        decision = _time(trial, policy, Random(seed), turns, most_timing_s)
     if decision.verdict is Verdict.KEEP:
         decision = _unless_it_harms(decision, arms, workload.rare)
     record = _record(trial, decision, started_at_s, time.monotonic() - started_s)
@@ -145,22 +148,42 @@ def _is_undecided(trial: _Trial, operation: Operation) -> bool:
     return may_gain(operation, control, treatment)
 
 
-def _time(trial: _Trial, policy: KeepPolicy, rng: Random, slice_s: float) -> Decision:
-    timed = _timed(trial)
-    turns = plan_turns(timed, trial.reach.control, trial.reach.treatment, slice_s=slice_s)
-    first_look_s = policy.looks[0] * pair_s(turns, trial.reach.control, trial.reach.treatment)
-    if first_look_s > MOST_FIRST_LOOK_S:
-        reason = f"too slow to time: {policy.looks[0]} pairs would take {seconds_text(first_look_s)}"
-        return Decision(verdict=Verdict.UNCLEAR, reason=reason)
-    limit_s = max(runaway_s(trial.reach.control[each.statement.query_id]) for each in timed)
+def _time(
+    trial: _Trial, policy: KeepPolicy, rng: Random, turns: Sequence[Turn], most_timing_s: float
+) -> Decision:
+    expected_s = pair_s(turns, trial.reach.control, trial.reach.treatment)
+    decision = _awaited(trial, policy.looks[0], expected_s, most_timing_s)
+    if decision is not None:
+        return decision
+    limit_s = max(runaway_s(trial.reach.control[each.statement.query_id]) for each in _timed(trial))
     with limited(trial.arms.control, limit_s), limited(trial.arms.treatment, limit_s):
+        started_s = time.monotonic()
         run_pair(trial.arms.control, trial.arms.treatment, turns, rng)  # warms both up
         for wanted in policy.looks:
+            spent_s = time.monotonic() - started_s
+            mean_s = spent_s / (1 + len(trial.pairs) + len(trial.failed) + trial.voided)
+            decision = _awaited(trial, wanted, mean_s, most_timing_s - spent_s)
+            if decision is not None:
+                return decision
             _add_pairs(trial, turns, rng, wanted, most_voids=policy.looks[-1])
             decision = decide(_evidence(trial), policy)
             if decision.verdict is not None:
                 return decision
     raise AssertionError("the last look always decides")
+
+
+def _awaited(trial: _Trial, wanted: int, mean_s: float, left_s: float) -> Decision | None:
+    """Unclear where the pairs up to that look would take longer than what is left; else None."""
+    expected_s = (wanted - len(trial.pairs)) * mean_s
+    if expected_s <= left_s:
+        return None
+    reason = f"too slow to time: {wanted} pairs would take {seconds_text(expected_s)}"
+    if trial.pairs:
+        reason = (
+            f"{len(trial.pairs)} pairs cannot tell, and {wanted - len(trial.pairs)} more would take "
+            f"{seconds_text(expected_s)}, longer than a trial may"
+        )
+    return Decision(verdict=Verdict.UNCLEAR, reason=reason)
 
 
 def _add_pairs(trial: _Trial, turns: Sequence[Turn], rng: Random, wanted: int, *, most_voids: int) -> None:
