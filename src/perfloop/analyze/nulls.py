@@ -61,7 +61,7 @@ def _is(node: exp.Expr, nullable: frozenset[str]) -> _Result:
     value = _value(node.this, nullable)
     if value is UNKNOWN or not isinstance(node.expression, exp.Null):
         return UNKNOWN
-    return value is None
+    return (value is None) is not bool(node.args.get("negate"))
 
 
 def _not(node: exp.Expr, nullable: frozenset[str]) -> _Result:
