@@ -19,6 +19,7 @@ from perfloop.cli.progress import Progress
 from perfloop.cli.terminal import OutputFile, output, write_file
 from perfloop.cli.verdicts import show_study
 from perfloop.model.units import size_bytes
+from perfloop.tune.report.rewritings import by_hand
 from perfloop.tune.report.study import study_html, study_json
 from perfloop.tune.study import StudyOptions
 from perfloop.tune.study import optimize as run_study
@@ -143,7 +144,7 @@ def optimize(
         output(study_json(study))
     else:
         show_study(study)
-        if study.kept():
+        if len(study.kept()) > len(by_hand(study)):
             output(f"\nbring it to the target with: perfloop apply {study.study_id}")
     if html_path is not None:
         write_file(html_path, study_html(study))

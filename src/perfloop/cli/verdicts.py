@@ -10,18 +10,22 @@ from rich.text import Text
 
 from perfloop.cli.findings import show_unexplained
 from perfloop.cli.terminal import result_console, show, show_table, signed_bytes_text
+from perfloop.model.advice import RewriteQuery
 from perfloop.model.outcome import (
     ActState,
     AppliedChange,
     Confirmation,
+    SameRows,
     Study,
     TrialRecord,
     Verdict,
 )
 from perfloop.model.units import seconds_text, share_text
+from perfloop.tune.report.rewritings import by_hand, diff, is_rewriting, rows_text
 
 _INDENT = 9
 _STYLES = {Verdict.KEEP: "bold green", Verdict.REVERT: "red", Verdict.UNCLEAR: "yellow"}
+_DIFF_STYLES = {"+": "green", "-": "red", " ": "dim"}
 _EFFECT_NAMES = {
     "cpu_s": "CPU time per call",
     "mean_s": "mean time per call",
@@ -63,9 +67,13 @@ def show_study(study: Study) -> None:
 
 
 def show_changes(study: Study) -> None:
-    """Print the kept changes, as a question is about to be asked."""
+    """Print the kept changes, as a question is about to be asked, and what nobody but people can do."""
     console = result_console()
+    for trial in by_hand(study):
+        show(console, Text(f"by hand, in the service's code: {trial.proposal.change.title}"), indent=2)
     for trial in study.kept():
+        if is_rewriting(trial.proposal.change):
+            continue
         size = Text(f"  {signed_bytes_text(trial.size_bytes)}", style="dim")
         show(console, Text(trial.proposal.change.title) + size, indent=2)
 
@@ -106,6 +114,18 @@ def _show_trial(console: Console, study: Study, trial: TrialRecord) -> None:
     title = Text(trial.proposal.change.title, style="bold" if is_kept else "")
     show(console, title, lead=lead, indent=_INDENT)
     show(console, Text(", ".join([*told, reason]), style="dim"), indent=_INDENT)
+    if is_kept and isinstance(trial.proposal.change, RewriteQuery):
+        _show_rewriting(console, trial.proposal.change, trial.same_rows)
+
+
+def _show_rewriting(console: Console, change: RewriteQuery, same_rows: SameRows | None) -> None:
+    """What to change in the service's code, line by line."""
+    assumed = [f"assumes that {each}" for each in change.assumes]
+    seen = [rows_text(same_rows)] if same_rows is not None else []
+    told = "; ".join(["by hand, in the service's code", *assumed, *seen])
+    show(console, Text(told, style="dim"), indent=_INDENT)
+    for line in diff(change):
+        console.print(Text(f"{' ' * _INDENT}{line}", style=_DIFF_STYLES[line.sign]), soft_wrap=True)
 
 
 def _unless_told(cpu_ratio: float, reason: str) -> list[str]:

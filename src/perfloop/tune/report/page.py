@@ -9,7 +9,7 @@ import jinja2
 
 from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
 from perfloop.model.workload import Statement
-from perfloop.tune.report import figures, story
+from perfloop.tune.report import figures, rewritings, story
 
 SHOWN_CHARACTERS = 2000
 """A statement's text is shown so far; the rest is folded away."""
@@ -68,11 +68,14 @@ def _environment() -> jinja2.Environment:
         "bytes": bytes_text,
         "change": figures.change_text,
         "count": count_text,
+        "diff": rewritings.diff,
+        "diff_text": rewritings.diff_text,
         "effect": figures.effect_text,
         "label": _label,
         "markdown": markdown_text,
         "metric": figures.metric_text,
         "moment": figures.moment_text,
+        "same_rows": rewritings.rows_text,
         "seconds": seconds_text,
         "share": share_text,
         "sql_block": markdown_block,
@@ -80,7 +83,9 @@ def _environment() -> jinja2.Environment:
         "unbroken": unbroken,
     }
     environment.globals |= {
+        "by_hand": rewritings.by_hand,
         "direction": story.direction,
+        "is_rewriting": rewritings.is_rewriting,
         "shown_characters": SHOWN_CHARACTERS,
         "value_text": figures.value_text,
     }
