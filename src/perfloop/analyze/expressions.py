@@ -51,7 +51,7 @@ def wraps_a_column(condition: str, columns: tuple[str, ...]) -> bool:
     """
     bare = _LITERAL.sub("''", condition)
     named = rf'(?:(?:{_NAME})\.)?"?(?:{"|".join(re.escape(name) for name in columns)})"?'
-    return re.search(rf"[a-z_]\w*\({named}[,)]|\({named}\)::(?!text\b)\w", bare) is not None
+    return re.search(rf"\b[a-z_]\w*\({named}[,)]|\({named}\)::(?!text\b)\w", bare) is not None
 
 
 def condition_text(condition: str, limit: int = 120) -> str:

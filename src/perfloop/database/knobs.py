@@ -52,7 +52,7 @@ _UNITS = {
     "d": ("time", 86400.0),
 }
 _SHOWN = 80
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*([A-Za-z]+))?")
 _MULTIPLE = re.compile(r"(\d*)([A-Za-z]+)")
 
 
@@ -279,7 +279,7 @@ def _boolean(name: str, text: str) -> str:
 
 
 def _number(setting: Setting, text: str) -> float:
-    parsed = _QUANTITY.fullmatch(text)
+    parsed = _QUANTITY.fullmatch(text.strip())
     if parsed is None or not math.isfinite(float(parsed[1])):
         raise InvalidInput(f"{setting.name} = {text[:_SHOWN]} is no number")
     number, unit = float(parsed[1]), parsed[2]

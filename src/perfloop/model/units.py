@@ -8,7 +8,7 @@ from perfloop.errors import InvalidInput
 from perfloop.model.target import Setting
 
 _BYTES = {"B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
-_SIZE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([kMGT]?B)?\s*")
+_SIZE = re.compile(r"(-?\d+(?:\.\d+)?)(?:\s*([kMGT]?B))?")
 _UNIT = re.compile(r"(\d*)([kMGT]?B)")
 
 
@@ -18,7 +18,7 @@ def size_bytes(text: str, unit: str | None = None) -> int:
     >>> size_bytes("64MB"), size_bytes("128", "8kB")
     (67108864, 1048576)
     """
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(text.strip())
     counted_in = _UNIT.fullmatch(unit) if unit else None
     if match is None or (match[2] is None and counted_in is None):
         raise InvalidInput(f"{text!r} is not a size; write it as 64MB")

@@ -148,7 +148,6 @@ def _beyond(type_name: str, largest: str | None, rng: Random) -> str:
 
 def _whole(value: str | None) -> int:
     """The value without its fraction; 0 for what has none, as NaN and infinity."""
-    try:
-        return int(float(value or 0))
-    except (ValueError, OverflowError):
-        return 0
+    text = (value or "0").partition(".")[0]
+    is_whole = re.fullmatch(r"-?[0-9]{1,4000}", text) is not None
+    return int(text) if is_whole else 0
