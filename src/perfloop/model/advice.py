@@ -81,6 +81,16 @@ def _key_title(key: IndexKey, method: str) -> str:
     return f"{key.text}{operators}{' desc' if key.descending else ''}"
 
 
+class CreateExtension(Value, frozen=True, kw_only=True, tag="create-extension"):
+    """Let a database have an extension that an index needs. Apply adds it where it is missing."""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        return f"create extension {self.name}"
+
+
 class DropIndex(Value, frozen=True, kw_only=True, tag="drop-index"):
     """Drop an index. `definition` is its exact undo."""
 
@@ -185,7 +195,15 @@ class RewriteQuery(Value, frozen=True, kw_only=True, tag="rewrite-query"):
         return f"rewrite {self.label} ({self.rule})"
 
 
-ServerChange = CreateIndex | DropIndex | AlterSetting | AnalyzeTable | CreateStatistics | SetTableOptions
+ServerChange = (
+    CreateIndex
+    | CreateExtension
+    | DropIndex
+    | AlterSetting
+    | AnalyzeTable
+    | CreateStatistics
+    | SetTableOptions
+)
 """What a server carries out, and what `apply` brings to a target."""
 Change = ServerChange | RewriteQuery
 

@@ -27,6 +27,7 @@ from perfloop.errors import ChangeFailed, MissingRights
 from perfloop.model.advice import (
     AlterSetting,
     AnalyzeTable,
+    CreateExtension,
     CreateIndex,
     CreateStatistics,
     DropIndex,
@@ -35,6 +36,7 @@ from perfloop.model.advice import (
     SettingScope,
 )
 from perfloop.model.target import Setting
+from perfloop.tune.extensions import reachable
 from perfloop.tune.statements import Statement, act_statements, drop_leftover, undo_statements
 
 RELOAD_DEADLINE_S = 10.0
@@ -107,6 +109,8 @@ def read_state(connection: psycopg.Connection, change: ServerChange) -> str | No
             change = _settled(connection, change)
             block = "database_setting" if change.scope is SettingScope.DATABASE else "role_setting"
             return _text(_row(connection, block, change.scope_name, change.name))
+        case CreateExtension():
+            return _text(_row(connection, "installed_extension", change.name))
         case CreateStatistics():
             return _text(_row(connection, "statistics", change.table.schema, change.name))
         case SetTableOptions():
@@ -144,13 +148,17 @@ def undo(
 ) -> None:
     """Bring back `before` exactly. May be repeated: what is back already is left alone.
 
-    ANALYZE has no undo, nor has the drop of an index that was invalid; both are left as they are.
+    ANALYZE has no undo, nor has the drop of an index that was invalid; both are left as they are, and
+    so is an extension that others use by now.
     """
     change = named(connection, change)
     if isinstance(change, DropIndex) and read_state(connection, change) is not None:
         return
     statements = undo_statements(change, before, concurrently=concurrently)
-    _run(connection, change, statements, concurrently=concurrently, locks=locks or LockPolicy())
+    # An extension that others have built on meanwhile stays.
+    in_use = (errors.DependentObjectsStillExist,) if isinstance(change, CreateExtension) else ()
+    with contextlib.suppress(*in_use):
+        _run(connection, change, statements, concurrently=concurrently, locks=locks or LockPolicy())
 
 
 def is_in_effect(connection: psycopg.Connection, change: ServerChange) -> bool:
@@ -173,7 +181,7 @@ def standing(connection: psycopg.Connection, change: ServerChange) -> Standing:
             return Standing.ABSENT if index.is_whole or _was_invalid(change) else Standing.PARTIAL
         case AlterSetting(scope=SettingScope.SYSTEM):
             return _system_standing(connection, change)
-        case AlterSetting() | CreateStatistics() | SetTableOptions():
+        case AlterSetting() | CreateExtension() | CreateStatistics() | SetTableOptions():
             wanted = _state_wanted(change)
             state = read_state(connection, change)
             return Standing.IN_EFFECT if state is not None and wanted in (None, state) else Standing.ABSENT
@@ -182,14 +190,16 @@ def standing(connection: psycopg.Connection, change: ServerChange) -> Standing:
             return Standing.IN_EFFECT if row is not None and row["is_analyzed"] else Standing.ABSENT
 
 
-def _state_wanted(change: AlterSetting | CreateStatistics | SetTableOptions) -> str | None:
+def _state_wanted(
+    change: AlterSetting | CreateExtension | CreateStatistics | SetTableOptions,
+) -> str | None:
     """What `read_state` gives once the Change is made; None where any state will do."""
     match change:
         case AlterSetting():
             return change.value
         case SetTableOptions():
             return ", ".join(sorted(change.options))
-        case CreateStatistics():
+        case CreateExtension() | CreateStatistics():
             return None
 
 
@@ -299,8 +309,9 @@ def _execute(connection: psycopg.Connection, change: ServerChange, statements: t
     if isinstance(change, AlterSetting) and change.scope is SettingScope.SYSTEM:
         _alter_system(connection, change, statements)
         return
-    for statement in statements:
-        connection.execute(statement)
+    with reachable(connection, change):
+        for statement in statements:
+            connection.execute(statement)
 
 
 def _alter_system(

@@ -13,6 +13,26 @@ JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s;
 
+-- name: installed_extension
+-- An extension of this database, and where its objects are.
+SELECT e.extname::text AS state, n.nspname::text AS schema
+FROM pg_extension e
+JOIN pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = %s;
+
+-- name: extension_rights
+-- Whether the server has its files, and who may create it.
+SELECT
+    v.trusted AS is_trusted,
+    r.rolsuper AS is_superuser,
+    has_database_privilege(current_database(), 'CREATE') AS creates_in_database,
+    current_database()::text AS database,
+    r.rolname::text AS role
+FROM pg_available_extensions a
+JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version
+JOIN pg_roles r ON r.rolname = current_user
+WHERE a.name = %s;
+
 -- name: statistics
 -- The definition of an extended statistics object.
 SELECT pg_get_statisticsobjdef(s.oid) AS state

@@ -22,6 +22,7 @@ from perfloop.model.advice import CreateIndex, DropIndex, RewriteQuery, ServerCh
 from perfloop.model.outcome import ActState, Study
 from perfloop.model.units import bytes_text, seconds_text
 from perfloop.tune.acts import Standing, act, named, read_before, read_state, standing
+from perfloop.tune.extensions import with_extensions
 from perfloop.tune.preflight import ApplyPolicy, preflight
 from perfloop.tune.session import ActingSession, Connect, acting_session
 from perfloop.tune.undo import Report, first_line, undo_batch
@@ -60,6 +61,7 @@ def apply_study(
     with acting_session(connect, locks=policy.locks) as session:
         settled = tuple(named(session.connection, change) for change in _drops_last(wanted))
         _refuse_again(journal, study, place, settled)
+        settled = with_extensions(session.connection, settled)
         preflight(session, study, settled, policy)
         for line in _space_needed(study, wanted):
             report(line)

@@ -12,10 +12,18 @@ from perfloop.adapters.host import read_host, server_is_here
 from perfloop.adapters.probe import read_rows
 from perfloop.database.knobs import refuse, refuse_memory
 from perfloop.errors import ChangeFailed, ChangeForbidden, InvalidInput, MissingRights
-from perfloop.model.advice import AlterSetting, AnalyzeTable, DropIndex, ServerChange, SettingScope
+from perfloop.model.advice import (
+    AlterSetting,
+    AnalyzeTable,
+    CreateExtension,
+    DropIndex,
+    ServerChange,
+    SettingScope,
+)
 from perfloop.model.outcome import Study
 from perfloop.model.target import Fingerprint, Setting, TableName
 from perfloop.tune.acts import LockPolicy, read_before
+from perfloop.tune.extensions import refuse_extension
 from perfloop.tune.session import ActingSession, block
 
 _BUILD_FEATURES = {"jit": "jit", "wal_compression": "wal_compression", "io_method": "io_method"}
@@ -63,6 +71,8 @@ def preflight(
         if isinstance(change, AlterSetting):
             _refuse_build(change, tried_on, live)
             _refuse_setting(session, change, settings, policy)
+        elif isinstance(change, CreateExtension):
+            refuse_extension(connection, change)
         else:
             _refuse_table(connection, change.table, change)
         read_before(connection, change)

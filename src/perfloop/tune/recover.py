@@ -15,11 +15,12 @@ import psycopg
 
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import PerfloopError
-from perfloop.model.advice import AnalyzeTable, CreateStatistics
+from perfloop.model.advice import AnalyzeTable, CreateIndex, CreateStatistics, ServerChange
 from perfloop.model.outcome import ActState, AppliedChange
 from perfloop.model.value import Value
 from perfloop.tune.acts import Standing, read_state, standing
 from perfloop.tune.session import ActingSession, acting_session
+from perfloop.tune.statements import has_expression
 from perfloop.tune.undo import Report, first_line, undo_act, undo_batch
 
 
@@ -111,9 +112,15 @@ def _is_done(act: AppliedChange, connection: psycopg.Connection) -> bool:
     """Whether the act is whole. What ends with an ANALYZE leaves no trace of that: there the Journal says."""
     if act.state is ActState.UNDOING or act.state is ActState.UNDONE:
         return False
-    if isinstance(act.change, AnalyzeTable | CreateStatistics) and act.state is not ActState.APPLIED:
+    if _ends_with_analyze(act.change) and act.state is not ActState.APPLIED:
         return False
     return standing(connection, act.change) in {Standing.IN_EFFECT, Standing.AWAITS_RESTART}
+
+
+def _ends_with_analyze(change: ServerChange) -> bool:
+    if isinstance(change, CreateIndex):
+        return has_expression(change)
+    return isinstance(change, AnalyzeTable | CreateStatistics)
 
 
 def _finish(batch: Batch, connection: psycopg.Connection, journal: Journal) -> None:

@@ -15,6 +15,7 @@ from perfloop.errors import ChangeForbidden, InvalidInput
 from perfloop.model.advice import (
     AlterSetting,
     AnalyzeTable,
+    CreateExtension,
     CreateIndex,
     CreateStatistics,
     DropIndex,
@@ -44,6 +45,8 @@ def act_statements(change: ServerChange, *, concurrently: bool) -> tuple[Stateme
         case CreateIndex():
             build = build_statements(change, concurrently=concurrently)
             return (*build, _analyze(change.table)) if has_expression(change) else build
+        case CreateExtension():
+            return (_create_extension(change.name),)
         case DropIndex():
             return (_drop_index(change.table.schema, change.name, concurrently),)
         case AlterSetting():
@@ -76,6 +79,8 @@ def undo_statements(change: ServerChange, before: str | None, *, concurrently: b
     match change:
         case CreateIndex():
             return (_drop_index(change.table.schema, change.name, concurrently),)
+        case CreateExtension():
+            return () if before else (_drop_extension(change.name),)
         case DropIndex():
             return _rebuild(change, before or change.definition, concurrently) if change.was_valid else ()
         case AlterSetting():
@@ -176,6 +181,11 @@ def _key(key: IndexKey) -> Statement:
 
 def _create_extension(name: str) -> Statement:
     return sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name))
+
+
+def _drop_extension(name: str) -> Statement:
+    """Without CASCADE: what others have built on it keeps it."""
+    return sql.SQL("DROP EXTENSION IF EXISTS {}").format(sql.Identifier(name))
 
 
 def _create_statistics(change: CreateStatistics) -> Statement:

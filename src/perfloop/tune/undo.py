@@ -17,6 +17,7 @@ from perfloop.errors import ChangeFailed, StudyNotFound
 from perfloop.model.advice import (
     AlterSetting,
     AnalyzeTable,
+    CreateExtension,
     CreateIndex,
     CreateStatistics,
     DropIndex,
@@ -25,6 +26,8 @@ from perfloop.model.advice import (
 from perfloop.model.outcome import ActState, AppliedChange
 from perfloop.tune.acts import read_state, undo
 from perfloop.tune.session import ActingSession, Connect, acting_session, block
+
+_MADE = CreateIndex | CreateExtension | CreateStatistics
 
 Report = Callable[[str], None]
 """Takes one line for people."""
@@ -120,7 +123,7 @@ def undo_act(
         report(f"{change.title}: the table is gone, and with it the change")
     else:
         _undo(session, act)
-        report(f"undone: {change.title}{_remainder(change)}")
+        report(f"undone: {change.title}{_remainder(connection, change)}")
     with marking():
         journal.mark(act.act_id, ActState.UNDONE)
 
@@ -131,7 +134,8 @@ def _undo(session: ActingSession, act: AppliedChange) -> None:
         undo(connection, act.change, act.before, concurrently=True, locks=session.locks)
     except psycopg.Error as error:
         raise ChangeFailed(f"{act.change.title} cannot be undone: {first_line(error)}") from error
-    if not _remainder(act.change) and read_state(connection, act.change) != act.before:
+    has_remainder = _remainder(connection, act.change)
+    if not has_remainder and read_state(connection, act.change) != act.before:
         raise ChangeFailed(f"{act.change.title} was undone, but the server does not show its earlier state")
 
 
@@ -140,17 +144,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _remainder(change: ServerChange) -> str:
+def _remainder(connection: psycopg.Connection, change: ServerChange) -> str:
     """What undo cannot bring back, as the end of a sentence; empty where all of it comes back."""
     if isinstance(change, AnalyzeTable):
         return " (its statistics stay, they only age)"
+    if isinstance(change, CreateExtension) and read_state(connection, change) is not None:
+        return " (it stays: objects that others have made by now use it)"
     if isinstance(change, DropIndex) and not change.was_valid:
         return " (the index was invalid and of no use; it is not built again)"
     return ""
 
 
 def _is_gone(connection: psycopg.Connection, change: ServerChange) -> bool:
-    if isinstance(change, AlterSetting):
+    if isinstance(change, AlterSetting | CreateExtension):
         return False
     return not read_rows(connection, block("table_rights"), [change.table.schema, change.table.name])
 
@@ -165,7 +171,7 @@ def _refuse_third_values(
         known = {act.before, act.after}
         if act.after is None:
             known.add(act.change.value if isinstance(act.change, AlterSetting) else None)
-        is_half_made = isinstance(act.change, CreateIndex | CreateStatistics) and act.after is None
+        is_half_made = isinstance(act.change, _MADE) and act.after is None
         if now not in known and not is_half_made:
             raise ChangeFailed(
                 f"{act.change.title}: somebody has changed it since, it is now {now or 'gone'}; nothing was "

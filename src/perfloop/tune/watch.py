@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from perfloop.adapters.catalog import read_role
 from perfloop.adapters.statement_counters import StatementReading, read_statements, statement_difference
 from perfloop.adapters.store import Journal
-from perfloop.model.advice import AlterSetting
+from perfloop.model.advice import AlterSetting, CreateExtension
 from perfloop.model.outcome import ActState, AppliedChange, Study
 from perfloop.model.snapshot import StatementCounters
 from perfloop.model.units import seconds_text
@@ -74,7 +74,7 @@ def suspects(worsening: Worsening, acts: tuple[AppliedChange, ...]) -> tuple[App
     named = tuple(
         act
         for act in acts
-        if not isinstance(act.change, AlterSetting)
+        if not isinstance(act.change, AlterSetting | CreateExtension)
         and re.search(rf"\b{re.escape(act.change.table.name)}\b", worsening.text, re.IGNORECASE)
     )
     settings = tuple(act for act in acts if isinstance(act.change, AlterSetting))

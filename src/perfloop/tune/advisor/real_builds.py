@@ -21,6 +21,7 @@ from perfloop.model.advice import CreateIndex
 from perfloop.model.plan import Plan
 from perfloop.tune.advisor.planner import block, explain, refused
 from perfloop.tune.advisor.what_if import PlannedCost, WhatIfStatistics
+from perfloop.tune.extensions import reachable
 from perfloop.tune.statements import build_statements
 
 
@@ -90,7 +91,7 @@ class RealIndexes:
             return self._built[index]
         began = time.perf_counter()
         try:
-            with self._connection.transaction():
+            with reachable(self._connection, index), self._connection.transaction():
                 for statement in build_statements(index, concurrently=False):
                     self._connection.execute(statement)
                 row = self._connection.execute(
