@@ -40,6 +40,18 @@ from perfloop.analyze.missing_indexes import tables_read_whole
 from perfloop.analyze.plan_cache import generic_plan_trap
 from perfloop.analyze.planner_statistics import stale_statistics
 from perfloop.analyze.reading import findings_of_smell, read_plans
+from perfloop.analyze.redis import (
+    redis_clients,
+    redis_evictions,
+    redis_fragmentation,
+    redis_hit_ratio,
+    redis_lasting_keys,
+    redis_latency,
+    redis_memory,
+    redis_persistence,
+    redis_policy,
+    redis_slow_commands,
+)
 from perfloop.analyze.replication import replication_lag, replication_slots
 from perfloop.analyze.sequences import sequences_near_end
 from perfloop.analyze.server import cache_hit_ratio, connections, memory_sum
@@ -132,6 +144,20 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="small-shared-buffers", purpose="the default cache on a large machine", run=small_shared_buffers
     ),
+    Check(name="redis-hit-ratio", purpose="a cache that seldom has what is wanted", run=redis_hit_ratio),
+    Check(name="redis-evictions", purpose="keys thrown out for room", run=redis_evictions),
+    Check(name="redis-memory", purpose="a Redis near its limit, or without one", run=redis_memory),
+    Check(name="redis-policy", purpose="a full cache that refuses writes", run=redis_policy),
+    Check(name="redis-lasting-keys", purpose="keys that never expire in a cache", run=redis_lasting_keys),
+    Check(
+        name="redis-fragmentation", purpose="memory taken and not used, or swapped", run=redis_fragmentation
+    ),
+    Check(name="redis-slow-commands", purpose="commands that stop Redis", run=redis_slow_commands),
+    Check(name="redis-clients", purpose="connections to Redis near its limit", run=redis_clients),
+    Check(
+        name="redis-persistence", purpose="snapshots and logs that cannot be written", run=redis_persistence
+    ),
+    Check(name="redis-latency", purpose="forks and other events that stop Redis", run=redis_latency),
     Check(name="host-pressure", purpose="processors or memory used up", run=host_pressure),
 )
 

@@ -17,6 +17,7 @@ from perfloop.cli.options import (
     json_option,
     log_line_prefix_option,
     log_option,
+    redis_option,
     seed_option,
     timeout_option,
     window_option,
@@ -35,6 +36,7 @@ from perfloop.tune.report.analysis import analysis_html, analysis_json
 @log_option
 @log_line_prefix_option
 @window_option
+@redis_option
 @baseline_option
 @json_option
 @html_option
@@ -47,6 +49,7 @@ def analyze(
     log: str | None,
     log_line_prefix: str | None,
     window_s: float | None,
+    redis_url: str | None,
     baseline_name: str | None,
     as_json: bool,
     html_path: Path | None,
@@ -61,6 +64,7 @@ def analyze(
     \b
     perfloop analyze postgresql://localhost/shop
     perfloop analyze "host=/run/postgresql dbname=shop" --window 60
+    perfloop analyze $DATABASE_URL --redis redis://localhost:6379
     perfloop analyze $DATABASE_URL --json --fail-on high
     perfloop analyze $DATABASE_URL --baseline before-release
     """
@@ -76,6 +80,7 @@ def analyze(
             log=log,
             log_line_prefix=log_line_prefix,
             window_s=window_s,
+            redis_url=redis_url,
             seed=seed,
             statement_timeout_s=statement_timeout_s,
         )

@@ -82,3 +82,12 @@ def exit_code(findings: Sequence[Finding], fail_on: str | None) -> int:
     """What `--fail-on` makes of the findings."""
     worst = min((finding.severity.rank for finding in findings), default=len(Severity))
     return CONDITION_MET if fail_on and worst <= Severity(fail_on).rank else 0
+
+
+redis_option = click.option(
+    "--redis",
+    "redis_url",
+    envvar="REDIS_URL",
+    metavar="URL",
+    help="The Redis or Valkey beside it, to check too; may also stand in the environment, as REDIS_URL.",
+)

@@ -6,6 +6,7 @@ import math
 
 from perfloop.model.health import Health
 from perfloop.model.plan import Plan
+from perfloop.model.redis import RedisState
 from perfloop.model.target import (
     ExtendedStatistics,
     Fingerprint,
@@ -142,6 +143,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     activity: Activity
     host: Host
     health: Health = Health()
+    redis: RedisState | None = None
     limitations: tuple[Limitation, ...] = ()
 
     def setting(self, name: str) -> Setting | None:

@@ -12,6 +12,7 @@ from perfloop.adapters.connection import connect
 from perfloop.adapters.explain import explain
 from perfloop.adapters.postgres import take_snapshot
 from perfloop.adapters.pressure import read_target_host
+from perfloop.adapters.redis import RedisReading, read_redis
 from perfloop.adapters.statement_counters import read_statements
 from perfloop.adapters.statements import parameter_count, statement_kind
 from perfloop.analyze.checks import analyze
@@ -43,6 +44,7 @@ def analyze_target(
     log: str | None = None,
     log_line_prefix: str | None = None,
     window_s: float | None = None,
+    redis_url: str | None = None,
     seed: int = 1,
     statement_timeout_s: float = 10.0,
 ) -> Analysis:
@@ -56,6 +58,7 @@ def analyze_target(
         log: path of a log whose real parameters stand in for `$n`; not with a log as `workload_source`.
         log_line_prefix: of logs in stderr format; None to go by the target's setting or by their looks.
         window_s: count statements over a window of so many seconds from now; None for since the reset.
+        redis_url: of the Redis or Valkey beside the database; None to leave it out.
         seed: of the draws of parameters.
         statement_timeout_s: limit of each of perfloop's own statements on the target.
 
@@ -63,6 +66,7 @@ def analyze_target(
         TargetUnreachable, MissingRights, InvalidInput: from connecting, with the way out.
     """
     is_given = workload_source is not None
+    redis = RedisReading() if redis_url is None else read_redis(redis_url)
     observer.phase("reading the target")
     with connect(dsn, read_only=True, statement_timeout_s=statement_timeout_s) as connection:
         earlier = None
@@ -91,6 +95,7 @@ def analyze_target(
         generic = _generic_plans(connection, snapshot, workload)
         snapshot = msgspec.structs.replace(snapshot, plans=plans, generic_plans=generic)
         snapshot = with_logged_plans(snapshot, given.logged)
+    snapshot = _with_redis(snapshot, redis)
     findings = analyze(snapshot)
     observer.found(findings)
     return Analysis(
@@ -99,6 +104,11 @@ def analyze_target(
         findings=findings,
         unexplained=explain_nothing(snapshot, findings) + _why_skipped(workload.skipped, all_told=is_given),
     )
+
+
+def _with_redis(snapshot: Snapshot, redis: RedisReading) -> Snapshot:
+    limitations = snapshot.limitations + redis.limitations
+    return msgspec.structs.replace(snapshot, redis=redis.state, limitations=limitations)
 
 
 def _remembering(connection: psycopg.Connection) -> Callable[[str], Plan]:
