@@ -195,6 +195,16 @@ def test_writes_count_against_an_index() -> None:
     assert [] == chosen(search(planner, read, insert))
 
 
+def test_no_statement_may_write_more_than_the_limit_however_seldom_it_runs() -> None:
+    """A row costs 2 and an entry 1: with two indexes it is twice what it was."""
+    planner = PricedPlanner({"w": {(): 1}, **{each: {(): 100, (each,): 10} for each in "abc"}})
+    reads = [statement(each, each, share=0.33) for each in "abc"]
+    insert = statement("w", "", share=0.01, base=1, writes=(Write(table=T, operation="Insert", rows=1),))
+    found = search(planner, *reads, insert, policy=SearchPolicy(max_write_ratio=2.0))
+
+    assert 2 == len(found.chosen)
+
+
 @pytest.mark.parametrize(
     ("operation", "changed", "expected"),
     [

@@ -28,6 +28,7 @@ from perfloop.tune.advisor.objective import (
     relative_cost,
     weighted_mean,
     weighted_ratio,
+    writing_ratio,
 )
 from perfloop.tune.weighing import Weighing
 
@@ -46,6 +47,8 @@ class SearchPolicy(Value, frozen=True, kw_only=True):
     """What the statements count by."""
     max_regression_ratio: float = 1.15
     """No statement's planner cost may come to this multiple of its cost before."""
+    max_write_ratio: float = 3.0
+    """Nor may what a statement writes; the trial allows no more WAL."""
     max_questions: int = 4000
     """How often the planner may be asked for a cost."""
     built_bytes: int | None = None
@@ -187,6 +190,8 @@ class Extend:
 
     def ratio(self, statement: Considered, indexes: tuple[CreateIndex, ...]) -> float | None:
         """One statement's cost under `indexes` over its cost before; None as `ratios` gives it."""
+        if writing_ratio(statement, self._indexes, indexes) > self._policy.max_write_ratio:
+            return None
         relevant = self.relevant(statement, indexes)
         costs = []
         for instance, base in zip(statement.instances, statement.base_costs, strict=True):

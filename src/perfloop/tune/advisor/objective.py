@@ -60,6 +60,17 @@ def relative_cost(
     return max(after, 1e-9) / max(before, 1e-9)
 
 
+def writing_ratio(
+    statement: Considered,
+    indexes: Mapping[TableName, tuple[Index, ...]],
+    added: tuple[CreateIndex, ...],
+) -> float:
+    """What the statement writes with the indexes over what it writes without; 1 where it writes nothing."""
+    if not statement.writes:
+        return 1.0
+    return _writing(statement.writes, indexes, added) / max(_writing(statement.writes, indexes, ()), 1e-9)
+
+
 def weighted_mean(values: tuple[float, ...], weights: tuple[int, ...]) -> float:
     """The mean in which each value counts as often as its weight says."""
     return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
