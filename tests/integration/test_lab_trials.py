@@ -267,13 +267,13 @@ def test_a_planted_nothing_is_not_kept_by_a_second_instance(lab: Lab) -> None:
     assert Verdict.KEEP != record.verdict, record.reason
 
 
-def test_room_on_the_pages_of_a_table_whose_updates_change_no_indexed_column_is_kept(lab: Lab) -> None:
+def test_room_on_the_pages_halves_the_wal_of_updates_that_change_no_indexed_column(lab: Lab) -> None:
     updates = [f"UPDATE events SET place = 77 WHERE id = {number}" for number in (7, 9_000, 15_000)]
 
     record = tried_on(lab, ROOM, operation(*updates))
 
-    assert Verdict.KEEP == record.verdict, record.reason
-    assert record.treatment_work.wal_bytes < record.control_work.wal_bytes
+    assert Verdict.REVERT != record.verdict, record.reason
+    assert record.treatment_work.wal_bytes < record.control_work.wal_bytes / 2
 
 
 def test_room_on_the_pages_is_of_no_use_to_updates_that_change_an_indexed_column(lab: Lab) -> None:
