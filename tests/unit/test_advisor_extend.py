@@ -12,6 +12,7 @@ from perfloop.tune.advisor.accesses import Access
 from perfloop.tune.advisor.candidates import Candidates
 from perfloop.tune.advisor.costs import KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
+from perfloop.tune.advisor.index_proposals import chosen_proposals
 from perfloop.tune.advisor.naming import new_index
 from perfloop.tune.advisor.objective import Considered, geometric_ratio, objective, relative_cost
 from perfloop.tune.advisor.what_if import PlannedCost, WhatIfStatistics
@@ -104,13 +105,20 @@ def statement(
     )
 
 
-def search(
+def extend(
     planner: PricedPlanner, *statements: Considered, policy: SearchPolicy | None = None
-) -> SearchResult:
+) -> tuple[Extend, KnownCosts]:
     policy = policy or SearchPolicy()
     known = KnownCosts(planner, max_questions=policy.max_questions)
     candidates = Candidates((access for each in statements for access in each.accesses), {T: table()}, ())
-    return Extend(statements, candidates, {}, known, table_bytes=table().size_bytes, policy=policy).run()
+    searching = Extend(statements, candidates, {}, known, table_bytes=table().size_bytes, policy=policy)
+    return searching, known
+
+
+def search(
+    planner: PricedPlanner, *statements: Considered, policy: SearchPolicy | None = None
+) -> SearchResult:
+    return extend(planner, *statements, policy=policy)[0].run()
 
 
 def chosen(result: SearchResult) -> list[str]:
@@ -137,6 +145,16 @@ def test_an_index_that_later_steps_make_idle_is_left_out() -> None:
 
     assert "a" == _columns(result.steps[0].index)
     assert ["b", "c"] == chosen(result)
+
+
+def test_an_index_that_needs_another_is_tried_after_it() -> None:
+    """`b` saves most, but only next to `a`."""
+    planner = PricedPlanner({"q": {(): 100, ("a",): 80, ("a", "b"): 10}})
+    statements = (statement("q", "a,b", share=1.0),)
+    searching, known = extend(planner, *statements)
+    proposals = chosen_proposals(searching, searching.run(), statements, (), known)
+
+    assert ["create index on t (a)", "create index on t (b)"] == [each.change.title for each in proposals]
 
 
 def test_the_budget_of_space_is_kept() -> None:

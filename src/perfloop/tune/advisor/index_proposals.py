@@ -32,13 +32,15 @@ def chosen_proposals(
     findings: tuple[Finding, ...],
     known: KnownCosts,
 ) -> tuple[Proposal, ...]:
-    """The chosen indexes, the one that saves most first.
+    """The chosen indexes in the order of the search.
 
-    What an index saves is the better of two figures: alone, and as the last one to be added. Of
-    two that only help together the first shows nothing, of two that do the same the second.
+    There each one gained next to those before it, so that a trial finds in place what an index needs:
+    tried before the other, the one of two that only helps next to it would change no plan.
+    What an index saves is the better of two figures: alone, and as the last one to be added.
     """
+    places = _places(result)
     proposals = []
-    for index in result.chosen:
+    for index in sorted(result.chosen, key=lambda each: (places.get(each, len(places)), each.name)):
         ratio = _expected_ratio(search, result.chosen, index)
         proposals.append(
             Proposal(
@@ -50,7 +52,16 @@ def chosen_proposals(
                 risk=Risk.MEDIUM,
             )
         )
-    return tuple(sorted(proposals, key=lambda each: (each.expected_ratio or 1.0, each.change.title)))
+    return tuple(proposals)
+
+
+def _places(result: SearchResult) -> dict[CreateIndex, int]:
+    """At which step the search took each index, or the narrower one that it was widened from."""
+    places: dict[CreateIndex, int] = {}
+    for number, step in enumerate(result.steps):
+        before = places.get(step.replaces) if step.replaces is not None else None
+        places[step.index] = number if before is None else before
+    return places
 
 
 def demanded_proposals(
