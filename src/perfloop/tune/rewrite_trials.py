@@ -1,8 +1,8 @@
 """What a Study needs beside the usual trial to try rewritten statements.
 
-They come after the indexes, so that they are tried beside those, and before the drops, which may take an
-index away that only the new words use. Whether each is still of use beside the others is asked at the end, as
-of every kept change.
+They come last. What a server carries out has to prove itself on the statements as they are, since `apply`
+brings it there whether or not people change the service's code: an index that only the old words use must not
+be dropped because of the new ones. So a rewriting is kept only for what it gains beside all that.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from perfloop.model.advice import Change, DropIndex, Proposal, RewriteQuery
+from perfloop.model.advice import Change, Proposal, RewriteQuery
 from perfloop.model.outcome import SameRows, TrialRecord, Verdict
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.workload import Workload
@@ -64,10 +64,7 @@ class RewriteTrials:
         """At most so many of all proposals, in the order of trying."""
         ours = [each.proposal for each in self.known.values()]
         room = min(len(ours), max(1, most // _SHARE, most - len(proposals)))
-        others = list(proposals[: most - room])
-        first_drop = next((n for n, each in enumerate(others) if isinstance(each.change, DropIndex)), None)
-        place = len(others) if first_drop is None else first_drop
-        return (*others[:place], *ours[:room], *others[place:])
+        return (*proposals[: most - room], *ours[:room])
 
     def compare(self, lab: Lab, change: Change, counts: Mapping[str, Count], seed: int) -> SameRows | None:
         """Whether the change keeps the rows of its statement; None for one that rewrites nothing."""

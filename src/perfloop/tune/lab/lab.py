@@ -142,8 +142,8 @@ class Lab:
     def arms_without(self, change: Change) -> Iterator[Arms]:
         """The whole stack in the treatment, the same less one kept change in the control.
 
-        What a server carries out is tried on the statements as they are, in both arms: whether the service takes
-        over the rewritten ones is for people to say, and it must hold without them.
+        What a server carries out is tried on the statements as they are, in both arms: whether the service
+        takes over the rewritten ones is for people to say, and it must hold without them.
 
         `restore` or `withdraw` must follow.
         """
