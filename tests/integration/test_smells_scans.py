@@ -146,6 +146,7 @@ def test_waiting_for_blocks_is_told_where_it_is_most_of_the_time(smells: Smells)
     warm = smells(statement, *cold(2400, 7000), *BY_INDEX, "SELECT body FROM wide")
 
     assert "wide" == found["cache-misses"].location
+    assert "blocks-per-row" not in found
     assert "cache-misses" not in warm
 
 

@@ -137,9 +137,9 @@ def _product(
 
 
 def _sides(reading: PlanReading, join: WeighedNode) -> str:
-    """The relations of a join, as words."""
-    names = (relation_text(one.node) for one in reading.weighed.below(join) if one.node.relation is not None)
-    return " and ".join(dict.fromkeys(names)) or join.node.kind
+    """The relations of a join as words, the same whichever side they are on."""
+    names = {relation_text(one.node) for one in reading.weighed.below(join) if one.node.relation is not None}
+    return " and ".join(sorted(names)) or join.node.kind
 
 
 def memoize_thrash(reading: PlanReading) -> Iterator[Site]:

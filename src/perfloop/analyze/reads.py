@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import WeighedNode
-from perfloop.analyze.sites import Site, relation_text, table_of
+from perfloop.analyze.sites import Site, relation_text, rows_of, table_of
 from perfloop.analyze.work import own_blocks, own_read_s
 from perfloop.model.advice import Evidence
 from perfloop.model.target import Column
@@ -16,6 +16,8 @@ LARGE_RANGE_ROWS = 1_000
 """Rows that one execution finds; of fewer, each may well lie in a block of its own."""
 BLOCKS_PER_ROW = 0.9
 """A little below one: of rows in no order at all, a few happen to lie in the block read before."""
+SCATTER_FACTOR = 4.0
+"""Times the blocks that the same rows would take side by side; wide rows have few blocks to share."""
 READ_RATIO = 0.5
 """Share of the time spent waiting for blocks from which reading is what a statement does."""
 READ_SHARE = 0.10
@@ -31,10 +33,19 @@ def blocks_per_row(reading: PlanReading) -> Iterator[Site]:
             continue
         touched, found = blocks[each.position], each.read_rows * each.executions
         if each.node.kind in _SCANS and each.read_rows >= LARGE_RANGE_ROWS:
-            if touched >= BLOCKS_PER_ROW * found:
+            packed = found * _blocks_for_a_row(reading, each)
+            if touched >= max(BLOCKS_PER_ROW * found, SCATTER_FACTOR * packed):
                 yield _scattered(reading, each, touched=touched, found=found)
         elif each.node.kind == "Seq Scan" and touched >= LARGE_RANGE_ROWS and touched > found:
             yield _emptied(reading, each, touched=touched, found=found)
+
+
+def _blocks_for_a_row(reading: PlanReading, each: WeighedNode) -> float:
+    """How much of a block a row of the table takes; 0 where the table is not known."""
+    table = table_of(reading.snapshot, each.node)
+    rows = 0.0 if table is None else rows_of(table)
+    blocks = 0.0 if table is None else table.size_bytes / reading.snapshot.fingerprint.block_bytes
+    return blocks / rows if rows else 0.0
 
 
 def _scattered(reading: PlanReading, each: WeighedNode, *, touched: float, found: float) -> Site:

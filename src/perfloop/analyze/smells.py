@@ -45,7 +45,7 @@ SMELLS: tuple[Smell, ...] = (
     Smell(
         name="row-misestimate",
         purpose="row counts the planner got wrong",
-        find=unless(row_misestimate, cte_fence, foreign_scan_discard),
+        find=unless(row_misestimate, cte_fence, foreign_scan_discard, join_product),
     ),
     Smell(name="sort-hash-spill", purpose="sorts, hashes and kept rows on disk", find=sort_and_hash_spills),
     Smell(name="jit-overhead", purpose="compiling that takes longer than it saves", find=jit_overhead),
