@@ -17,7 +17,7 @@ from perfloop.errors import PerfloopError, UnsupportedStatement
 from perfloop.model.plan import Plan, read_plan
 from perfloop.model.value import Value
 from perfloop.validate.log_records import LogRecord
-from perfloop.validate.tokens import TokenKind, tokens, with_parameters
+from perfloop.validate.tokens import TokenKind, split_statements, tokens, with_parameters
 
 _MESSAGE = re.compile(
     r"(?:duration: (?P<ms>\d+(?:\.\d+)?) ms(?:  |\s*\Z))?"
@@ -27,11 +27,24 @@ _PARAMETERS = re.compile(r"(?:query )?parameters: (?=\$1 = )", re.IGNORECASE)
 _PARAMETER = re.compile(r"\$(\d+) = (?:(NULL)|'([^']*(?:''[^']*)*)')(?:, |\s*\Z)")
 _EXECUTE = re.compile(r"\s*execute\s+(?:\w+|\"[^\"]+\")\s*\((.*)\)\s*;?\s*\Z", re.IGNORECASE | re.DOTALL)
 _PLAN_LINE = re.compile(r"^(?:Query Parameters: |\S[^\n]*  \(cost=\d)", re.MULTILINE)
-_DECLARING = ("prepare ", "prepare\t", "prepare\n")
-"""PREPARE has the query_id of what it prepares, but runs nothing."""
+_QUERY = re.compile(
+    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*+(?:select|with|values|table|insert|update|delete|merge|begin|start)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What may run a query. PREPARE and EXPLAIN have the number of what is in them, but do not run it."""
 _QUERY_TEXT = "Query Text: "
 _MAY_HAVE_PARAMETERS = re.compile(r"\$\d")
 _SESSIONS_AT_MOST = 10_000
+
+
+def is_several(text: str) -> bool:
+    """Whether a text has more than one statement, which a simple query may."""
+    if ";" not in text.rstrip("; \n"):
+        return False
+    try:
+        return len(split_statements(text)) > 1
+    except UnsupportedStatement:
+        return False
 
 
 class Parameter(Value, frozen=True, kw_only=True):
@@ -86,7 +99,7 @@ def executions(records: Iterable[LogRecord]) -> Iterator[Execution]:
             sessions.pop(next(iter(sessions)))
         session = sessions.setdefault(record.session, _Session())
         execution = _execution(record, found)
-        if execution is not None:
+        if execution is not None and (not execution.text or _QUERY.match(execution.text)):
             yield from session.joined(execution)
     for session in sessions.values():
         yield from session.rest()
@@ -182,11 +195,9 @@ def _execution(record: LogRecord, found: re.Match[str]) -> Execution | None:
     if what in ("parse", "bind") or (what is None and body.strip()):
         return None
     text, parameters = body, _bound(record.detail)
-    if record.detail.startswith("prepare: "):
+    if record.detail.startswith("prepare: ") and body.lstrip()[:7].lower() == "execute":
         text = without_prepare(record.detail.removeprefix("prepare: "))
         parameters = _given(body)
-    elif what == "statement" and body[:20].lstrip()[:8].lower() in _DECLARING:
-        return None
     return Execution(
         session=record.session,
         text=_tidy(text),
@@ -200,7 +211,8 @@ def _execution(record: LogRecord, found: re.Match[str]) -> Execution | None:
 def _explained(record: LogRecord, body: str, duration_s: float | None) -> Execution | None:
     is_json = body.lstrip().startswith("{")
     text, told = _json_head(body) if is_json else _text_head(body)
-    if not text:
+    if not text or is_several(text):
+        # Of a text of several statements nobody can say whose plan this is.
         return None
     return Execution(
         session=record.session,

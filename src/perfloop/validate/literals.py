@@ -135,7 +135,9 @@ def as_type(value: str, type_name: str | None, *, of: str | None) -> str | None:
         whole = re.match(r"-?\d+", value)
         return whole[0] if whole else None
     if kind is TypeKind.NUMBER:
-        return value if re.fullmatch(r"-?\d*\.?\d+(e[+-]?\d+)?", value, re.IGNORECASE) else None
+        return (
+            value if re.fullmatch(r"-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?", value, re.IGNORECASE) else None
+        )
     return value if kind in (TypeKind.TEXT, TypeKind.OTHER) else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from perfloop.adapters.statements import is_our_own
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.value import Value
-from perfloop.validate.executions import Execution, executions
+from perfloop.validate.executions import Execution, executions, is_several
 from perfloop.validate.log_lines import LogLines, beginning_of
 from perfloop.validate.log_prefix import prefix_for
 from perfloop.validate.log_records import (
@@ -147,17 +147,12 @@ def _without_statements(path: Path) -> LogNote:
 
 def _single(execution: Execution) -> Iterator[Execution]:
     """The statements of a text of several, with the time in equal parts: no log tells which took how long."""
-    if ";" not in execution.text or is_our_own(execution.text):
-        if not is_our_own(execution.text):
-            yield execution
+    if is_our_own(execution.text):
         return
-    try:
-        parts = split_statements(execution.text)
-    except UnsupportedStatement:
-        parts = (execution.text,)
-    if len(parts) < 2:
+    if not is_several(execution.text):
         yield execution
         return
+    parts = split_statements(execution.text)
     part_s = None if execution.duration_s is None else execution.duration_s / len(parts)
-    for part in parts if execution.plan_text is None else ():
+    for part in parts:
         yield Execution(session=execution.session, text=part, calls=execution.calls, duration_s=part_s)

@@ -58,7 +58,7 @@ def _read(text: str) -> Written:
     plain = re.sub(r"%\(\w+\)s|%s", "$1", text)
     try:
         trees = [tree for tree in sqlglot.parse(plain, dialect=DIALECT) if tree is not None]
-    except SqlglotError:
+    except (SqlglotError, RecursionError):
         return Written()
     constants: set[tuple[str, str]] = set()
     bound: set[str] = set()
