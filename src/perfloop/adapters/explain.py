@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from psycopg.rows import TupleRow, tuple_row
 
 from perfloop.adapters.connection import unreachable_if_lost
-from perfloop.adapters.queries import query
+from perfloop.adapters.queries import MARK, query
 from perfloop.adapters.statements import parameter_count, statement_kind, without_prepare
 from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.plan import Plan, read_plan
@@ -92,7 +92,7 @@ def _plan_generic(connection: psycopg.Connection[Any], statement: str, parameter
         with _rolled_back(connection) as cursor:
             cursor.execute(query("forbid_writes"))
             cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-            _single(cursor, f"PREPARE perfloop_generic AS {statement}")
+            _single(cursor, f"PREPARE perfloop_generic AS {MARK} {statement}")
             is_prepared = True
             document = _single(cursor, f"{_PLANNED} EXECUTE perfloop_generic{arguments}").fetchone()
     finally:
