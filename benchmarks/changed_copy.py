@@ -13,6 +13,7 @@ import psycopg
 from perfloop.adapters.connection import connect, safe_dsn
 from perfloop.adapters.servers import PostgresServer
 from perfloop.adapters.store import Journal
+from perfloop.model.advice import RewriteQuery
 from perfloop.model.outcome import Study
 from perfloop.tune.apply import apply_study
 
@@ -25,7 +26,7 @@ def changed_copy(server: PostgresServer, dbname: str, study: Study, journal: Jou
             second = PostgresServer(server.binaries, settings=server.settings, copy_of=data_dir)
             stack.enter_context(second)
         dsn = second.dsn(dbname)
-        if study.kept():
+        if any(not isinstance(trial.proposal.change, RewriteQuery) for trial in study.kept()):
             apply_study(
                 study,
                 lambda: connect(dsn, read_only=False, statement_timeout_s=0),

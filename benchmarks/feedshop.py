@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -35,6 +35,7 @@ from examples.feedshop.traffic import run_traffic
 from benchmarks.changed_copy import changed_copy
 from benchmarks.feedshop_score import PlantedScore, TrapScore, score_planted, score_traps
 from benchmarks.page import host_line, met, table
+from benchmarks.rewritten_calls import rewritten_calls
 from benchmarks.step_clock import StepClock
 from perfloop.adapters.servers import PostgresServer, find_postgres
 from perfloop.adapters.store import Journal
@@ -107,8 +108,9 @@ class Outcome:
 class ClosedLoop:
     """Clients on one database; each calls again as soon as it has its answer."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, rewritten: Mapping[str, str] | None = None) -> None:
         self._dsn = dsn
+        self._rewritten = rewritten or {}
         self._stack = ExitStack()
         self._shops: list[FeedShop] = []
         self._pool = ThreadPoolExecutor(CONNECTIONS)
@@ -116,7 +118,7 @@ class ClosedLoop:
     def __enter__(self) -> ClosedLoop:
         self._stack.enter_context(self._pool)
         connections = [self._stack.enter_context(connect(self._dsn)) for _ in range(CONNECTIONS)]
-        self._shops = [FeedShop(connection) for connection in connections]
+        self._shops = [FeedShop(connection, self._rewritten) for connection in connections]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -185,17 +187,33 @@ def run(options: argparse.Namespace) -> Outcome:
         optimize_s = time.monotonic() - began_s
         with changed_copy(server, DATABASE, study, journal) as changed:
             slots = measure(
-                dsn, changed, pairs=options.pairs, calls=options.calls, rng=Random(options.seed + 1)
+                dsn,
+                changed,
+                pairs=options.pairs,
+                calls=options.calls,
+                rng=Random(options.seed + 1),
+                rewritten=rewritten_calls(study),
             )
     return _outcome(options, binaries.version, study, optimize_s, slots)
 
 
-def measure(original: str, changed: str, *, pairs: int, calls: int, rng: Random) -> list[tuple[Slot, Slot]]:
-    """Slots of the original and the changed database, side by side; a first pair only warms up."""
+def measure(
+    original: str,
+    changed: str,
+    *,
+    pairs: int,
+    calls: int,
+    rng: Random,
+    rewritten: Mapping[str, str] | None = None,
+) -> list[tuple[Slot, Slot]]:
+    """Slots of the original and the changed database, side by side; a first pair only warms up.
+
+    The changed one is asked in the `rewritten` words, as by people who took them over.
+    """
     found = []
     with connect(original) as connection:
         pools = read_pools(connection, rng)
-    with ClosedLoop(original) as before, ClosedLoop(changed) as after:
+    with ClosedLoop(original) as before, ClosedLoop(changed, rewritten) as after:
         for _ in range(pairs + 1):
             drawn = [draw(rng) for _ in range(calls)]
             script = [(operation.name, values_for(operation, pools, rng)) for operation in drawn]

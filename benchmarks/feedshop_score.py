@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from examples.feedshop.mix import operations
 from examples.feedshop.planted import PLANTED, TRAPS, Planted, Yardstick
 
-from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateIndex, DropIndex, Finding
+from benchmarks.rewritten_calls import service_text
+from perfloop.model.advice import (
+    AlterSetting,
+    AnalyzeTable,
+    Change,
+    CreateIndex,
+    DropIndex,
+    Finding,
+    RewriteQuery,
+)
 from perfloop.model.outcome import Study, TrialRecord, Verdict
 from perfloop.model.units import size_bytes
 
@@ -116,8 +126,8 @@ def _is_about(finding: Finding, planted: Planted) -> bool:
         return table == planted.location and not columns.isdisjoint(planted.columns)
     if planted.change == "drop-index":
         return place.endswith(f": {planted.location}")
-    # A spill is located at its statement, not at the setting that would mend it.
-    return planted.change == "alter-setting" or place == planted.location
+    # A spill is located at its statement, not at the setting that would mend it; so are its words.
+    return planted.change in {"alter-setting", "rewrite-query"} or place == planted.location
 
 
 def _mends(change: Change, planted: Planted) -> bool:
@@ -136,6 +146,9 @@ def _mends(change: Change, planted: Planted) -> bool:
         case AlterSetting():
             names = {"jit_above_cost": {"jit", "jit_above_cost"}}.get(planted.location, {planted.location})
             return planted.change == "alter-setting" and change.name in names
+        case RewriteQuery():
+            operation = next(each for each in operations() if each.name == planted.operation)
+            return planted.change == "rewrite-query" and service_text(operation.sql, change) is not None
     return False
 
 

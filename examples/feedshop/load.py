@@ -23,6 +23,7 @@ DATABASE_SETTINGS = {
     "jit_optimize_above_cost": "6500",
     "max_parallel_workers_per_gather": "0",
     "default_statistics_target": "100",
+    "TimeZone": "UTC",
 }
 
 Progress = Callable[[str, float], None]

@@ -33,9 +33,9 @@ class Planted:
     operation: str
     """The operation that suffers most."""
     change: str
-    """create-index, drop-index, analyze or alter-setting."""
+    """create-index, drop-index, analyze, alter-setting or rewrite-query."""
     fix: str
-    """The change as SQL."""
+    """The change as SQL; for rewrite-query the operation's new text."""
     yardstick: Yardstick
     gain: float
     """What the operation costs without the fix over what it costs with it: at least this."""
@@ -58,6 +58,16 @@ class Trap:
     """Whose execution times, weighed as in the mix, are compared."""
     cost: float
     """What they cost with the change over what they cost without: at least this."""
+    story: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongRewrite:
+    """A statement in words that look the same and give the same rows on feedshop's data, but not always."""
+
+    id: str
+    statement: str
+    text: str
     story: str
 
 
@@ -207,6 +217,20 @@ PLANTED = (
         gain=2,
         story="a unique index that failed half-way: no query may use it, yet it prevents HOT updates",
     ),
+    Planted(
+        id="day-of-moment",
+        check="function-on-column",
+        location="orders",
+        columns=("placed_at",),
+        operation="orders_of_day",
+        change="rewrite-query",
+        fix="SELECT count(*) AS orders, sum(o.total_cents) AS total_cents FROM orders AS o"
+        " WHERE o.placed_at >= $1::date AND o.placed_at < $1::date + 1",
+        yardstick=Yardstick.TIME,
+        gain=10,
+        story="the index is on placed_at, the condition on date(placed_at), which no index may hold, since"
+        " the day depends on the session's time zone",
+    ),
 )
 
 TRAPS = (
@@ -262,5 +286,23 @@ TRAPS = (
         operations=("customer_ranking",),
         cost=0.85,
         story="the spill is gone and the time is the same: so small a spill stays in the page cache",
+    ),
+)
+
+WRONG_REWRITES = (
+    WrongRewrite(
+        id="not-in-of-references",
+        statement="SELECT u.id FROM users AS u WHERE u.email NOT IN"
+        " (SELECT o.\"externalRef\" FROM orders AS o WHERE o.status = 'charged back')",
+        text="SELECT u.id FROM users AS u WHERE NOT EXISTS"
+        " (SELECT 1 FROM orders AS o WHERE o.status = 'charged back' AND o.\"externalRef\" = u.email)",
+        story="NOT IN finds nothing once a single reference is NULL, NOT EXISTS does not care: as long as no"
+        " order was charged back, nobody sees the difference",
+    ),
+    WrongRewrite(
+        id="day-by-between",
+        statement="SELECT o.id FROM orders AS o WHERE date(o.placed_at) = '2026-03-01'",
+        text="SELECT o.id FROM orders AS o WHERE o.placed_at BETWEEN '2026-03-01' AND '2026-03-02'",
+        story="an order at midnight sharp is of both days",
     ),
 )

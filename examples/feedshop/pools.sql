@@ -75,3 +75,9 @@ SELECT split_part(f.description, ' ', 3) AS words
 FROM unnest($1::float8[]) WITH ORDINALITY AS d (x, n)
 JOIN feeds AS f ON f.id = 1 + floor(d.x * (SELECT max(id) FROM feeds))::bigint
 ORDER BY d.n;
+
+-- name: day
+SELECT date(o.placed_at) AS placed_on
+FROM unnest($1::float8[]) WITH ORDINALITY AS d (x, n)
+JOIN orders AS o ON o.id = ceil((1 - d.x * d.x) * (SELECT max(id) FROM orders))::bigint
+ORDER BY d.n;

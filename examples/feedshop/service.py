@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import psycopg
@@ -33,9 +34,11 @@ def connect(dsn: str) -> Connection:
 class FeedShop:
     """What the service offers, over one connection. Reads return rows; writes return what they made."""
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, rewritten: Mapping[str, str] | None = None) -> None:
+        """`rewritten` has texts that take the place of the operations' own, by name."""
         self._conn = conn
-        self._sql = {operation.name: operation.sql.encode() for operation in operations()}
+        texts = {operation.name: operation.sql for operation in operations()} | dict(rewritten or {})
+        self._sql = {name: text.encode() for name, text in texts.items()}
 
     def session_user(self, user_id: int) -> list[Row]:
         return self._call("session_user", user_id)
@@ -111,6 +114,9 @@ class FeedShop:
 
     def disputed_campaign_orders(self, since: object) -> list[Row]:
         return self._call("disputed_campaign_orders", since)
+
+    def orders_of_day(self, day: object) -> list[Row]:
+        return self._call("orders_of_day", day)
 
     def customer_ranking(self, tenant_id: int) -> list[Row]:
         return self._call("customer_ranking", tenant_id)

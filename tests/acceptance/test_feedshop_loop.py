@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from perfloop import Journal, Silence, StudyOptions, apply_study, optimize, undo_study
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
-from perfloop.model.advice import AlterSetting, AnalyzeTable, CreateIndex, DropIndex
+from perfloop.model.advice import AlterSetting, AnalyzeTable, CreateIndex, DropIndex, RewriteQuery
 from perfloop.model.outcome import Study, StudyState
 
 pytestmark = pytest.mark.timeout(1200)
@@ -37,6 +37,7 @@ KINDS = {
     "drop-index": DropIndex,
     "analyze": AnalyzeTable,
     "alter-setting": AlterSetting,
+    "rewrite-query": RewriteQuery,
 }
 
 

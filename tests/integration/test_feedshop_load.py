@@ -13,7 +13,13 @@ from examples.feedshop.mix import operations, read_pools, values_for
 from examples.feedshop.service import FeedShop, connect
 from psycopg.conninfo import make_conninfo
 
+from perfloop.adapters import catalog
 from perfloop.adapters.servers import PostgresServer
+from perfloop.model.advice import Proposal, RewriteQuery
+from perfloop.tune.lab.arms import Arm
+from perfloop.tune.rewrites.catalogue import Catalogue
+from perfloop.tune.rewrites.proposals import Rewriting
+from perfloop.tune.same_rows import compare_rows
 
 SMALL = 0.02
 SMALL_CHECKSUM = 819_396_189_310_155_431_713  # of the default seed; PostgreSQL 15 and 18 agree
@@ -179,3 +185,28 @@ def test_at_least_nine_problems_and_three_traps_are_named() -> None:
     assert len({each.id for each in (*planted.PLANTED, *planted.TRAPS)}) == len(planted.PLANTED) + len(
         planted.TRAPS
     )
+
+
+@pytest.mark.parametrize("wrong", planted.WRONG_REWRITES, ids=lambda each: each.id)
+def test_a_wrong_rewrite_gives_the_same_rows_here_and_is_seen_on_made_up_ones(
+    small_dsn: str, wrong: planted.WrongRewrite
+) -> None:
+    change = RewriteQuery(
+        query_id="1", rule="wrong", before=wrong.statement, after=wrong.text, label=wrong.id
+    )
+    rewriting = Rewriting(
+        proposal=Proposal(change=change, reason=wrong.story),
+        change=change,
+        wording={wrong.statement: wrong.text},
+    )
+    with psycopg.connect(small_dsn, autocommit=True) as connection:
+        tables = catalog.read_tables(connection)
+        catalogue = Catalogue(
+            tables=catalog.with_columns(tables, catalog.read_columns(connection, tables)),
+            indexes=catalog.read_indexes(connection, tables),
+        )
+        arm = Arm(name="control", connection=connection)
+        found = compare_rows(arm, rewriting, catalogue, limit_s=5.0, seed=1)
+
+    assert found.difference is not None
+    assert found.difference.startswith("on made-up rows")
