@@ -11,7 +11,7 @@ from perfloop.analyze.self_time import WeighedNode, weigh
 from perfloop.analyze.sites import rows_of, table_of
 from perfloop.model.advice import Finding
 from perfloop.model.plan import Plan, PlanNode
-from perfloop.model.snapshot import Snapshot, StatementCounters
+from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Index
 from perfloop.model.units import count_text, seconds_text, share_text
 
@@ -33,13 +33,14 @@ def explain_nothing(snapshot: Snapshot, findings: tuple[Finding, ...]) -> tuple[
     ]
     return tuple(
         f"{each.statement.label} ({share_text(each.total_s / total_s)} of the time)"
-        f" {_reason(snapshot, each, plans[each.statement.query_id])}"
+        f" {why_nothing(snapshot, plans[each.statement.query_id], mean_s=each.mean_s)}"
         for each in asked
         if each.statement.query_id in plans
     )
 
 
-def _reason(snapshot: Snapshot, counters: StatementCounters, plan: Plan) -> str:
+def why_nothing(snapshot: Snapshot, plan: Plan, *, mean_s: float | None) -> str:
+    """Why no rule has a remedy for the plan, without a subject; `mean_s` is of a call, where it is known."""
     weighed = weigh(plan)
     heaviest = max(weighed.nodes, key=lambda each: each.share)
     kind = heaviest.node.kind
@@ -48,7 +49,7 @@ def _reason(snapshot: Snapshot, counters: StatementCounters, plan: Plan) -> str:
     if kind == "Seq Scan":
         return _why_scan(snapshot, heaviest)
     if kind.startswith(("Index", "Bitmap")):
-        return _why_index_scan(snapshot, heaviest, counters)
+        return _why_index_scan(snapshot, heaviest, mean_s)
     part = share_text(heaviest.share)
     rows = count_text(max(each.rows for each in (heaviest, *weighed.children(heaviest))))
     for kinds, reason in _REASONS:
@@ -106,17 +107,17 @@ def _why_scan(snapshot: Snapshot, each: WeighedNode) -> str:
     return f"keeps {part}, but its condition names no column that an index could serve"
 
 
-def _why_index_scan(snapshot: Snapshot, each: WeighedNode, counters: StatementCounters) -> str:
+def _why_index_scan(snapshot: Snapshot, each: WeighedNode, mean_s: float | None) -> str:
     index = _index_of(snapshot, each.node)
-    mean = seconds_text(counters.mean_s)
+    mean = "" if mean_s is None else f", {seconds_text(mean_s)} per call"
     if index is None:
-        return f"already uses an index, {mean} per call"
+        return f"already uses an index{mean}"
     if index.is_primary and each.rows <= 1:
-        return f"spends it in primary key look-ups on {index.table}, {mean} per call; fewer calls would help"
+        return f"spends it in primary key look-ups on {index.table}{mean}; fewer calls would help"
     if index.is_unique and each.rows <= 1:
-        return f"spends it in look-ups by the unique index {index.name}, {mean} per call"
+        return f"spends it in look-ups by the unique index {index.name}{mean}"
     rows = f" for {count_text(each.rows)} rows a time" if each.is_measured else ""
-    return f"already uses index {index.name}, {mean} per call{rows}"
+    return f"already uses index {index.name}{mean}{rows}"
 
 
 def _index_of(snapshot: Snapshot, node: PlanNode) -> Index | None:

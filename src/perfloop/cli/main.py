@@ -22,6 +22,7 @@ import perfloop
 from perfloop.cli.analyze import analyze
 from perfloop.cli.apply import apply, undo
 from perfloop.cli.baseline import baseline
+from perfloop.cli.explain import explain
 from perfloop.cli.optimize import optimize
 from perfloop.cli.recover import recover
 from perfloop.cli.report import report, studies
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (analyze, optimize, apply, undo, report, studies, baseline, recover):
+for command in (analyze, explain, optimize, apply, undo, report, studies, baseline, recover):
     cli.add_command(command)
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # ships no types
@@ -19,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from perfloop.adapters.servers.binaries import PostgresBinaries
 from perfloop.adapters.servers.folders import ServerFolder
 from perfloop.errors import InvalidInput, LabRefused, MissingRights, TargetUnreachable
+from perfloop.model.target import TableName
 from perfloop.model.units import bytes_text
 
 SPACE_FACTOR = 8
@@ -85,8 +87,12 @@ def refuse_old_tools(binaries: PostgresBinaries, target_major: int) -> None:
         )
 
 
-def copy_database(source_dsn: str, lab_dsn: str, binaries: PostgresBinaries) -> tuple[str, ...]:
+def copy_database(
+    source_dsn: str, lab_dsn: str, binaries: PostgresBinaries, *, empty: Iterable[TableName] = ()
+) -> tuple[str, ...]:
     """Copy one database into an empty one, by way of a dump in a private folder that is removed again.
+
+    The tables of `empty` come without their rows.
 
     Returns:
         What could not be restored, as the server's messages: an extension the lab lacks, for instance.
@@ -98,11 +104,13 @@ def copy_database(source_dsn: str, lab_dsn: str, binaries: PostgresBinaries) -> 
     """
     with ServerFolder() as folder:
         dump = folder.path / "dump"
-        _dump(source_dsn, binaries, dump, folder)
+        _dump(source_dsn, binaries, dump, folder, empty)
         return _restore(lab_dsn, binaries, dump, folder)
 
 
-def _dump(source_dsn: str, binaries: PostgresBinaries, dump: Path, folder: ServerFolder) -> None:
+def _dump(
+    source_dsn: str, binaries: PostgresBinaries, dump: Path, folder: ServerFolder, empty: Iterable[TableName]
+) -> None:
     command = [
         str(binaries.bin_dir / "pg_dump"),
         "--format=directory",
@@ -111,6 +119,7 @@ def _dump(source_dsn: str, binaries: PostgresBinaries, dump: Path, folder: Serve
         "--lock-wait-timeout=10s",
         f"--file={dump}",
         *_LEFT_BEHIND,
+        *(f"--exclude-table-data={_pattern(each)}" for each in empty),
     ]
     code, message = _run(command, _uncounted(source_dsn), folder)
     if code == 0:
@@ -124,6 +133,11 @@ def _dump(source_dsn: str, binaries: PostgresBinaries, dump: Path, folder: Serve
     raise TargetUnreachable(
         f"the target could not be copied: {_first_line(message)}; see whether it is up, and try again"
     )
+
+
+def _pattern(table: TableName) -> str:
+    """A pattern of pg_dump that only this table matches: within quotes no sign is a wildcard."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (table.schema, table.name))
 
 
 def _restore(lab_dsn: str, binaries: PostgresBinaries, dump: Path, folder: ServerFolder) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import jinja2
 
 from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
 from perfloop.model.workload import Statement
-from perfloop.tune.report import figures, rewritings, story
+from perfloop.tune.report import figures, plans, rewritings, story
 
 SHOWN_CHARACTERS = 2000
 """A statement's text is shown so far; the rest is folded away."""
@@ -84,7 +84,16 @@ def _environment() -> jinja2.Environment:
     }
     environment.globals |= {
         "by_hand": rewritings.by_hand,
+        "attempt_lines": plans.attempt_lines,
         "direction": story.direction,
+        "node_facts": plans.facts,
+        "node_is_wrong": plans.is_wrong,
+        "node_rows": plans.rows_text,
+        "part_text": plans.part_text,
+        "plan_about_whole": plans.about_whole,
+        "plan_at_node": plans.at_node,
+        "plan_title": plans.plan_title,
+        "plan_totals": plans.totals,
         "is_rewriting": rewritings.is_rewriting,
         "shown_characters": SHOWN_CHARACTERS,
         "value_text": figures.value_text,
