@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from perfloop.analyze.expressions import columns_in, condition_text, wraps_a_column
+from perfloop.analyze.conditions_written import function_on_column, implicit_cast
+from perfloop.analyze.expressions import columns_in, condition_text
 from perfloop.analyze.missing_indexes import LARGE_TABLE_ROWS
-from perfloop.analyze.reading import PlanReading
+from perfloop.analyze.reading import PlanReading, positions_of
 from perfloop.analyze.self_time import WeighedNode
 from perfloop.analyze.sites import Site, place_text, relation_text, table_of
 from perfloop.model.advice import Evidence
@@ -55,12 +56,9 @@ def _alias_match(each: WeighedNode) -> re.Match[str] | None:
 
 def _lacks_an_index(reading: PlanReading, scan: WeighedNode) -> bool:
     """Whether it is a large scan by a bare column, which an index serves and the key may have no part in."""
-    if scan.node.kind != "Seq Scan" or scan.read_rows < LARGE_TABLE_ROWS:
+    if scan.node.kind != "Seq Scan" or scan.read_rows < LARGE_TABLE_ROWS or "Filter" not in scan.node.fields:
         return False
-    condition = str(scan.node.fields.get("Filter", ""))
-    table = table_of(reading.snapshot, scan.node)
-    columns = () if table is None else columns_in(condition, table, scan.node.alias)
-    return bool(columns) and not wraps_a_column(condition, columns)
+    return scan.position not in positions_of(reading, function_on_column, implicit_cast)
 
 
 def _unpruned(
@@ -84,7 +82,7 @@ def _unpruned(
             ),
         ),
         would_try="a condition on the partition key itself, without a function or cast around it",
-        positions=(append.position, *(one.position for one in empty)),
+        positions=(append.position, *(one.position for one in scans)),
     )
 
 

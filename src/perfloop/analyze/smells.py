@@ -52,12 +52,12 @@ SMELLS: tuple[Smell, ...] = (
     Smell(
         name="function-on-column",
         purpose="conditions on what a function makes of a column, which its index does not hold",
-        find=function_on_column,
+        find=unless(function_on_column, partitions_unpruned),
     ),
     Smell(
         name="implicit-cast",
         purpose="columns that are converted because a parameter has another type",
-        find=implicit_cast,
+        find=unless(implicit_cast, partitions_unpruned),
     ),
     Smell(name="or-across-columns", purpose="an OR that no single index serves", find=or_across_columns),
     Smell(name="leading-wildcard", purpose="patterns that no b-tree serves", find=leading_wildcard),
