@@ -23,15 +23,18 @@ from perfloop.errors import UnsupportedStatement
 from perfloop.model.analysis import Analysis
 from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.snapshot import Snapshot, StatementPlan
-from perfloop.model.units import share_text
-from perfloop.model.workload import SkippedStatement, StatementKind, Workload
-from perfloop.tune.given import Sources, generic_plans, read_sources, with_logged_plans
+from perfloop.model.workload import StatementKind, Workload
+from perfloop.tune.given import (
+    Sources,
+    generic_plans,
+    read_sources,
+    why_skipped,
+    with_logged_plans,
+    with_names,
+)
 from perfloop.tune.observer import Observer
 from perfloop.validate.sampling import parameter_types, sampler
 from perfloop.validate.workload import read_workload
-
-SMALL_SHARE = 0.005
-"""Statements that take less of the time than this are left out without a sentence each."""
 
 _UNSEEN = Plan(root=PlanNode(kind="Unknown", fields={}))
 
@@ -65,7 +68,6 @@ def analyze_target(
     Raises:
         TargetUnreachable, MissingRights, InvalidInput: from connecting, with the way out.
     """
-    is_given = workload_source is not None
     redis = RedisReading() if redis_url is None else read_redis(redis_url)
     observer.phase("reading the target")
     with connect(dsn, read_only=True, statement_timeout_s=statement_timeout_s) as connection:
@@ -79,6 +81,7 @@ def analyze_target(
         sources = Sources(workload=workload_source, log=log, log_line_prefix=log_line_prefix, seed=seed)
         given = read_sources(sources, snapshot, observer.phase)
         snapshot = given.snapshot
+        is_files = workload_source is not None and not given.is_log
         observer.phase("planning its statements")
         planner = _remembering(connection)
         workload = read_workload(
@@ -94,7 +97,7 @@ def analyze_target(
         plans = _plans(workload, planner) + generic_plans(connection, workload.skipped)
         generic = _generic_plans(connection, snapshot, workload)
         snapshot = msgspec.structs.replace(snapshot, plans=plans, generic_plans=generic)
-        snapshot = with_logged_plans(snapshot, given.logged)
+        snapshot = with_names(with_logged_plans(snapshot, given.logged), workload)
     snapshot = _with_redis(snapshot, redis)
     findings = analyze(snapshot)
     observer.found(findings)
@@ -102,7 +105,7 @@ def analyze_target(
         snapshot=snapshot,
         workload=workload if workload.operations else None,
         findings=findings,
-        unexplained=explain_nothing(snapshot, findings) + _why_skipped(workload.skipped, all_told=is_given),
+        unexplained=explain_nothing(snapshot, findings) + why_skipped(workload.skipped, all_told=is_files),
     )
 
 
@@ -158,14 +161,3 @@ def _generic_plans(
             continue
         found.append(StatementPlan(query_id=statement.query_id, instance=statement.text, plan=plan))
     return tuple(found)
-
-
-def _why_skipped(skipped: tuple[SkippedStatement, ...], *, all_told: bool) -> tuple[str, ...]:
-    """A sentence each for those that matter, and one for all the others; files that were given all matter."""
-    least = 0.0 if all_told else SMALL_SHARE
-    told = [f"{each.statement.label}: {each.reason}" for each in skipped if each.time_share >= least]
-    rest = [each.time_share for each in skipped if each.time_share < least]
-    if rest:
-        statements = "1 more statement is" if len(rest) == 1 else f"{len(rest)} more statements are"
-        told.append(f"{statements} left out, with {share_text(sum(rest))} of the time")
-    return tuple(told)

@@ -12,12 +12,18 @@ from perfloop.adapters.explain import explain
 from perfloop.adapters.statements import parameter_count
 from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.plan import Plan
-from perfloop.model.snapshot import Limitation, Snapshot, StatementPlan
+from perfloop.model.snapshot import Limitation, Snapshot, StatementCounters, StatementPlan
+from perfloop.model.units import share_text
 from perfloop.model.value import Value
-from perfloop.model.workload import SkippedStatement
+from perfloop.model.workload import SkippedStatement, Workload
 from perfloop.validate.logged import counters_of, limitations_of, read_log_source
+from perfloop.validate.normaliser import shape_key
 from perfloop.validate.server_log import LogReading
 
+SMALL_SHARE = 0.005
+"""Statements that take less of the time than this are left out without a sentence each."""
+
+_TOLD_ONE_BY_ONE = 3
 _GENERIC_PLANS = 20
 """Of statements without values, the first so many, which take the most time, are planned."""
 
@@ -127,6 +133,53 @@ def with_logged_plans(snapshot: Snapshot, logged: LogReading | None) -> Snapshot
         plans=snapshot.plans + tuple(measured),
         limitations=snapshot.limitations + _outdated(outdated),
     )
+
+
+def with_names(snapshot: Snapshot, workload: Workload) -> Snapshot:
+    """Give counted statements the names that files have for them, so that all speak of them alike."""
+    names = {
+        shape_key(each.statement.text): each.statement.name
+        for each in workload.operations
+        if each.statement.name is not None
+    }
+    if not names:
+        return snapshot
+
+    def named(counters: StatementCounters) -> StatementCounters:
+        name = names.get(shape_key(counters.statement.text))
+        statement = counters.statement
+        if name is None:
+            return counters
+        return msgspec.structs.replace(counters, statement=msgspec.structs.replace(statement, name=name))
+
+    return msgspec.structs.replace(snapshot, statements=tuple(named(each) for each in snapshot.statements))
+
+
+def why_skipped(skipped: Iterable[SkippedStatement], *, all_told: bool) -> tuple[str, ...]:
+    """What was left out, with the reason: in one sentence for several of the same reason.
+
+    Of counted statements those that take next to no time are told in sum; of files that were given all
+    matter.
+    """
+    least = 0.0 if all_told else SMALL_SHARE
+    by_reason: dict[str, list[SkippedStatement]] = {}
+    rest: list[float] = []
+    for each in skipped:
+        if each.time_share >= least:
+            by_reason.setdefault(each.reason, []).append(each)
+        else:
+            rest.append(each.time_share)
+    told = [sentence for reason, group in by_reason.items() for sentence in _sentences(reason, group)]
+    if rest:
+        statements = "1 more statement is" if len(rest) == 1 else f"{len(rest)} more statements are"
+        told.append(f"{statements} left out, with {share_text(sum(rest))} of the time")
+    return tuple(told)
+
+
+def _sentences(reason: str, group: list[SkippedStatement]) -> list[str]:
+    if len(group) <= _TOLD_ONE_BY_ONE:
+        return [f"{each.statement.label}: {reason}" for each in group]
+    return [f"{group[0].statement.label} and {len(group) - 1} more: {reason}"]
 
 
 def _is_measured(plan: Plan) -> bool:

@@ -30,20 +30,8 @@ _MARK = re.compile(r"@p(\d+)@", re.IGNORECASE)
 _TIME_FUNCTIONS = (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 _TRANSPARENT = (
-    exp.Paren,
-    exp.Neg,
-    exp.Lower,
-    exp.Upper,
-    exp.Trim,
-    exp.Coalesce,
-    exp.Array,
-    exp.Collate,
-    exp.JSONPath,
-    exp.Tuple,
-    exp.Any,
-    exp.All,
-    exp.Values,
-    exp.Alias,
+    *(exp.Paren, exp.Neg, exp.Lower, exp.Upper, exp.Trim, exp.Coalesce, exp.Array, exp.Collate),
+    *(exp.JSONPath, exp.Tuple, exp.Any, exp.All, exp.Values, exp.Alias),
 )
 _KEYED = (
     exp.JSONExtract,
