@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from perfloop.analyze.reading import PlanReading
+from msgspec.structs import replace
+
+from perfloop.analyze.reading import PlanReading, read_plans
 from perfloop.analyze.self_time import WeighedNode
 from perfloop.analyze.sites import Site, label_of, severity_of_time, statement_shares
 from perfloop.analyze.work import own_temp_blocks, process_fields
-from perfloop.model.advice import Evidence, Finding, Severity
+from perfloop.model.advice import Evidence, Finding
 from perfloop.model.snapshot import Snapshot, StatementCounters
 from perfloop.model.units import bytes_text, count_text, seconds_text, setting_bytes, share_text
 from perfloop.model.value import Value
@@ -16,6 +18,9 @@ from perfloop.model.value import Value
 CHECK = "sort-hash-spill"
 MEMORY_PER_DISK_BYTE = 3
 """Sorted in memory, rows take two to three times what they take in the tapes on disk."""
+SPILL_BYTES_PER_S = 60_000_000
+"""Temporary files written and read. Statements that only sort or hash handle 60 to 100 MB a second (TPC-H's
+lineitem on PostgreSQL 15, files in the page cache), so a spill takes no more of the time than this says."""
 MIB = 1024**2
 _KEEPS_ROWS = ("Materialize", "CTE Scan", "WindowAgg", "Function Scan", "Table Function Scan", "SetOp")
 """Kinds that keep rows by themselves, and say so only by the temporary blocks that they write."""
@@ -30,13 +35,7 @@ class _Spill(Value, frozen=True, kw_only=True):
 
 def sort_and_hash_spills(reading: PlanReading) -> Iterator[Site]:
     """The nodes of an executed plan that used temporary files; all of a statement are one Finding."""
-    temp_blocks = own_temp_blocks(reading)
-    block_bytes = reading.snapshot.fingerprint.block_bytes
-    spills = [
-        (each, spill)
-        for each in reading.weighed.nodes
-        for spill in _spills_of(each, temp_blocks[each.position] * block_bytes)
-    ]
+    spills = list(_spills(reading))
     total = bytes_text(sum(spill.disk_bytes for _, spill in spills))
     for each, spill in spills:
         yield Site(
@@ -53,6 +52,14 @@ def sort_and_hash_spills(reading: PlanReading) -> Iterator[Site]:
             would_try=_remedy(reading.snapshot, max(spill.disk_bytes for _, spill in spills)),
             positions=(each.position,),
         )
+
+
+def _spills(reading: PlanReading) -> Iterator[tuple[WeighedNode, _Spill]]:
+    temp_blocks = own_temp_blocks(reading)
+    block_bytes = reading.snapshot.fingerprint.block_bytes
+    for each in reading.weighed.nodes:
+        for spill in _spills_of(each, temp_blocks[each.position] * block_bytes):
+            yield each, spill
 
 
 def _spills_of(each: WeighedNode, temp_bytes: float) -> Iterator[_Spill]:
@@ -84,36 +91,58 @@ def _grouped_sort_kb(each: WeighedNode) -> int:
     return max(int(group.get("Sort Space Disk", {}).get("Peak Sort Space Used", 0)) for group in groups)
 
 
+def spilled_bytes(snapshot: Snapshot, query_id: str) -> int:
+    """What one sort or hash of a statement sends to disk: the most that was counted or seen in a plan."""
+    counted = (
+        _disk_bytes(snapshot, each)
+        for each in snapshot.statements
+        if each.statement.query_id == query_id and each.calls
+    )
+    readings = read_plans(
+        replace(snapshot, plans=tuple(each for each in snapshot.plans if each.query_id == query_id))
+    )
+    planned = (spill.disk_bytes for reading in readings for _, spill in _spills(reading))
+    return max((*counted, *planned), default=0)
+
+
+def _disk_bytes(snapshot: Snapshot, counters: StatementCounters) -> int:
+    """Per call; the counter holds what was written and what was read back."""
+    return counters.temp_blocks * snapshot.fingerprint.block_bytes // (2 * counters.calls)
+
+
 def counted_spills(snapshot: Snapshot) -> tuple[Finding, ...]:
     """One Finding per statement that wrote temporary files, by the counters of pg_stat_statements."""
-    if not snapshot.statements:
-        return _from_database_counters(snapshot)
     counted = (_counted(snapshot, each) for each in snapshot.statements if each.temp_blocks > 0)
     return tuple(each for each in counted if each is not None)
 
 
 def _counted(snapshot: Snapshot, counters: StatementCounters) -> Finding | None:
+    """Its time is that of the temporary files alone: a statement may do much besides."""
+    if not counters.calls or not counters.total_s:
+        return None
     query_id = counters.statement.query_id
     share = statement_shares(snapshot).get(query_id, 0.0)
-    severity = severity_of_time(share)
-    if severity is None or not counters.calls:
+    temp_s = counters.temp_blocks * snapshot.fingerprint.block_bytes / SPILL_BYTES_PER_S
+    time_share = share * min(1.0, temp_s / counters.total_s)
+    severity = severity_of_time(time_share)
+    if severity is None:
         return None
-    # The counter holds what was written and what was read back.
-    disk_bytes = counters.temp_blocks * snapshot.fingerprint.block_bytes // (2 * counters.calls)
+    disk_bytes = _disk_bytes(snapshot, counters)
     label = label_of(snapshot, query_id)
-    calls = f"{count_text(counters.calls)} calls of {seconds_text(counters.mean_s)}"
+    calls = f"{count_text(counters.calls)} call{'' if counters.calls == 1 else 's'}"
+    times = f"{calls} of {seconds_text(counters.mean_s)}"
     return Finding(
         check=CHECK,
         severity=severity,
         title=f"{label} spills about {bytes_text(disk_bytes)} to temporary files per execution",
         location=label,
         evidence=(
-            Evidence(label="statement", value=f"{calls}, {share_text(share)} of all statement time"),
+            Evidence(label="statement", value=f"{times}, {share_text(share)} of all statement time"),
             Evidence(label="work_mem", value=_work_mem_text(snapshot)),
         ),
         would_try=_remedy(snapshot, disk_bytes),
         query_ids=(query_id,),
-        time_share=share,
+        time_share=time_share,
     )
 
 
@@ -128,25 +157,3 @@ def _remedy(snapshot: Snapshot, disk_bytes: int) -> str:
     needed = max(MEMORY_PER_DISK_BYTE * disk_bytes, 2 * work_mem, MIB)
     size = 1 << (needed - 1).bit_length()
     return f"work_mem of {bytes_text(size)}, if the memory allows it for all sessions; else a smaller one"
-
-
-def _from_database_counters(snapshot: Snapshot) -> tuple[Finding, ...]:
-    activity = snapshot.activity
-    if activity.temp_files == 0:
-        return ()
-    each_bytes = activity.temp_bytes / activity.temp_files
-    return (
-        Finding(
-            check=CHECK,
-            severity=Severity.LOW,
-            title=f"Queries have written {bytes_text(activity.temp_bytes)} to temporary files",
-            location="work_mem",
-            evidence=(
-                Evidence(
-                    label="files", value=f"{activity.temp_files:,} of {bytes_text(each_bytes)} on average"
-                ),
-                Evidence(label="work_mem", value=_work_mem_text(snapshot)),
-            ),
-            would_try="nothing yet: which statement spills can only be said with pg_stat_statements",
-        ),
-    )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from perfloop.analyze.spills import MEMORY_PER_DISK_BYTE
+from perfloop.analyze.spills import MEMORY_PER_DISK_BYTE, spilled_bytes
 from perfloop.database.knobs import safe_range
 from perfloop.model.advice import AlterSetting, Finding, Proposal, SettingScope
-from perfloop.model.plan import PlanNode
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.units import bytes_text, setting_bytes
 from perfloop.model.value import Value
@@ -85,9 +84,9 @@ def _work_mem(
     if not findings or now is None:
         return (), ()
     query_ids = tuple(query_id for each in findings for query_id in each.query_ids)
-    spilled_bytes = max((_disk_bytes(snapshot, each) for each in query_ids), default=0)
+    largest = max((spilled_bytes(snapshot, each) for each in query_ids), default=0)
     most = _most_work_mem(snapshot)
-    fit = min(_power_of_two(max(MEMORY_PER_DISK_BYTE * spilled_bytes, 2 * now)), most)
+    fit = min(_power_of_two(max(MEMORY_PER_DISK_BYTE * largest, 2 * now)), most)
     named = " and ".join(each.location for each in findings[:_NAMED_SPILLS])
     if fit <= now:
         return (), (
@@ -122,31 +121,6 @@ def _most_work_mem(snapshot: Snapshot) -> int:
 def _power_of_two(size: int) -> int:
     """The next one at or above, and no less than 1 MB."""
     return 1 << (max(size, _MIB) - 1).bit_length()
-
-
-def _disk_bytes(snapshot: Snapshot, query_id: str) -> int:
-    counted = (
-        each.temp_blocks * snapshot.fingerprint.block_bytes // (2 * each.calls)
-        for each in snapshot.statements
-        if each.statement.query_id == query_id and each.calls
-    )
-    planned = (
-        _node_disk_bytes(node)
-        for each in snapshot.plans
-        if each.query_id == query_id
-        for node in each.plan.root.walk()
-    )
-    return max((*counted, *planned), default=0)
-
-
-def _node_disk_bytes(node: PlanNode) -> int:
-    fields = node.fields
-    if fields.get("Sort Space Type") == "Disk":
-        return 1024 * int(fields.get("Sort Space Used", 0))
-    batches = int(fields.get("Hash Batches", 1))
-    if batches > 1:
-        return 1024 * batches * int(fields.get("Peak Memory Usage", 0))
-    return 1024 * int(fields.get("Disk Usage", 0))
 
 
 def _memory_bytes(snapshot: Snapshot) -> float:
