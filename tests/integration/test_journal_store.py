@@ -53,7 +53,12 @@ BASELINE = Baseline(
     fingerprint=STUDY.fingerprint,
     plans=(
         BaselinePlan(
-            query_id="7", instance="SELECT 1", shape="ab", total_cost=1.5, outline="Seq Scan on orders"
+            query_id="7",
+            label="one",
+            instance="SELECT 1",
+            shape="ab",
+            total_cost=1.5,
+            outline="Seq Scan on orders",
         ),
     ),
     tables=(BaselineTable(name=TableName(schema="public", name="orders"), rows=10.0, size_bytes=8192),),
