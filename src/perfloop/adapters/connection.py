@@ -131,7 +131,7 @@ def _read_dsn(dsn: str) -> dict[str, str | int | None]:
         parameters = dict(conninfo.conninfo_to_dict(dsn))
     except psycopg.ProgrammingError as error:
         fault = re.sub(r'".*"', '"…"', str(error).strip(), flags=re.DOTALL)
-    except UnicodeEncodeError:
+    except UnicodeError:
         fault = "it is not UTF-8"
     if fault:
         raise InvalidInput(f"the DSN cannot be read: {fault}; {_EXPECTED}")

@@ -1,1 +1,1 @@
-"""Workloads with real parameters: from pg_stat_statements, .sql files and pgbench scripts."""
+"""Workloads with real parameters: from pg_stat_statements, server logs, .sql files and pgbench scripts."""

@@ -84,7 +84,7 @@ def literal(value: str, type_name: str | None) -> str:
 def operand(value: str, type_name: str | None) -> str:
     """The value as one side of `+` or `||`, where quotes would take their type from the other side."""
     kind = type_kind(type_name)
-    if kind in (TypeKind.INTEGER, TypeKind.NUMBER) and re.fullmatch(r"\d*\.?\d+", value):
+    if kind in (TypeKind.INTEGER, TypeKind.NUMBER) and re.fullmatch(r"\d+(?:\.\d*)?|\.\d+", value):
         return value
     return quoted(value) if kind in (TypeKind.TEXT, TypeKind.OTHER) else f"{quoted(value)}::{type_name}"
 
