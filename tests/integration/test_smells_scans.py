@@ -129,7 +129,7 @@ def test_rows_found_in_vain_are_told_once(smells: Smells) -> None:
 
 
 def cold(rows: int, width: int) -> tuple[str, ...]:
-    """A table that CLUSTER wrote past shared_buffers, a quarter of which it exceeds: no read kept it there."""
+    """A table that CLUSTER wrote past shared_buffers; it is too large for the reads before to stay there."""
     return (
         "CREATE TABLE wide (id int PRIMARY KEY, mark int, body text)",
         "ALTER TABLE wide ALTER body SET STORAGE PLAIN",
