@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from perfloop.adapters.connection import safe_dsn
+from perfloop.adapters.statements import parameter_count
 from perfloop.analyze.expressions import wraps_a_column
 from perfloop.database.knobs import in_unit
 from perfloop.errors import InvalidInput, UnsupportedStatement
@@ -22,6 +23,7 @@ from perfloop.tune.rewrites.texts import called_names
 from perfloop.validate.expressions import evaluate
 from perfloop.validate.literals import as_type, fresh_value, operand
 from perfloop.validate.parameters import draw_instances
+from perfloop.validate.tokens import parameter_numbers
 
 SNAPSHOT = from_json((Path(__file__).parent / "data" / "snapshot.json").read_bytes(), Snapshot)
 LONG = 20_000
@@ -97,6 +99,11 @@ def test_long_words_and_spaces_take_no_time() -> None:
     assert not wraps_a_column("atd_" * LONG, ("id",))
     assert as_type("3" * LONG + "x", "numeric", of="text") is None
     assert operand("3" * LONG + "x", "numeric").startswith("'")
+
+
+def test_a_parameter_of_endless_digits_is_still_a_parameter() -> None:
+    assert 3_333_333_333 == parameter_count("SELECT $" + "3" * LONG)
+    assert (3_333_333_333,) == parameter_numbers("SELECT $" + "3" * LONG)
 
 
 def test_a_fresh_number_is_found_beyond_what_is_no_number() -> None:

@@ -53,8 +53,11 @@ def statement_kind(text: str) -> StatementKind | None:
 
 
 def parameter_count(text: str) -> int:
-    """The highest `$n` outside of literals and comments; 0 where there is none."""
-    return max((int(word[1:]) for word in _words(text) if word[0] == "$" != word), default=0)
+    """The highest `$n` outside of literals and comments; 0 where there is none.
+
+    A number is cut where it has more digits than any server takes.
+    """
+    return max((int(word[1:11]) for word in _words(text) if word[0] == "$" != word), default=0)
 
 
 def without_prepare(text: str) -> str:

@@ -56,8 +56,8 @@ class Token(Value, frozen=True, kw_only=True):
 
     @property
     def number(self) -> int:
-        """The n of a PARAMETER `$n`."""
-        return int(self.text[1:])
+        """The n of a PARAMETER `$n`; cut where it has more digits than any server takes."""
+        return int(self.text[1:11])
 
 
 _KINDS = {
