@@ -217,7 +217,7 @@ def search(name: str, dsn: str, snapshot: Snapshot, mix: tuple[Operation, ...], 
                 name=name,
                 indexes=found.result.chosen,
                 search_s=search_s,
-                explains=what_if.statistics().explains,
+                explains=what_if.statistics().explains + (rehearsal.explains if rehearsal else 0),
                 predicted_bytes={index.name: found.known.size_bytes(index) for index in found.result.chosen},
                 predicted_costs={
                     each.label: each.base_costs[0] * ratio

@@ -275,3 +275,14 @@ def test_a_relative_cost_weighs_instances_and_adds_writing() -> None:
 
     assert pytest.approx(45 / 60) == relative_cost(two, (5, 30), {}, ())
     assert pytest.approx(4 / 3) == relative_cost(write, (1,), {}, (index("a"),))
+
+
+def test_what_is_learned_of_an_index_holds_for_its_like_and_for_no_other() -> None:
+    planner = PricedPlanner({"q": {(): 100, ("a,b",): 20, ("a",): 30, ("b",): 40}})
+    known = KnownCosts(planner, max_questions=10)
+    both = index("a,b")
+    known.learn("q", (both,), PlannedCost(total_cost=150, used=(both.name,)))
+    included = new_index(T, keys("a"), included=("b",))
+    costs = [known.cost("q", (each,)) for each in (both, included, index("b"))]
+
+    assert [150.0, 150.0, 40.0] == [each.total_cost for each in costs if each]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from perfloop.model.advice import CreateIndex
+from perfloop.model.target import IndexKey
 from perfloop.model.value import Value
 from perfloop.tune.advisor.what_if import PlannedCost, WhatIf
 
@@ -23,13 +24,17 @@ class CostStatistics(Value, frozen=True, kw_only=True):
     """Not answered, because the budget was spent."""
 
 
+_Kind = tuple[str, ...]
+"""Table, method, predicate and columns of an index."""
+
+
 class _Known:
     """All answers for one instance, by the names of the indexes."""
 
     __slots__ = ("exact", "learned", "sets")
 
     def __init__(self) -> None:
-        self.learned: dict[frozenset[str], float] = {}
+        self.learned: dict[frozenset[_Kind], float] = {}
         self.exact: dict[frozenset[str], PlannedCost] = {}
         self.sets: list[tuple[frozenset[str], frozenset[str], PlannedCost]] = []
 
@@ -48,6 +53,7 @@ class KnownCosts:
         self._what_if = what_if
         self._max_questions = max_questions
         self._known: dict[str, _Known] = {}
+        self._kinds: dict[str, _Kind] = {}
         self._requests = self._remembered = self._derived = self._asked = self._unanswered = 0
         self._sizes: dict[CreateIndex, int] = {}
 
@@ -58,24 +64,31 @@ class KnownCosts:
         """
         self._requests += 1
         known = self._known.setdefault(instance, _Known())
+        for index in indexes:
+            if index.name not in self._kinds:
+                self._kinds[index.name] = _kind(index)
         names = frozenset(index.name for index in indexes)
         exact = known.exact.get(names)
         if exact is not None:
             self._remembered += 1
-            return _corrected(known, exact)
+            return self._corrected(known, exact)
         answer = self._derive(known, names) or self._ask(known, instance, names, indexes)
         if answer is None:
             return None
         known.exact[names] = answer
-        return _corrected(known, answer)
+        return self._corrected(known, answer)
 
     def learn(self, instance: str, indexes: tuple[CreateIndex, ...], real: PlannedCost) -> None:
-        """Let what was seen with real indexes stand for every set under which a plan uses the same ones."""
+        """Let what was seen with real indexes stand for every set under which a plan uses the like.
+
+        Indexes of the same columns in the same order are alike, whether the last ones are keys or
+        included: else the search would try what was seen to be bad once more in another form.
+        """
         answer = self.cost(instance, indexes)
         known = self._known[instance]
         for used in (real.used, *([answer.used] if answer is not None else [])):
             if used:
-                known.learned[frozenset(used)] = real.total_cost
+                known.learned[self._alike(used)] = real.total_cost
 
     def learn_size(self, index: CreateIndex, size_bytes: int) -> None:
         """Let the real size of a built index take the place of the estimate."""
@@ -101,6 +114,13 @@ class KnownCosts:
             unanswered=self._unanswered,
         )
 
+    def _corrected(self, known: _Known, answer: PlannedCost) -> PlannedCost:
+        learned = known.learned.get(self._alike(answer.used)) if known.learned else None
+        return answer if learned is None else msgspec.structs.replace(answer, total_cost=learned)
+
+    def _alike(self, names: tuple[str, ...]) -> frozenset[_Kind]:
+        return frozenset(self._kinds[name] for name in names)
+
     def _derive(self, known: _Known, names: frozenset[str]) -> PlannedCost | None:
         for offered, used, answer in known.sets:
             if used <= names <= offered:
@@ -120,6 +140,6 @@ class KnownCosts:
         return answer
 
 
-def _corrected(known: _Known, answer: PlannedCost) -> PlannedCost:
-    learned = known.learned.get(frozenset(answer.used))
-    return answer if learned is None else msgspec.structs.replace(answer, total_cost=learned)
+def _kind(index: CreateIndex) -> _Kind:
+    columns = (*(repr(key) for key in index.keys), *(repr(IndexKey(text=each)) for each in index.included))
+    return str(index.table), index.method, index.predicate or "", *columns

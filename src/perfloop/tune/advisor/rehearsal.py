@@ -21,6 +21,8 @@ from perfloop.tune.advisor.objective import Considered, objective
 from perfloop.tune.advisor.what_if import PlannedCost
 
 _MOST_SETS = 4
+_MARGIN = 0.5
+"""Of the slowdown that is allowed, as much may be seen in the lab: a busy host makes random access dearer."""
 _KEPT_PROMISE = 1.03
 """The search is not sent back for an objective that is off by less than this."""
 
@@ -100,9 +102,10 @@ def _rehearse(
 
 def _lesson(search: Extend, real: Rehearsed, base_cost: float) -> PlannedCost:
     """The real cost; or where time broke the limit, a cost that breaks it as well."""
-    if real.slowdown_ratio is None or real.slowdown_ratio < search.max_regression_ratio:
+    limit = search.max_regression_ratio
+    if real.slowdown_ratio is None or real.slowdown_ratio < limit**_MARGIN:
         return real.cost
-    cost = max(real.cost.total_cost, real.slowdown_ratio * base_cost)
+    cost = max(real.cost.total_cost, real.slowdown_ratio * base_cost, limit * base_cost)
     return msgspec.structs.replace(real.cost, total_cost=cost)
 
 
