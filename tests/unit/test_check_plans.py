@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from perfloop.analyze.checks import analyze
-from perfloop.analyze.nothing import explain_nothing
+from perfloop.analyze.nothing import explain_nothing, told_once
 from perfloop.model.advice import Finding, Severity
 from perfloop.model.plan import read_plan
 from perfloop.model.snapshot import Snapshot, StatementCounters, StatementPlan
@@ -357,6 +357,15 @@ def test_a_statement_with_a_finding_needs_no_reason() -> None:
     snapshot = with_plan("seq_scan_discard_plain_15")
 
     assert () == explain_nothing(snapshot, analyze(snapshot))
+
+
+def test_a_statement_is_told_of_in_one_sentence_the_last() -> None:
+    statements = [counters(query_id).statement for query_id in ("1", "2", "3")]
+    earlier = tuple(f"{each.label} (30 % of the time) already uses an index" for each in statements)
+    later = ("`select 2` gets no index: orders(id) is indexed already", "the index search ended early")
+    finding = replace(found("missing-index", with_plan("seq_scan_discard_plain_15"))[0], query_ids=("3",))
+
+    assert (earlier[0], *later) == told_once(earlier, later, statements, (finding,))
 
 
 @pytest.mark.parametrize("path", sorted((DATA / "plans").glob("*.json")), ids=lambda path: path.stem)

@@ -6,6 +6,8 @@ sentence is about the node of its plan that takes the most time, or cost, by its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from perfloop.analyze.missing_indexes import KEPT_RATIO, LARGE_TABLE_ROWS
 from perfloop.analyze.self_time import WeighedNode, weigh
 from perfloop.analyze.sites import rows_of, table_of
@@ -14,6 +16,7 @@ from perfloop.model.plan import Plan, PlanNode
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Index
 from perfloop.model.units import count_text, seconds_text, share_text
+from perfloop.model.workload import Statement
 
 EXPLAINED_STATEMENTS = 10
 EXPLAINED_SHARE = 0.01
@@ -37,6 +40,30 @@ def explain_nothing(snapshot: Snapshot, findings: tuple[Finding, ...]) -> tuple[
         for each in asked
         if each.statement.query_id in plans
     )
+
+
+def told_once(
+    earlier: tuple[str, ...],
+    later: tuple[str, ...],
+    statements: Iterable[Statement],
+    findings: tuple[Finding, ...],
+) -> tuple[str, ...]:
+    """One sentence per statement: a later one takes the place of those before, and a Finding of any.
+
+    Sentences begin with the label of their statement; others are kept, each once.
+    """
+    named = {query_id for finding in findings for query_id in finding.query_ids}
+    told = [
+        each.label
+        for each in statements
+        if each.query_id in named or any(_is_about(sentence, each.label) for sentence in later)
+    ]
+    kept = [each for each in earlier if not any(_is_about(each, label) for label in told)]
+    return tuple(dict.fromkeys((*kept, *later)))
+
+
+def _is_about(sentence: str, label: str) -> bool:
+    return sentence.startswith((f"{label} ", f"{label}: "))
 
 
 def why_nothing(snapshot: Snapshot, plan: Plan, *, mean_s: float | None) -> str:

@@ -18,6 +18,7 @@ from perfloop.adapters.connection import safe_dsn
 from perfloop.adapters.servers import PostgresBinaries, find_postgres
 from perfloop.adapters.store import Journal, journal_path
 from perfloop.analyze.checks import analyze
+from perfloop.analyze.nothing import told_once
 from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, UnsupportedStatement
 from perfloop.model.advice import AlterSetting, Change, Proposal
 from perfloop.model.analysis import Analysis
@@ -239,7 +240,9 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
         policy = SearchPolicy(storage_bytes=run.options.max_index_bytes, weighing=run.options.weighing)
         rehearsal = rehearsal_beside(connection, what_if)
         advice = propose(snapshot, run.study.findings, workload, what_if, policy=policy, rehearsal=rehearsal)
-    run.save(unexplained=tuple(dict.fromkeys(run.study.unexplained + advice.unexplained)))
+    study = run.study
+    sentences = told_once(study.unexplained, advice.unexplained, study.statements, study.findings)
+    run.save(unexplained=sentences)
     return advice
 
 
