@@ -199,7 +199,8 @@ def test_a_table_that_was_never_analysed_is_found(each_postgres_dsn: str) -> Non
 
 
 def test_a_table_that_changed_since_it_was_analysed_is_found(dsn: str) -> None:
-    run(dsn, "UPDATE orders SET city = city + 1 WHERE id <= 10000")
+    switch_off = "ALTER TABLE orders SET (autovacuum_enabled = false)"
+    run(dsn, switch_off, "UPDATE orders SET city = city + 1 WHERE id <= 10000")
     changed = read(dsn, until=lambda each: any(table.modified_since_analyze for table in each.tables))
     finding = only(analyze(changed), "stale-statistics")
 

@@ -10,10 +10,13 @@ from msgspec.structs import replace
 from perfloop.analyze.foreign_keys import foreign_keys_without_index
 from perfloop.analyze.index_upkeep import duplicate_indexes, invalid_indexes, unused_indexes
 from perfloop.analyze.planner_statistics import stale_statistics
+from perfloop.analyze.vacuum import vacuum_lag
 from perfloop.model.advice import Finding, Severity
-from perfloop.model.snapshot import Limitation, Snapshot
+from perfloop.model.plan import read_plan
+from perfloop.model.snapshot import Limitation, Snapshot, StatementCounters, StatementPlan
 from perfloop.model.target import ForeignKey, Index, IndexKey, Table, TableName
 from perfloop.model.value import from_json
+from perfloop.model.workload import Statement, StatementKind
 
 QUIET = from_json((Path(__file__).parent / "data" / "snapshot.json").read_text(), Snapshot)
 """A healthy target with customers (2,000 rows), orders (60,000) and tags (20,000)."""
@@ -102,6 +105,13 @@ def test_the_only_index_of_a_foreign_key_is_not_unused() -> None:
 
 def test_an_index_that_is_scanned_is_not_unused() -> None:
     assert () == unused_indexes(with_indexes(index("by_status", "status", scans=1)))
+
+
+def test_an_unused_index_that_another_makes_redundant_is_named_once() -> None:
+    snapshot = with_indexes(index("a", "status", scans=0), index("b", "status", scans=9))
+
+    assert ["a"] == names(duplicate_indexes(snapshot))
+    assert () == unused_indexes(snapshot)
 
 
 def test_of_equal_indexes_the_less_used_is_redundant() -> None:
@@ -209,6 +219,26 @@ def test_a_foreign_key_without_an_index_is_found(deletes: int, severity: Severit
     assert ("orders(customer_id, status)", severity) == (finding.location, finding.severity)
 
 
+@pytest.mark.parametrize(("removed", "severity"), [(2_000, Severity.HIGH), (20, Severity.MEDIUM)])
+def test_a_foreign_key_takes_the_time_of_the_scans_that_its_deletes_make(
+    removed: int, severity: Severity
+) -> None:
+    """2,000 scans of 60,000 rows at ten million a second are 12 of the 100 seconds."""
+    statement = Statement(query_id="7", text="delete from customers", kind=StatementKind.WRITE)
+    fields = {"Node Type": "ModifyTable", "Operation": "Delete", "Relation Name": "customers"}
+    plan = read_plan({"Plan": {**fields, "Schema": "public"}})
+    snapshot = replace(
+        with_table("customers", deletes=removed),
+        foreign_keys=(CUSTOMER_KEY,),
+        statements=(StatementCounters(statement=statement, calls=removed, total_s=100.0, rows=removed),),
+        plans=(StatementPlan(query_id="7", instance="delete", plan=plan),),
+    )
+    finding = only(foreign_keys_without_index(snapshot))
+
+    assert (severity, ("7",)) == (finding.severity, finding.query_ids)
+    assert pytest.approx(removed * 60_000 / 10_000_000 / 100) == finding.time_share
+
+
 @pytest.mark.parametrize(
     ("cover", "found"),
     [
@@ -265,7 +295,33 @@ def test_statistics_that_the_role_may_not_see_are_not_missing() -> None:
 
 @pytest.mark.parametrize(("modified", "found"), [(6_050, 0), (6_051, 1)])
 def test_a_table_changed_by_more_than_a_tenth_has_stale_statistics(modified: int, found: int) -> None:
-    assert found == len(stale_statistics(with_table("orders", modified_since_analyze=modified)))
+    changed = with_table("orders", modified_since_analyze=modified, analyzed_ago_s=3600.0)
+
+    assert found == len(stale_statistics(changed))
+
+
+@pytest.mark.parametrize(
+    ("analyzed_ago_s", "options", "found"),
+    [(119.0, (), 0), (121.0, (), 1), (119.0, ("autovacuum_enabled=false",), 1)],
+)
+def test_changes_that_autovacuum_has_yet_to_see_are_no_stale_statistics(
+    analyzed_ago_s: float, options: tuple[str, ...], found: int
+) -> None:
+    """It wakes up once a minute, and has passed nothing over before it did so twice."""
+    changed = with_table(
+        "orders", modified_since_analyze=30_000, analyzed_ago_s=analyzed_ago_s, options=options
+    )
+
+    assert found == len(stale_statistics(changed))
+
+
+@pytest.mark.parametrize("option", ["", "insert_"])
+def test_vacuum_comes_by_oftener_by_the_scale_factor_of_what_it_missed(option: str) -> None:
+    figures = {"insert_": {"inserts_since_vacuum": 200_000, "vacuumed_ago_s": None}}
+    lagging = with_table("orders", **figures.get(option, {"dead_rows": 50_000}))
+    finding = only(vacuum_lag(lagging))
+
+    assert f"SET (autovacuum_vacuum_{option}scale_factor = 0.02)" in finding.would_try
 
 
 def test_storage_parameters_of_autovacuum_are_shown_beside_stale_statistics() -> None:

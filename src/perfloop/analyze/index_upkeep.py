@@ -19,7 +19,7 @@ YOUNG_COUNTERS_S = 7 * 86_400
 
 
 def unused_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """Indexes that no query has used since the counters started."""
+    """Indexes that no query has used since the counters started; a redundant one is named as that."""
     planned = {node.index for each in snapshot.plans for node in each.plan.root.walk()}
     partitioned = {table.name for table in snapshot.tables if table.is_partitioned}
     return tuple(
@@ -31,6 +31,7 @@ def unused_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
         and index.name not in planned
         and index.table not in partitioned
         and not _is_sole_support(snapshot, index)
+        and not _keepers(snapshot, index)
     )
 
 
@@ -109,7 +110,8 @@ def _redundant(index: Index, keeper: Index) -> Finding:
         evidence=(
             Evidence(label="redundant", value=f"{index.name} ({', '.join(index.columns)})"),
             Evidence(label="stays", value=f"{keeper.name} ({', '.join(keeper.columns)})"),
-            Evidence(label="size", value=f"{bytes_text(index.size_bytes)}, {index.scans:,} scans"),
+            Evidence(label="size", value=bytes_text(index.size_bytes)),
+            Evidence(label="its scans", value=f"{index.scans:,}"),
         ),
         would_try=(
             f"drop {index.name}"

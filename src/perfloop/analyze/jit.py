@@ -71,7 +71,6 @@ def counted_jit_overhead(snapshot: Snapshot) -> tuple[Finding, ...]:
             evidence=(
                 Evidence(label="concerns", value=many),
                 *_threshold(snapshot),
-                Evidence(label="compiling, of all statement time", value=share_text(time_share)),
             ),
             would_try=REMEDY,
             query_ids=query_ids,

@@ -12,7 +12,7 @@ from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.plan import PlanNode
 from perfloop.model.snapshot import Snapshot, StatementCounters
 from perfloop.model.target import Index, TableName
-from perfloop.model.units import count_text, seconds_text, share_text
+from perfloop.model.units import count_text, seconds_text
 from perfloop.model.value import Value
 from perfloop.model.workload import StatementKind
 
@@ -59,7 +59,6 @@ def _finding(snapshot: Snapshot, lookup: StatementCounters) -> Finding | None:
             Evidence(label="calls", value=f"{count_text(lookup.calls)} of {seconds_text(lookup.mean_s)}"),
             Evidence(label="rows per call", value=f"{lookup.rows / lookup.calls:.2f}"),
             caller.fact,
-            Evidence(label="share of all statement time", value=share_text(share)),
         ),
         would_try=(
             "nothing in the database: a join in the statement that lists them, or = ANY($1) with all keys at"

@@ -8,6 +8,7 @@ from perfloop.analyze.expressions import columns_in, condition_text
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import WeighedNode, WeighedPlan
 from perfloop.analyze.sites import Site, label_of, rows_of, statements_on, table_of
+from perfloop.analyze.vacuum import is_autovacuum_off
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Table
@@ -18,6 +19,9 @@ MODIFIED_RATIO = 0.10
 MODIFIED_ROWS = 50
 """autovacuum_analyze_threshold's default."""
 LARGE_TABLE_ROWS = 10_000
+PASSED_OVER_NAPS = 2.0
+"""Autovacuum wakes up every autovacuum_naptime: after fewer naps it has not passed a table over."""
+NAPTIME_S = 60.0
 ERROR_FACTOR = 10.0
 """pev2 and pgAdmin mark an estimate that is off by 10, 100, 1000."""
 JUDGED_ROWS = 1_000
@@ -66,7 +70,7 @@ def _never_analysed(snapshot: Snapshot, table: Table) -> Finding | None:
 
 def _changed_since(snapshot: Snapshot, table: Table) -> Finding | None:
     rows = max(1, table.live_rows)
-    if table.modified_since_analyze <= MODIFIED_ROWS + MODIFIED_RATIO * rows:
+    if table.modified_since_analyze <= MODIFIED_ROWS + MODIFIED_RATIO * rows or _is_in_time(snapshot, table):
         return None
     ago = "" if table.analyzed_ago_s is None else f", {seconds_text(table.analyzed_ago_s)} ago"
     return Finding(
@@ -85,6 +89,14 @@ def _changed_since(snapshot: Snapshot, table: Table) -> Finding | None:
         would_try=f"analyze {table.name}",
         query_ids=statements_on(snapshot, table.name),
     )
+
+
+def _is_in_time(snapshot: Snapshot, table: Table) -> bool:
+    """Whether autovacuum, which is on, was there so lately that it has yet to see the changes."""
+    naptime = snapshot.setting("autovacuum_naptime")
+    nap_s = NAPTIME_S if naptime is None else float(naptime.value)
+    ago_s = table.analyzed_ago_s
+    return ago_s is not None and ago_s < PASSED_OVER_NAPS * nap_s and not is_autovacuum_off(snapshot, table)
 
 
 def _autovacuum_evidence(table: Table) -> tuple[Evidence, ...]:

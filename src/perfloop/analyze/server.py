@@ -44,7 +44,7 @@ def cache_hit_ratio(snapshot: Snapshot) -> tuple[Finding, ...]:
             location="shared_buffers",
             evidence=(
                 Evidence(label="blocks asked for", value=count_text(blocks)),
-                Evidence(label="counted for", value="unknown" if age_s is None else seconds_text(age_s)),
+                *((Evidence(label="counted for", value=seconds_text(age_s)),) if age_s is not None else ()),
                 Evidence(label="database", value=bytes_text(activity.database_bytes)),
                 Evidence(
                     label="shared_buffers",
@@ -59,7 +59,6 @@ def cache_hit_ratio(snapshot: Snapshot) -> tuple[Finding, ...]:
                 ),
             ),
             would_try="indexes that read fewer blocks first; then a larger shared_buffers, after a restart",
-            query_ids=tuple(each.statement.query_id for each in readers[:3] if each.read_blocks > 0),
         ),
     )
 

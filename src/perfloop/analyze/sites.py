@@ -107,7 +107,7 @@ def _share_evidence(time_share: float | None, plan_share: float, statements: int
     many = "1 statement" if statements == 1 else f"{statements} statements"
     if time_share is None:
         return Evidence(label="share of the plan", value=f"{share_text(plan_share)} in {many}, calls unknown")
-    return Evidence(label="share of all statement time", value=f"{share_text(time_share)} in {many}")
+    return Evidence(label="concerns", value=many)
 
 
 def _plan_shares(snapshot: Snapshot, sites: Iterable[Site]) -> dict[str, float]:

@@ -51,7 +51,7 @@ def _dead_rows(snapshot: Snapshot, table: Table) -> Iterator[Finding]:
     ceiling = _number(_options(table), snapshot, "autovacuum_vacuum_max_threshold", -1)
     if ceiling >= 0:
         threshold = min(threshold, ceiling)
-    factor = 1.0 if _is_off(snapshot, table) else LAG_FACTOR
+    factor = 1.0 if is_autovacuum_off(snapshot, table) else LAG_FACTOR
     if table.dead_rows < max(DEAD_ROWS, factor * threshold):
         return
     share = table.dead_rows / max(1, table.dead_rows + table.live_rows)
@@ -67,16 +67,16 @@ def _dead_rows(snapshot: Snapshot, table: Table) -> Iterator[Finding]:
             Evidence(label="autovacuum's threshold", value=f"{count_text(threshold)} dead rows"),
             *_vacuum_evidence(snapshot, table),
         ),
-        would_try=_remedy(snapshot, table),
+        would_try=_remedy(snapshot, table, "autovacuum_vacuum_scale_factor"),
     )
 
 
 def _unseen_inserts(snapshot: Snapshot, table: Table) -> Iterator[Finding]:
     threshold = _threshold(snapshot, table, "autovacuum_vacuum_insert", 1000, 0.2)
-    is_neglected = _is_off(snapshot, table) or table.inserts_since_vacuum >= LAG_FACTOR * threshold
+    is_neglected = is_autovacuum_off(snapshot, table) or table.inserts_since_vacuum >= LAG_FACTOR * threshold
     if table.inserts_since_vacuum < max(INSERTED_ROWS, threshold) or threshold < 0 or not is_neglected:
         return
-    if table.vacuumed_ago_s is not None and not _is_off(snapshot, table):
+    if table.vacuumed_ago_s is not None and not is_autovacuum_off(snapshot, table):
         return
     yield Finding(
         check="vacuum-lag",
@@ -87,7 +87,7 @@ def _unseen_inserts(snapshot: Snapshot, table: Table) -> Iterator[Finding]:
         ),
         location=f"{table.name}: inserts",
         evidence=_vacuum_evidence(snapshot, table),
-        would_try=_remedy(snapshot, table),
+        would_try=_remedy(snapshot, table, "autovacuum_vacuum_insert_scale_factor"),
     )
 
 
@@ -107,17 +107,17 @@ def _vacuum_evidence(snapshot: Snapshot, table: Table) -> tuple[Evidence, ...]:
     )
 
 
-def _remedy(snapshot: Snapshot, table: Table) -> str:
+def _remedy(snapshot: Snapshot, table: Table, factor: str) -> str:
     if _options(table).get("autovacuum_enabled", "true") in _OFF:
         return (
             f"nothing in a lab: VACUUM (ANALYZE) {table.name}, and ALTER TABLE {table.name}"
             " RESET (autovacuum_enabled)"
         )
-    if _is_off(snapshot, table):
+    if is_autovacuum_off(snapshot, table):
         return f"nothing in a lab: VACUUM (ANALYZE) {table.name}, and switch autovacuum on"
     return (
         f"nothing in a lab: VACUUM {table.name}, then ALTER TABLE {table.name}"
-        " SET (autovacuum_vacuum_scale_factor = 0.02) if it comes back"
+        f" SET ({factor} = 0.02) if it comes back"
     )
 
 
@@ -139,7 +139,8 @@ def _options(table: Table) -> dict[str, str]:
     return dict(option.split("=", 1) for option in table.options if "=" in option)
 
 
-def _is_off(snapshot: Snapshot, table: Table) -> bool:
+def is_autovacuum_off(snapshot: Snapshot, table: Table) -> bool:
+    """Whether it is switched off, for this table or for all."""
     setting = snapshot.setting("autovacuum")
     return _options(table).get("autovacuum_enabled", "true") in _OFF or (
         setting is not None and setting.value == "off"
