@@ -23,7 +23,7 @@ from perfloop.tune.advisor.what_if import PlannedCost, WhatIf
 HEAVY_S = 2.0
 """A statement known to take longer is not run without the indexes: what is known has to do."""
 MOST_S = 30.0
-"""For all runs together; then plans alone speak."""
+"""CPU time of all runs together; then plans alone speak."""
 _MORE_RUNS = 4
 """On each side, alternating, of what looks slower after its first run."""
 _LEAST_S = 1e-4
@@ -92,20 +92,20 @@ class LabRehearsal:
 
     def _run(self, instance: str, indexes: tuple[CreateIndex, ...], limit_s: float) -> float:
         """What one run takes in seconds; infinite where it takes longer than the limit, or fails."""
-        started_s = time.monotonic()
+        started_s = self._spent_s()
         try:
             with self._real.shown(indexes):
                 self._connection.execute(block("end_after"), [f"{limit_s * 1000:.0f}"])
                 self._plan(instance)  # fills the caches that the other indexes emptied
                 began_s = self._spent_s()
                 self._connection.execute(sql.SQL(instance))
-                return self._spent_s() - began_s
+                took_s = self._spent_s() - began_s
         except psycopg.Error:
             if self._connection.broken:
                 raise
-            return math.inf
-        finally:
-            self._spent_running_s += time.monotonic() - started_s
+            took_s = math.inf
+        self._spent_running_s += self._spent_s() - started_s
+        return took_s
 
     def _plan(self, instance: str) -> Plan:
         self.explains += 1
