@@ -12,6 +12,7 @@ from perfloop.errors import ChangeFailed, LabRefused, UnsupportedStatement
 from perfloop.model.advice import CreateIndex
 from perfloop.model.snapshot import Host
 from perfloop.model.target import IndexKey, Table, TableName
+from perfloop.tune.advisor.combined import CombinedIndexes
 from perfloop.tune.advisor.hypothetical import HypotheticalIndexes
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.advisor.naming import new_index
@@ -50,7 +51,7 @@ def tables(lab: psycopg.Connection) -> tuple[Table, ...]:
     return take_snapshot(lab, taken_at_s=0.0, host=HOST).tables
 
 
-@pytest.fixture(params=["hypothetical", "real"])
+@pytest.fixture(params=["hypothetical", "real", "combined"])
 def what_if(
     request: pytest.FixtureRequest, lab: psycopg.Connection, tables: tuple[Table, ...]
 ) -> Iterator[WhatIf]:
@@ -61,8 +62,9 @@ def what_if(
     row = lab.execute(block("has_hypopg")).fetchone()
     if row is None or not row[0]:
         pytest.skip("this server has no HypoPG")
-    with HypotheticalIndexes(lab, {table.name: table for table in tables}) as hypothetical:
-        yield hypothetical
+    kind = HypotheticalIndexes if request.param == "hypothetical" else CombinedIndexes
+    with kind(lab, {table.name: table for table in tables}) as opened:
+        yield opened
 
 
 def test_an_index_that_fits_makes_the_statement_cheaper_and_is_named(what_if: WhatIf) -> None:
@@ -177,3 +179,26 @@ def test_real_builds_are_refused_to_a_role_that_may_not_hide_them(
     lab.execute("SET ROLE pg_monitor")
     with pytest.raises(LabRefused, match="superuser"), RealIndexes(lab):
         pass
+
+
+def test_a_statement_is_planned_with_a_hypothetical_and_a_real_index_at_once(
+    lab: psycopg.Connection, tables: tuple[Table, ...]
+) -> None:
+    trigrams = new_index(
+        ORDERS,
+        (IndexKey(text="note", operator_class="gin_trgm_ops"),),
+        method="gin",
+        requires_extension="pg_trgm",
+    )
+    both = (index("customer_id"), trigrams)
+    text = "SELECT * FROM orders a JOIN orders b USING (customer_id) WHERE a.note LIKE '%note 39999%'"
+    with open_what_if(lab, tables) as what_if:
+        alone = what_if.cost(text, both[:1])
+        together = what_if.cost(text, both)
+        again = what_if.cost(text, both[:1])
+        size_bytes = what_if.size_bytes(trigrams)
+
+    assert tuple(sorted(each.name for each in both)) == together.used
+    assert together.total_cost < alone.total_cost / 2
+    assert alone == again
+    assert size_bytes > 8192

@@ -8,14 +8,15 @@ FROM pg_catalog.pg_settings
 WHERE name = ANY(%s)
 
 -- name: pin_session
--- Makes names and values come out the same whatever the role's own settings are, for one transaction,
--- and lets the server end it if perfloop is stopped in the middle.
+-- Makes names and values come out the same whatever the role's own settings are, for one transaction, keeps
+-- the server from compiling what it runs once (a second with thousands of tables), and lets the server end it if perfloop is stopped in the middle.
 SELECT
     pg_catalog.set_config('search_path', 'pg_catalog', true),
     pg_catalog.set_config('DateStyle', 'ISO, YMD', true),
     pg_catalog.set_config('IntervalStyle', 'postgres', true),
     pg_catalog.set_config('bytea_output', 'hex', true),
     pg_catalog.set_config('extra_float_digits', '1', true),
+    pg_catalog.set_config('jit', 'off', true),
     pg_catalog.set_config('idle_in_transaction_session_timeout', '60s', true)
 
 -- name: forbid_writes
@@ -102,6 +103,8 @@ SELECT
     coalesce(s.n_tup_del, 0) AS deletes,
     coalesce(c.reloptions, '{}') AS options,
     c.relkind = 'p' AS is_partitioned,
+    CASE WHEN root.oid IS NOT NULL THEN json_build_object('schema', rn.nspname, 'name', root.relname) END
+        AS partition_of,
     row_security_active(c.oid) AS hides_rows,
     extract(epoch FROM now() - greatest(s.last_vacuum, s.last_autovacuum))::float8 AS vacuumed_ago_s,
     coalesce(s.n_ins_since_vacuum, 0) AS inserts_since_vacuum,
@@ -111,6 +114,8 @@ FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
 LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+LEFT JOIN pg_class root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
+LEFT JOIN pg_namespace rn ON rn.oid = root.relnamespace
 LEFT JOIN locked ON locked.relation = c.oid
 WHERE c.relkind IN ('r', 'p', 'm')
     AND c.relpersistence <> 't'
@@ -192,13 +197,12 @@ CROSS JOIN LATERAL (
                 ELSE pg_relation_size(leaf.oid)
             END
         ), 0)::bigint AS size_bytes,
-        coalesce(sum(s.idx_scan), 0)::bigint AS scans
+        coalesce(sum(pg_stat_get_numscans(leaf.oid)), 0)::bigint AS scans
     FROM (
         SELECT x.indexrelid::oid AS oid
         UNION
-        SELECT tree.relid FROM pg_partition_tree(x.indexrelid) tree
+        SELECT tree.relid FROM pg_partition_tree(x.indexrelid) tree WHERE c.relkind = 'I'
     ) leaf
-    LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = leaf.oid
 ) leaves
 WHERE x.indrelid = ANY(%s)
 ORDER BY x.indrelid, c.relname

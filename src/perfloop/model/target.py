@@ -137,6 +137,8 @@ class Table(Value, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
     """Storage parameters, as name=value."""
     is_partitioned: bool = False
+    partition_of: TableName | None = None
+    """The partitioned table at the root of the tree that it is a part of, at any depth."""
     planned_rows: float | None = None
     """What the planner takes `rows` to be now: scaled with the pages since, below 0 where it guesses."""
     vacuumed_ago_s: float | None = None

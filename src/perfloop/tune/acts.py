@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import psycopg
@@ -37,10 +39,14 @@ from perfloop.model.advice import (
 )
 from perfloop.model.target import Setting
 from perfloop.tune.extensions import reachable
+from perfloop.tune.partitioned import build_steps, is_partitioned, removal_steps
 from perfloop.tune.statements import Statement, act_statements, drop_leftover, undo_statements
 
 RELOAD_DEADLINE_S = 10.0
 POLL_S = 0.02
+
+Steps = Callable[[], Iterable[Statement]]
+"""Gives the statements anew at each call; each is run before the next is asked for."""
 
 
 class Standing(enum.Enum):
@@ -134,8 +140,12 @@ def act(
     Raises ChangeFailed when locks stay taken or the server refuses; leftovers are removed before.
     """
     change = named(connection, change)
-    statements = act_statements(change, concurrently=concurrently)
-    _run(connection, change, statements, concurrently=concurrently, locks=locks or LockPolicy())
+    steps: Steps
+    if concurrently and isinstance(change, CreateIndex) and is_partitioned(connection, change.table):
+        steps = partial(build_steps, connection, change)
+    else:
+        steps = partial(act_statements, change, concurrently=concurrently)
+    _run(connection, change, steps, concurrently=concurrently, locks=locks or LockPolicy())
 
 
 def undo(
@@ -154,11 +164,15 @@ def undo(
     change = named(connection, change)
     if isinstance(change, DropIndex) and read_state(connection, change) is not None:
         return
-    statements = undo_statements(change, before, concurrently=concurrently)
+    steps: Steps
+    if concurrently and isinstance(change, CreateIndex) and is_partitioned(connection, change.table):
+        steps = partial(removal_steps, connection, change)
+    else:
+        steps = partial(undo_statements, change, before, concurrently=concurrently)
     # An extension that others have built on meanwhile stays.
     in_use = (errors.DependentObjectsStillExist,) if isinstance(change, CreateExtension) else ()
     with contextlib.suppress(*in_use):
-        _run(connection, change, statements, concurrently=concurrently, locks=locks or LockPolicy())
+        _run(connection, change, steps, concurrently=concurrently, locks=locks or LockPolicy())
 
 
 def is_in_effect(connection: psycopg.Connection, change: ServerChange) -> bool:
@@ -279,18 +293,18 @@ def _settled(connection: psycopg.Connection, change: AlterSetting) -> AlterSetti
 def _run(
     connection: psycopg.Connection,
     change: ServerChange,
-    statements: tuple[Statement, ...],
+    steps: Steps,
     *,
     concurrently: bool,
     locks: LockPolicy,
 ) -> None:
     is_build = concurrently and isinstance(change, CreateIndex | DropIndex)
     wait_s = locks.concurrent_wait_s if is_build else locks.wait_s
-    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{round(wait_s * 1000)}ms"])
     for attempt in range(1, locks.attempts + 1):
         try:
+            _wait_at_most(connection, wait_s)
             _remove_leftover(connection, change, concurrently=concurrently)
-            _execute(connection, change, statements)
+            _execute(connection, change, steps, locks)
         except errors.LockNotAvailable as error:
             if attempt == locks.attempts:
                 # Where the leftover is locked too, undo and recover remove it later.
@@ -305,13 +319,19 @@ def _run(
             return
 
 
-def _execute(connection: psycopg.Connection, change: ServerChange, statements: tuple[Statement, ...]) -> None:
+def _execute(connection: psycopg.Connection, change: ServerChange, steps: Steps, locks: LockPolicy) -> None:
     if isinstance(change, AlterSetting) and change.scope is SettingScope.SYSTEM:
-        _alter_system(connection, change, statements)
+        _alter_system(connection, change, tuple(steps()))
         return
     with reachable(connection, change):
-        for statement in statements:
+        for statement in steps():
+            is_concurrent = " CONCURRENTLY " in statement.as_string(connection)
+            _wait_at_most(connection, locks.concurrent_wait_s if is_concurrent else locks.wait_s)
             connection.execute(statement)
+
+
+def _wait_at_most(connection: psycopg.Connection, wait_s: float) -> None:
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{round(wait_s * 1000)}ms"])
 
 
 def _alter_system(
@@ -338,7 +358,12 @@ def _remove_leftover(connection: psycopg.Connection, change: ServerChange, *, co
     if not isinstance(change, CreateIndex | DropIndex) or _was_invalid(change):
         return
     index = _index(connection, change)
-    if index is not None and not index.is_whole:
+    if index is None or index.is_whole:
+        return
+    if isinstance(change, CreateIndex) and is_partitioned(connection, change.table):
+        for statement in removal_steps(connection, change):
+            connection.execute(statement)
+    else:
         connection.execute(drop_leftover(change, concurrently=concurrently))
 
 

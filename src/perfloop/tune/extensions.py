@@ -47,9 +47,7 @@ def refuse_extension(connection: psycopg.Connection[Any], change: CreateExtensio
     rights = rows[0]
     if rights["is_superuser"] or (rights["is_trusted"] and rights["creates_in_database"]):
         return
-    grant = (
-        f' or, as it is trusted: GRANT CREATE ON DATABASE "{rights["database"]}" TO "{rights["role"]}";'
-    )
+    grant = f' or, as it is trusted: GRANT CREATE ON DATABASE "{rights["database"]}" TO "{rights["role"]}";'
     raise MissingRights(
         f"this role may not create extension {change.name}; let a superuser run in database "
         f"{rights['database']}: CREATE EXTENSION {change.name};{grant if rights['is_trusted'] else ''}"

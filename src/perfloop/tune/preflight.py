@@ -16,6 +16,7 @@ from perfloop.model.advice import (
     AlterSetting,
     AnalyzeTable,
     CreateExtension,
+    CreateIndex,
     DropIndex,
     ServerChange,
     SettingScope,
@@ -183,9 +184,9 @@ def _refuse_table(connection: psycopg.Connection, table: TableName, change: Serv
     if not rows:
         raise ChangeFailed(f"there is no table {table} on the target; nothing was changed. Run optimize anew")
     rights = rows[0]
-    if rights["is_partitioned"] and not isinstance(change, AnalyzeTable):
+    if rights["is_partitioned"] and not isinstance(change, AnalyzeTable | CreateIndex):
         raise InvalidInput(
-            f"{table} is partitioned, and nothing is built on it concurrently; "
+            f"{table} is partitioned, and only indexes are built on it without blocking; "
             "apply it by hand, partition by partition"
         )
     may = rights["owns_table"] or (isinstance(change, AnalyzeTable) and rights["owns_database"])

@@ -32,6 +32,7 @@ RELOAD = sql.SQL("SELECT pg_reload_conf()")
 _METHODS = frozenset({"btree", "hash", "gin", "gist", "spgist", "brin"})
 _STATISTICS_KINDS = frozenset({"ndistinct", "dependencies", "mcv"})
 _TABLE_OPTION = re.compile(r"fillfactor=\d+|autovacuum_enabled=true|autovacuum_(?!enabled)\w+=[\d.]+")
+_NOTHING = sql.SQL("")
 _NESTED = re.compile(r"\([^()]*\(")
 _INDEX_HEAD = re.compile(r"CREATE (UNIQUE )?INDEX ")
 
@@ -43,8 +44,7 @@ def act_statements(change: ServerChange, *, concurrently: bool) -> tuple[Stateme
     """
     match change:
         case CreateIndex():
-            build = build_statements(change, concurrently=concurrently)
-            return (*build, _analyze(change.table)) if has_expression(change) else build
+            return (*build_statements(change, concurrently=concurrently), *analyze_after(change))
         case CreateExtension():
             return (_create_extension(change.name),)
         case DropIndex():
@@ -63,10 +63,20 @@ def act_statements(change: ServerChange, *, concurrently: bool) -> tuple[Stateme
 
 def build_statements(change: CreateIndex, *, concurrently: bool) -> tuple[Statement, ...]:
     """What builds the index, without what makes its statistics."""
-    build = _create_index(change, concurrently)
+    build = _create_index(change, sql.SQL("CONCURRENTLY " if concurrently else ""))
     if change.requires_extension is None:
         return (build,)
     return (_create_extension(change.requires_extension), build)
+
+
+def build_only(change: CreateIndex) -> Statement:
+    """What builds the index of a partitioned table without those of its partitions: it is invalid."""
+    return _create_index(change, sql.SQL(""), only=sql.SQL("ONLY "))
+
+
+def analyze_after(change: CreateIndex) -> tuple[Statement, ...]:
+    """What makes the statistics of an index on an expression."""
+    return (_analyze(change.table),) if has_expression(change) else ()
 
 
 def has_expression(change: CreateIndex) -> bool:
@@ -145,13 +155,14 @@ def _drop_index(schema: str, name: str, concurrently: bool) -> Statement:
     return sql.SQL("DROP INDEX {}IF EXISTS {}").format(word, sql.Identifier(schema, name))
 
 
-def _create_index(change: CreateIndex, concurrently: bool) -> Statement:
+def _create_index(change: CreateIndex, word: sql.SQL, only: sql.SQL = _NOTHING) -> Statement:
     if change.method not in _METHODS:
         raise InvalidInput(f"{change.method} is no index method; use one of {', '.join(sorted(_METHODS))}")
     parts = [
-        sql.SQL("CREATE INDEX {}{} ON {} USING {} ({})").format(
-            sql.SQL("CONCURRENTLY " if concurrently else ""),
+        sql.SQL("CREATE INDEX {}{} ON {}{} USING {} ({})").format(
+            word,
             sql.Identifier(change.name),
+            only,
             _table(change.table),
             sql.SQL(change.method),
             sql.SQL(", ").join(_key(key) for key in change.keys),

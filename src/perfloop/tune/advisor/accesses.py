@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -18,6 +19,7 @@ _CONDITIONS = ("Filter", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond"
 _ORDERS = ("Sort Key", "Group Key")
 _TYPES_WITH_PARTS = frozenset({"json", "jsonb", "xml", "tsvector", "tsquery"})
 """Like arrays, they are searched for what they contain. A b-tree takes some of them, as a whole."""
+_NUMBERED = re.compile(r"_\d+$")
 _WIDEST_KEY_BYTES = 200
 """Wider values make an index as big as its table, and near 2,700 bytes none at all."""
 
@@ -69,20 +71,30 @@ def read_accesses(
     Raises UnsupportedStatement when a condition is not understood, and where the plan was made
     without VERBOSE, so that its columns are ambiguous.
     """
-    scans = _scans(plan.root, tables)
-    comparisons = [each for node in plan.root.walk() for each in _comparisons(node)]
+    found = _scans(plan.root, tables)
+    alias_of = {alias: _whole(alias, name, tables) for alias, name in found.items()}
+    scans = {alias_of[alias]: tables[name].partition_of or name for alias, name in found.items()}
+    comparisons = [
+        msgspec.structs.replace(each, alias=alias_of.get(each.alias, each.alias))
+        for node in plan.root.walk()
+        for each in _comparisons(node)
+    ]
     unserved = tuple(
         each
         for node in plan.root.walk()
         for text in _texts(node, _CONDITIONS)
         for each in read_conditions(text).unserved
     )
-    needed = tuple(_needed(plan.root, scans))
-    anded = tuple(_anded(plan.root))
-    orders = tuple(_orders(plan.root, limited=False))
+    needed = tuple((alias_of.get(alias, alias), column) for alias, column in _needed(plan.root, scans))
+    anded = tuple((alias_of.get(alias, alias), columns) for alias, columns in _anded(plan.root))
+    orders = tuple(
+        (alias_of.get(alias, alias), keys, limited)
+        for alias, keys, limited in _orders(plan.root, limited=False)
+    )
     return tuple(
         _access(alias, tables[table], comparisons, orders, needed, anded, unserved, written or Written())
         for alias, table in sorted(scans.items())
+        if table in tables
     )
 
 
@@ -97,6 +109,11 @@ def _scans(root: PlanNode, tables: Mapping[TableName, Table]) -> dict[str, Table
         if name in tables:
             found[node.alias] = name
     return found
+
+
+def _whole(alias: str, name: TableName, tables: Mapping[TableName, Table]) -> str:
+    """The name that the statement has for a table; the server numbers its partitions: events_1, events_2."""
+    return alias if tables[name].partition_of is None else _NUMBERED.sub("", alias)
 
 
 def _texts(node: PlanNode, fields: tuple[str, ...]) -> Iterator[str]:

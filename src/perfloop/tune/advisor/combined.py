@@ -54,7 +54,7 @@ class CombinedIndexes:
         if not real:
             return self._hypothetical.cost(instance, hypothetical)
         with self._real.shown(real):
-            return self._hypothetical.cost(instance, hypothetical, beside=real)
+            return self._hypothetical.cost(instance, hypothetical, beside=self._real.names(real))
 
     def size_bytes(self, index: CreateIndex) -> int:
         if self._is_hypothetical(index):

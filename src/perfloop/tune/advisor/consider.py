@@ -12,6 +12,7 @@ from perfloop.model.target import Table, TableName
 from perfloop.model.value import Value
 from perfloop.model.workload import Operation, Workload
 from perfloop.tune.advisor.accesses import Access, read_accesses
+from perfloop.tune.advisor.families import by_name
 from perfloop.tune.advisor.objective import Considered, time_shares, weighted_mean
 from perfloop.tune.advisor.predicates import read_written
 from perfloop.tune.advisor.what_if import WhatIf
@@ -52,7 +53,7 @@ def read_workload(
     weighing: Weighing = Weighing.TIME,
 ) -> Reading:
     """Plan every operation and read what it asks for. One bad statement never stops the others."""
-    tables = {table.name: table for table in snapshot.tables if not table.is_partitioned}
+    tables = by_name(snapshot.tables)
     planned: list[tuple[_Planned, tuple[Access, ...]]] = []
     unreadable: list[str] = []
     for operation in workload.operations:

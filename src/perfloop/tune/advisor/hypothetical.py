@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -27,6 +28,8 @@ _OPERATORS_PER_LEVEL = 50
 """DEFAULT_PAGE_CPU_MULTIPLIER of the server's btcostestimate()."""
 _RUN_ONCE = frozenset({"Materialize", "Sort", "Hash", "CTE Scan"})
 """Nodes that keep their rows, so that what is below them runs once however often they are asked."""
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class HypotheticalIndexes:
@@ -63,15 +66,14 @@ class HypotheticalIndexes:
         return explain(self._connection, instance)
 
     def cost(
-        self, instance: str, indexes: tuple[CreateIndex, ...], *, beside: tuple[CreateIndex, ...] = ()
+        self, instance: str, indexes: tuple[CreateIndex, ...], *, beside: Mapping[str, str] = _NONE
     ) -> PlannedCost:
-        """As `WhatIf.cost`, with real indexes `beside` that the session sees already."""
+        """As `WhatIf.cost`; `beside` are real indexes in sight already, by the names that plans have."""
         self._show(indexes)
         self._explains += 1
         plan = explain(self._connection, instance)
         by_name = {self._created[index][1]: index for index in indexes}
-        names = {name: index.name for name, index in by_name.items()}
-        names.update((index.name, index.name) for index in beside)
+        names = {**beside, **{name: index.name for name, index in by_name.items()}}
         used = {names[node.index] for node in plan.root.walk() if node.index in names}
         heights = {name: self._height(index) for name, index in by_name.items()}
         extra = correction(plan, heights, self._operator_cost)

@@ -10,6 +10,7 @@ from perfloop.tune.advisor.candidates import Candidates
 from perfloop.tune.advisor.consider import Reading, read_workload
 from perfloop.tune.advisor.costs import KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
+from perfloop.tune.advisor.families import by_name
 from perfloop.tune.advisor.objective import seconds_per_call
 from perfloop.tune.advisor.rehearsal import Rehearsal, choose_rehearsed
 from perfloop.tune.advisor.what_if import WhatIf
@@ -45,7 +46,7 @@ def search_indexes(
     known = KnownCosts(what_if, max_questions=policy.max_questions)
     candidates = Candidates(
         (access for statement in reading.statements for access in statement.accesses),
-        {table.name: table for table in snapshot.tables},
+        by_name(snapshot.tables),
         snapshot.indexes,
         snapshot.foreign_keys,
         extensions=snapshot.fingerprint.extensions,

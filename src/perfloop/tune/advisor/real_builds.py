@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -25,6 +26,15 @@ from perfloop.tune.extensions import reachable
 from perfloop.tune.statements import build_statements
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """One index, or that of a partitioned table with those of its partitions."""
+
+    oids: list[int]
+    names: tuple[str, ...]
+    size_bytes: int
+
+
 class RealIndexes:
     """A WhatIf by real builds. The connection is a superuser's, in autocommit, to a scratch clone.
 
@@ -33,7 +43,7 @@ class RealIndexes:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
-        self._built: dict[CreateIndex, tuple[int, int]] = {}
+        self._built: dict[CreateIndex, _Built] = {}
         self._explains = 0
         self._build_s = 0.0
 
@@ -62,31 +72,35 @@ class RealIndexes:
         self._explains += 1
         with self.shown(indexes):
             plan = explain(self._connection, instance)
-        names = {index.name for index in indexes}
-        used = {node.index for node in plan.root.walk() if node.index is not None} & names
+        names = self.names(indexes)
+        used = {names[node.index] for node in plan.root.walk() if node.index in names}
         return PlannedCost(total_cost=plan.root.total_cost, used=tuple(sorted(used)))
+
+    def names(self, indexes: tuple[CreateIndex, ...]) -> dict[str, str]:
+        """Under which names plans show these, built already, to the names that they have here."""
+        return {name: index.name for index in indexes for name in self._built[index].names}
 
     @contextmanager
     def shown(self, indexes: tuple[CreateIndex, ...]) -> Iterator[None]:
         """Let the session's planner see these for the length of the context. Raises as `cost` does."""
-        shown = [self._build(index)[0] for index in indexes]
+        shown = [oid for index in indexes for oid in self._build(index).oids]
         with self._connection.transaction(force_rollback=True):
             if shown:
                 self._connection.execute(block("show_indexes"), [shown])
             yield
 
     def size_bytes(self, index: CreateIndex) -> int:
-        return self._build(index)[1]
+        return self._build(index).size_bytes
 
     def statistics(self) -> WhatIfStatistics:
         return WhatIfStatistics(
             explains=self._explains,
             builds=len(self._built),
             build_s=self._build_s,
-            built_bytes=sum(size for _, size in self._built.values()),
+            built_bytes=sum(built.size_bytes for built in self._built.values()),
         )
 
-    def _build(self, index: CreateIndex) -> tuple[int, int]:
+    def _build(self, index: CreateIndex) -> _Built:
         if index in self._built:
             return self._built[index]
         began = time.perf_counter()
@@ -94,16 +108,16 @@ class RealIndexes:
             with reachable(self._connection, index), self._connection.transaction():
                 for statement in build_statements(index, concurrently=False):
                     self._connection.execute(statement)
-                row = self._connection.execute(
-                    block("built_index"), [index.table.schema, index.name]
-                ).fetchone()
-                if row is None:
+                place = [index.table.schema, index.name]
+                rows = self._connection.execute(block("built_index"), place).fetchall()
+                if not rows:
                     raise ChangeFailed(f"{index.title} was built and not found; the build was rolled back")
-                self._connection.execute(block("hide_index"), [row[0]])
+                oids, sizes, names = zip(*rows, strict=True)
+                self._connection.execute(block("hide_indexes"), [list(oids)])
         except psycopg.Error as error:
             raise refused(index, error) from error
         self._build_s += time.perf_counter() - began
-        self._built[index] = int(row[0]), int(row[1])
+        self._built[index] = _Built(oids=list(oids), names=names, size_bytes=sum(sizes))
         return self._built[index]
 
     def _drop(self, index: CreateIndex) -> None:

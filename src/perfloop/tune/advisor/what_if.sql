@@ -50,14 +50,20 @@ SELECT current_setting('cpu_operator_cost')::float8;
 SELECT current_setting('is_superuser')::bool;
 
 -- name: built_index
--- A real index's identity and size.
-SELECT c.oid, pg_relation_size(c.oid)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'i';
+-- A real index's identity, size and name; of a partitioned one also those of its partitions.
+SELECT leaf.oid::oid, pg_relation_size(leaf.oid), c.relname::text
+FROM (
+    SELECT c.oid
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('i', 'I')
+) built
+CROSS JOIN LATERAL (SELECT built.oid UNION SELECT tree.relid FROM pg_partition_tree(built.oid) tree) leaf
+JOIN pg_class c ON c.oid = leaf.oid
+ORDER BY leaf.oid;
 
--- name: hide_index
+-- name: hide_indexes
 -- The planner overlooks an invalid index; the index itself stays.
-UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::oid;
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = ANY(%s::oid[]);
 
 -- name: show_indexes
 -- For the length of a transaction. With indcheckxmin the planner would overlook a row written just now.
