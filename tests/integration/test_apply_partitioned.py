@@ -1,4 +1,4 @@
-"""An index of a partitioned table: thought of, tried, applied partition by partition, undone, and recovered."""
+"""An index of a partitioned table: thought of, tried, applied part by part, undone, and recovered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ CREATE TABLE events_rest PARTITION OF events_d DEFAULT;
 INSERT INTO events SELECT i, i % 3000, i % 40, 'note ' || i FROM generate_series(1, 40000) AS i;
 ANALYZE events;
 """
-INDEXES = """SELECT x.indexrelid::regclass::text, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid
+INDEXES = """SELECT x.indexrelid::regclass::text, x.indisvalid
+             FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid
              WHERE c.relname LIKE 'events%' ORDER BY 1"""
 GONE = BackendMark(process_id=1, started="2026-01-01 00:00:00.000000")
 

@@ -33,7 +33,7 @@ KEYS = (
             None,
             'CREATE INDEX CONCURRENTLY "i" ON "shop"."Or""ders" USING btree '
             '("a" COLLATE "C" "text_pattern_ops" DESC NULLS LAST, (lower(b))) INCLUDE ("c") WHERE d > 0;\n'
-                'ANALYZE "shop"."Or""ders";\n',
+            'ANALYZE "shop"."Or""ders";\n',
             'DROP INDEX CONCURRENTLY IF EXISTS "shop"."i";\n',
         ),
         (
@@ -65,6 +65,26 @@ KEYS = (
             "5MB",
             'ALTER ROLE "O\'Hara" SET "work_mem" = \'64MB\';\n',
             'ALTER ROLE "O\'Hara" SET "work_mem" = \'5MB\';\n',
+        ),
+        (
+            CreateIndex(
+                table=T,
+                name="i",
+                keys=(IndexKey(text="a", operator_class="gin_trgm_ops"),),
+                method="gin",
+                requires_extension="pg_trgm",
+            ),
+            None,
+            'CREATE EXTENSION IF NOT EXISTS "pg_trgm";\n'
+            'CREATE INDEX CONCURRENTLY "i" ON "shop"."Or""ders" USING gin ("a" "gin_trgm_ops");\n',
+            'DROP INDEX CONCURRENTLY IF EXISTS "shop"."i";\n',
+        ),
+        (
+            CreateIndex(table=T, name="i", keys=(IndexKey(text="a"),), is_partitioned=True),
+            None,
+            "-- This blocks writes while it runs; perfloop apply builds it partition by partition instead.\n"
+            'CREATE INDEX "i" ON "shop"."Or""ders" USING btree ("a");\n',
+            'DROP INDEX IF EXISTS "shop"."i";\n',
         ),
         (
             CreateStatistics(table=T, name="s", columns=("a", "b"), kinds=("mcv",)),

@@ -63,6 +63,8 @@ class CreateIndex(Value, frozen=True, kw_only=True, tag="create-index"):
     method: str = "btree"
     requires_extension: str | None = None
     """What brings its operator class: pg_trgm. None where the server itself has it."""
+    is_partitioned: bool = False
+    """Whether its table is, so that no single statement builds it without blocking writes."""
 
     def __post_init__(self) -> None:
         require(bool(self.keys), f"index {self.name} has no key")

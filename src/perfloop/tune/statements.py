@@ -118,12 +118,18 @@ def drop_leftover(change: CreateIndex | DropIndex, *, concurrently: bool) -> Sta
 
 def apply_sql(change: ServerChange) -> str:
     """The Change as a psql script. A setting of the target's own database reads psql's `:"DBNAME"`."""
-    return _script(act_statements(change, concurrently=True)) or ""
+    if isinstance(change, CreateIndex) and change.is_partitioned:
+        note = (
+            "-- This blocks writes while it runs; perfloop apply builds it partition by partition instead.\n"
+        )
+        return note + _script(act_statements(change, concurrently=False))
+    return _script(act_statements(change, concurrently=True))
 
 
 def undo_sql(change: ServerChange, before: str | None) -> str:
     """The undo as a psql script, or a comment that says why there is none."""
-    script = _script(undo_statements(change, before, concurrently=True))
+    is_partitioned = isinstance(change, CreateIndex) and change.is_partitioned
+    script = _script(undo_statements(change, before, concurrently=not is_partitioned))
     if script:
         return script
     if isinstance(change, DropIndex):

@@ -91,7 +91,14 @@ class Candidates:
         included: tuple[str, ...] = (),
         predicate: str | None = None,
     ) -> CreateIndex:
-        return new_index(table, keys, included=included, predicate=predicate, taken=self._taken)
+        return new_index(
+            table,
+            keys,
+            included=included,
+            predicate=predicate,
+            is_partitioned=self._tables[table].is_partitioned,
+            taken=self._taken,
+        )
 
     def _first_keys(self, table: TableName) -> Iterator[tuple[IndexKey, ...]]:
         accesses = self._accesses[table]
@@ -134,6 +141,7 @@ class Candidates:
                         (part.key,),
                         method=part.method,
                         requires_extension=extension,
+                        is_partitioned=self._tables[table].is_partitioned,
                         taken=self._taken,
                     )
 

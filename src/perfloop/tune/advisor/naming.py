@@ -22,6 +22,7 @@ def new_index(
     predicate: str | None = None,
     method: str = "btree",
     requires_extension: str | None = None,
+    is_partitioned: bool = False,
     taken: frozenset[str] = frozenset(),
 ) -> CreateIndex:
     """The index, named `perfloop_<table>_<columns>_idx`.
@@ -42,6 +43,7 @@ def new_index(
         predicate=predicate,
         method=method,
         requires_extension=requires_extension,
+        is_partitioned=is_partitioned,
     )
 
 
