@@ -143,6 +143,7 @@ def test_json_has_its_documented_keys_and_the_statements_by_time() -> None:
         *("format", "database", "user", "taken_at_s", "counted_for_s", "fingerprint", "findings"),
         *("limitations", "unexplained", "statement_count", "total_s", "statements", "workload_origin"),
         "skipped",
+        "comparison",
     ] == list(document)
     assert ["1", "2", "0", "3"] == [each["query_id"] for each in document["statements"]]
     assert [0.6, 0.24, 0.09, 0.07] == [each["time_share"] for each in document["statements"]]

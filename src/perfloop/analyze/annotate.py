@@ -88,8 +88,13 @@ def _node(weighed: WeighedPlan, each: WeighedNode) -> ExplainedNode:
         removed_rows=each.removed_rows,
         blocks=_own(weighed, each, "Shared Hit Blocks", "Shared Read Blocks"),
         temp_blocks=_own(weighed, each, "Temp Read Blocks", "Temp Written Blocks") or 0,
+        stopped_early=each.is_measured and each.rows < each.planned_rows and _is_limited(weighed, each),
         ran=not each.is_measured or node.loops > 0,
     )
+
+
+def _is_limited(weighed: WeighedPlan, each: WeighedNode) -> bool:
+    return any(above.node.kind == "Limit" for above in weighed.ancestors(each))
 
 
 def _own(weighed: WeighedPlan, each: WeighedNode, *keys: str) -> int | None:

@@ -43,13 +43,15 @@ class ExplainedNode(Value, frozen=True, kw_only=True):
     blocks: int | None = None
     """Touched by the node itself, wherever they were; None where nobody counted."""
     temp_blocks: int = 0
+    stopped_early: bool = False
+    """Whether a LIMIT above took no more of it, so that fewer rows than expected prove nothing."""
     ran: bool = True
     """False where the plan was run and never came to this node."""
 
     @property
     def estimate_factor(self) -> float | None:
-        """Rows that came over rows expected, both at least 1; None where the plan was not run to here."""
-        if self.rows is None or not self.ran:
+        """Rows that came over rows expected, both at least 1; None where nothing can be said of them."""
+        if self.rows is None or not self.ran or self.stopped_early:
             return None
         return max(1.0, self.rows) / max(1.0, self.planned_rows)
 

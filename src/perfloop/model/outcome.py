@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from perfloop.model.advice import Finding, Proposal, ServerChange
+from perfloop.model.explained import ExplainedPlan
 from perfloop.model.snapshot import Limitation
 from perfloop.model.target import Fingerprint
 from perfloop.model.value import Value, require
@@ -187,6 +188,10 @@ class Study(Value, frozen=True, kw_only=True):
     confirmation: Confirmation | None = None
     notes: tuple[str, ...] = ()
     """What the reader must know: a crowded host, a lab that differs from the target."""
+    plans_before: tuple[ExplainedPlan, ...] = ()
+    """Of each statement one, as it ran in the lab before any Change."""
+    plans_after: tuple[ExplainedPlan, ...] = ()
+    """The same with all that is kept, where the plan is another."""
 
     def kept(self) -> tuple[TrialRecord, ...]:
         """The trials whose Changes are in the final stack, in order."""

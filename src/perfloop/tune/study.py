@@ -45,6 +45,7 @@ from perfloop.tune.rewrites.rule import Rule
 from perfloop.tune.rewrites.rules import RULES
 from perfloop.tune.runnable import find_runnable
 from perfloop.tune.samples import Count
+from perfloop.tune.study_plans import changed_plans, heaviest_draws, study_plans
 from perfloop.tune.trial import TrialResult, run_trial
 from perfloop.tune.weighing import Weighing, weighed
 
@@ -85,6 +86,8 @@ class _Run:
     counts_before: dict[Change, Mapping[str, Count]] = field(default_factory=dict)
     """Of what a kept change may reach, in the control arm of its trial."""
     kept_bytes: int = 0
+    draws: dict[str, int] = field(default_factory=dict)
+    """Of each statement, the instance whose plan the study keeps."""
     rules: tuple[Rule, ...] = RULES
 
     def save(self, **changes: object) -> None:
@@ -181,6 +184,8 @@ def _run_in_lab(dsn: str, run: _Run, analysis: Analysis, workload: Workload) -> 
         run.save(unexplained=run.study.unexplained + rewrites.untried)
         _try_all(run, lab, workload, advice, rewrites)
         _recheck_all(run, lab, workload)
+        after = study_plans(snapshot, workload, run.counts, run.draws)
+        run.save(plans_after=changed_plans(run.study.plans_before, after))
         _confirm(run, lab, workload)
 
 
@@ -235,7 +240,9 @@ def _advise(run: _Run, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advi
         for instance, plan in zip(each.instances, run.counts[each.statement.query_id].plans, strict=True)
     )
     snapshot = msgspec.structs.replace(snapshot, plans=measured)
-    run.save(findings=analyze(snapshot))
+    run.draws.update(heaviest_draws(workload, run.counts))
+    plans = study_plans(snapshot, workload, run.counts, run.draws)
+    run.save(findings=analyze(snapshot), plans_before=plans)
     with lab.clone() as connection, open_what_if(connection, snapshot.tables) as what_if:
         policy = SearchPolicy(storage_bytes=run.options.max_index_bytes, weighing=run.options.weighing)
         rehearsal = rehearsal_beside(connection, what_if)

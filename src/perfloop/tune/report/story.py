@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from perfloop.model.explained import ExplainedPlan
 from perfloop.model.outcome import (
     Effect,
     HostReading,
@@ -14,7 +15,7 @@ from perfloop.model.outcome import (
     TrialRecord,
     Verdict,
 )
-from perfloop.model.workload import StatementKind
+from perfloop.model.workload import Statement, StatementKind
 from perfloop.tune.report.charts import LogScale, ratio_scale, seconds_scale
 from perfloop.tune.report.figures import METRIC_NAMES, effect_text, moved_text, value_text
 
@@ -44,6 +45,20 @@ class Tried:
         if self.ending is Ending.TAKEN_OUT and self.recheck is not None:
             return f"kept at first, then tried again beside the others: {self.recheck.reason}"
         return self.trial.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStatement:
+    """A statement with its plan before, and the one with all that is kept where that is another."""
+
+    statement: Statement
+    before: ExplainedPlan
+    after: ExplainedPlan | None
+
+    @property
+    def query_id(self) -> str:
+        """Of the statement."""
+        return self.statement.query_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +142,26 @@ class StudyStory:
         return seconds_scale(
             value for time in times for value in (time.control, time.treatment) if value is not None
         )
+
+    @property
+    def plans(self) -> tuple[PlannedStatement, ...]:
+        """The kept plans, in the order of the statements on the page."""
+        after = {each.query_id: each for each in self.study.plans_after}
+        order = [each.statement.query_id for each in self.confirmed]
+        statements = {each.query_id: each for each in self.study.statements}
+        found = [
+            PlannedStatement(statement=statements[each.query_id], before=each, after=after.get(each.query_id))
+            for each in self.study.plans_before
+            if each.query_id in statements
+        ]
+        return tuple(
+            sorted(found, key=lambda each: order.index(each.query_id) if each.query_id in order else 999)
+        )
+
+    @property
+    def planned(self) -> frozenset[str]:
+        """The query ids of the statements whose plans are on the page."""
+        return frozenset(each.query_id for each in self.study.plans_before)
 
     @property
     def writes(self) -> tuple[StatementEffect, ...]:

@@ -33,7 +33,8 @@ def study_json(study: Study) -> str:
 
     Top-level keys are the fields of `Study` under their own names (study_id, target, started_at_s,
     finished_at_s, state, seed, fingerprint, lab_fingerprint, workload_origin, statements, skipped,
-    findings, limitations, unexplained, trials, rechecks, confirmation, notes) and besides:
+    findings, limitations, unexplained, trials, rechecks, confirmation, notes, plans_before,
+    plans_after) and besides:
 
     * format: "perfloop-study-1"; a key is never renamed or removed under the same format.
     * result: the one-sentence result.
