@@ -18,6 +18,7 @@ from perfloop.analyze.counters import (
     temporary_files,
     unvalidated_constraints,
 )
+from perfloop.analyze.index_upkeep import duplicate_indexes
 from perfloop.analyze.sequences import sequences_near_end
 from perfloop.analyze.vacuum import vacuum_lag
 from perfloop.model.advice import Finding, Severity
@@ -176,6 +177,30 @@ def test_rows_that_no_vacuum_has_seen_are_found(each_postgres_dsn: str, read_tar
 
     assert ["log: inserts"] == locations(vacuum_lag(before))
     assert [] == locations(vacuum_lag(after))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "redundant"),
+    [
+        (
+            "UNIQUE INDEX one ON item (a) NULLS NOT DISTINCT",
+            "UNIQUE INDEX other ON item (a)",
+            ["item: other"],
+        ),
+        ("UNIQUE INDEX one ON item (a)", "INDEX other ON item (a)", ["item: other"]),
+        ("INDEX one ON item (a)", "INDEX other ON item (a, b)", ["item: one"]),
+        ("INDEX one ON item (b text_pattern_ops)", "INDEX other ON item (b, a)", []),
+        ('INDEX one ON item (b COLLATE "C")', "INDEX other ON item (b, a)", []),
+        ("INDEX one ON item (a)", "INDEX other ON item (a, b) WHERE a > 0", []),
+        ("INDEX one ON item (a DESC)", "INDEX other ON item (a, b DESC)", ["item: one"]),
+    ],
+)
+def test_an_index_is_redundant_only_where_another_does_all_that_it_does(
+    each_postgres_dsn: str, read_target: Read, one: str, other: str, redundant: list[str]
+) -> None:
+    run(each_postgres_dsn, "CREATE TABLE item (a int, b text)", f"CREATE {one}", f"CREATE {other}")
+
+    assert redundant == locations(duplicate_indexes(read_target(each_postgres_dsn)))
 
 
 def test_temporary_files_are_found(each_postgres_dsn: str, read_target: Read) -> None:

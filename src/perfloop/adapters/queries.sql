@@ -8,8 +8,9 @@ FROM pg_catalog.pg_settings
 WHERE name = ANY(%s)
 
 -- name: pin_session
--- Makes names and values come out the same whatever the role's own settings are, for one transaction, keeps
--- the server from compiling what it runs once (a second with thousands of tables), and lets the server end it if perfloop is stopped in the middle.
+-- Makes names and values come out the same whatever the role's own settings are, for one transaction, and
+-- lets the server end it if perfloop is stopped in the middle. With thousands of tables the server would
+-- compile what it runs once, for seconds.
 SELECT
     pg_catalog.set_config('search_path', 'pg_catalog', true),
     pg_catalog.set_config('DateStyle', 'ISO, YMD', true),

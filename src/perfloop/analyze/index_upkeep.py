@@ -6,10 +6,12 @@ for replication, or is the only index that keeps the deletes of a referenced tab
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from perfloop.analyze.foreign_keys import supports
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.snapshot import Snapshot
-from perfloop.model.target import Index, IndexKey
+from perfloop.model.target import ForeignKey, Index, IndexKey, TableName
 from perfloop.model.units import bytes_text, seconds_text
 
 LARGE_INDEX_BYTES = 100 * 1024**2
@@ -22,6 +24,7 @@ def unused_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Indexes that no query has used since the counters started; a redundant one is named as that."""
     planned = {node.index for each in snapshot.plans for node in each.plan.root.walk()}
     partitioned = {table.name for table in snapshot.tables if table.is_partitioned}
+    beside = _by_table(snapshot)
     return tuple(
         _unused(snapshot, index)
         for index in snapshot.indexes
@@ -30,8 +33,8 @@ def unused_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
         and not _is_needed(index)
         and index.name not in planned
         and index.table not in partitioned
-        and not _is_sole_support(snapshot, index)
-        and not _keepers(snapshot, index)
+        and not _is_sole_support(snapshot.foreign_keys, index, beside[index.table])
+        and not _keepers(beside[index.table], index)
     )
 
 
@@ -72,28 +75,40 @@ def _is_needed(index: Index) -> bool:
     )
 
 
-def _is_sole_support(snapshot: Snapshot, index: Index) -> bool:
+def _by_table(snapshot: Snapshot) -> dict[TableName, list[Index]]:
+    """Looking through all indexes for each of them takes seconds with thousands."""
+    indexes: dict[TableName, list[Index]] = {}
+    for index in snapshot.indexes:
+        indexes.setdefault(index.table, []).append(index)
+    return indexes
+
+
+def _is_sole_support(keys: Iterable[ForeignKey], index: Index, beside: Iterable[Index]) -> bool:
     """Whether a foreign key would stand without an index if this one went."""
-    others = [each for each in snapshot.indexes_of(index.table) if each.name != index.name]
+    others = [each for each in beside if each.name != index.name]
     return any(
         supports(index, key) and not any(supports(other, key) for other in others)
-        for key in snapshot.foreign_keys
+        for key in keys
         if key.table == index.table
     )
 
 
 def duplicate_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Indexes that another index of the table makes redundant: equal ones, and prefixes of a wider one."""
+    beside = _by_table(snapshot)
+
+    def rank(other: Index) -> tuple[bool, int]:
+        return bool(_keepers(beside[other.table], other)), other.size_bytes
+
     return tuple(
-        _redundant(index, min(those, key=lambda other: (bool(_keepers(snapshot, other)), other.size_bytes)))
+        _redundant(index, min(those, key=rank))
         for index in snapshot.indexes
-        if (those := _keepers(snapshot, index))
+        if (those := _keepers(beside[index.table], index))
     )
 
 
-def _keepers(snapshot: Snapshot, index: Index) -> tuple[Index, ...]:
-    others = snapshot.indexes_of(index.table)
-    return tuple(other for other in others if other.name != index.name and _replaces(other, index))
+def _keepers(beside: Iterable[Index], index: Index) -> tuple[Index, ...]:
+    return tuple(other for other in beside if other.name != index.name and _replaces(other, index))
 
 
 def _redundant(index: Index, keeper: Index) -> Finding:
@@ -162,9 +177,14 @@ def _outranks(keeper: Index, index: Index) -> bool:
     """Of two equal indexes the one with more duties stays; then the more used, then the first by name."""
     if index.is_primary or index.backs_constraint or index.is_replica_identity or index.is_attached:
         return False
-    if index.is_unique and not keeper.is_unique:
+    if index.is_unique and not (keeper.is_unique and _refuses_nulls(keeper) >= _refuses_nulls(index)):
         return False
     return _rank(keeper) < _rank(index)
+
+
+def _refuses_nulls(index: Index) -> bool:
+    """Whether it allows one NULL only, which the catalogue tells in the definition alone."""
+    return "NULLS NOT DISTINCT" in index.definition
 
 
 def _rank(index: Index) -> tuple[bool, bool, bool, bool, int, int, str]:
