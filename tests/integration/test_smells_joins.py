@@ -172,6 +172,16 @@ def test_a_wrong_guess_about_a_product_is_told_as_the_product(smells: Smells) ->
     assert {"join-product"} == set(found) & {"join-product", "row-misestimate"}
 
 
+def test_pairs_that_follow_from_a_wrong_estimate_are_told_as_that(smells: Smells) -> None:
+    """The planner expects a twentieth of the orders, for which a loop over a few tags would be cheap."""
+    found = smells(
+        "SELECT count(*) FROM orders o JOIN tags t ON t.order_id = o.late WHERE o.shop = 7 AND o.town = 7",
+        *ONLY_NESTED[:2],
+    )
+
+    assert {"row-misestimate"} == set(found) & {"join-product", "row-misestimate"}
+
+
 def test_all_that_spills_in_a_statement_is_one_finding(smells: Smells) -> None:
     found = smells(
         "SELECT o.note, p.id FROM orders o JOIN orders p ON o.late = p.placed ORDER BY o.note, p.late",

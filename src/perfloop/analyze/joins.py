@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 
 from perfloop.analyze.expressions import columns_in, condition_text
-from perfloop.analyze.reading import PlanReading
+from perfloop.analyze.missing_indexes import missing_index
+from perfloop.analyze.planner_statistics import row_misestimate
+from perfloop.analyze.reading import PlanReading, positions_of
 from perfloop.analyze.self_time import WeighedNode, WeighedPlan
 from perfloop.analyze.sites import Site, place_text, relation_text, table_of
 from perfloop.analyze.work import process_fields
@@ -63,11 +65,24 @@ def _lookups(reading: PlanReading, join: WeighedNode, inner: WeighedNode) -> Sit
 
 
 def join_product(reading: PlanReading) -> Iterator[Site]:
-    """Pairs of rows formed to be thrown away, or formed without any condition."""
+    """Pairs of rows formed to be thrown away, or formed without any condition.
+
+    Pairs are not the cause where an index is missing on the inner side, or where the planner chose the join
+    because it expected few rows of what is below.
+    """
+    wrong = positions_of(reading, row_misestimate)
+    unindexed = positions_of(reading, missing_index)
     for join in reading.weighed.nodes:
-        if join.node.kind in _JOINS:
+        if join.node.kind not in _JOINS:
+            continue
+        if wrong.isdisjoint(range(join.position + 1, join.end)) and _inner(reading, join) not in unindexed:
             yield from _discarded_pairs(reading, join)
-            yield from _all_pairs(reading, join)
+        yield from _all_pairs(reading, join)
+
+
+def _inner(reading: PlanReading, join: WeighedNode) -> int | None:
+    inner = reading.weighed.child(join, "Inner")
+    return None if inner is None else inner.position
 
 
 def _discarded_pairs(reading: PlanReading, join: WeighedNode) -> Iterator[Site]:
@@ -124,7 +139,6 @@ def _product(
     reading: PlanReading, join: WeighedNode, *, title: str, evidence: Evidence, would_try: str
 ) -> Site:
     inner = reading.weighed.child(join, "Inner")
-    below = () if inner is None else (inner.position,)
     return Site(
         location=_sides(reading, join),
         query_id=reading.query_id,
@@ -132,7 +146,7 @@ def _product(
         title=title,
         evidence=(evidence,),
         would_try=would_try,
-        positions=(join.position, *below),
+        positions=(join.position,),
     )
 
 

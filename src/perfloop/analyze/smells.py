@@ -131,7 +131,7 @@ SMELLS: tuple[Smell, ...] = (
     Smell(
         name="join-product",
         purpose="joins that form many pairs of rows to keep few, or have no condition",
-        find=unless(join_product, missing_index),
+        find=join_product,
     ),
     Smell(name="memoize-thrash", purpose="a cache of look-ups that misses", find=memoize_thrash),
     Smell(
