@@ -114,7 +114,7 @@ def test_a_capture_that_is_killed_leaves_no_half_baseline(perfloop: Any, kept: s
     assert 0 == perfloop("baseline", "capture", kept, "--name", "cut").code
 
 
-@pytest.mark.parametrize("columns", [60, 80, 140])
+@pytest.mark.parametrize("columns", [60, 140])
 def test_lines_keep_to_the_terminal(perfloop: Any, kept: str, columns: int) -> None:
     drop_index(kept)
     told = perfloop("baseline", "compare", kept, COLUMNS=str(columns))

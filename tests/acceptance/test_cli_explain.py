@@ -56,7 +56,7 @@ def test_standard_input_is_explained(perfloop: Any, shop_dsn: str) -> None:
     assert (0, True) == (ended.returncode, "Seq Scan on orders" in ended.stdout)
 
 
-@pytest.mark.parametrize("columns", [60, 80, 140])
+@pytest.mark.parametrize("columns", [60, 140])
 def test_lines_keep_to_the_terminal(perfloop: Any, shop_dsn: str, statement: Path, columns: int) -> None:
     told = perfloop("explain", shop_dsn, statement, "--analyze", COLUMNS=str(columns))
 
