@@ -150,6 +150,15 @@ def test_real_sizes_are_held_to_the_budget(small_table: Table) -> None:
     assert ["b"] == columns(choose(prices, stage, small_table, storage_bytes=8 * MEGABYTE))
 
 
+def test_one_of_two_indexes_is_blamed_where_the_other_does_no_harm(small_table: Table) -> None:
+    """`r` may use either; with `a` it is slow, with `b` it is not."""
+    prices: Prices = {"q": {"": 100, "a": 20}, "r": {"": 100, "a": 50, "b": 60}}
+    stage = Stage(prices, slowdowns={("r", "a"): 1.4})
+
+    assert ["b"] == columns(choose(prices, stage, small_table))
+    assert ("r", ("b",)) == stage.rehearsed[-1]
+
+
 def test_where_every_index_makes_something_slower_there_is_none(small_table: Table) -> None:
     prices: Prices = {
         "q": {"": 100, **dict.fromkeys("abcdefg", 20.0)},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from perfloop.model.advice import CreateIndex
@@ -31,9 +33,10 @@ _Kind = tuple[str, ...]
 class _Known:
     """All answers for one instance, by the names of the indexes."""
 
-    __slots__ = ("exact", "learned", "sets")
+    __slots__ = ("blamed", "exact", "learned", "sets")
 
     def __init__(self) -> None:
+        self.blamed: set[_Kind] = set()
         self.learned: dict[frozenset[_Kind], float] = {}
         self.exact: dict[frozenset[str], PlannedCost] = {}
         self.sets: list[tuple[frozenset[str], frozenset[str], PlannedCost]] = []
@@ -90,6 +93,10 @@ class KnownCosts:
             if used:
                 known.learned[self._alike(used)] = real.total_cost
 
+    def blame(self, instance: str, indexes: tuple[CreateIndex, ...]) -> None:
+        """Let no plan of the instance use the like of these, unless one was seen to do well."""
+        self._known[instance].blamed.update(self._kinds[index.name] for index in indexes)
+
     def learn_size(self, index: CreateIndex, size_bytes: int) -> None:
         """Let the real size of a built index take the place of the estimate."""
         self._sizes[index] = size_bytes
@@ -115,8 +122,11 @@ class KnownCosts:
         )
 
     def _corrected(self, known: _Known, answer: PlannedCost) -> PlannedCost:
-        learned = known.learned.get(self._alike(answer.used)) if known.learned else None
-        return answer if learned is None else msgspec.structs.replace(answer, total_cost=learned)
+        if not known.learned:
+            return answer
+        used = self._alike(answer.used)
+        cost = known.learned.get(used, answer.total_cost if known.blamed.isdisjoint(used) else math.inf)
+        return msgspec.structs.replace(answer, total_cost=cost)
 
     def _alike(self, names: tuple[str, ...]) -> frozenset[_Kind]:
         return frozenset(self._kinds[name] for name in names)

@@ -9,6 +9,7 @@ were rehearsed is proposed. What a statement gains is left to the trial: only a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -50,6 +51,14 @@ class Rehearsal(Protocol):
         ...
 
 
+class _Call(Value, frozen=True, kw_only=True):
+    """One instance, and what it costs and takes without new indexes."""
+
+    instance: str
+    base_cost: float
+    known_s: float
+
+
 def choose_rehearsed(
     search: Extend,
     known: KnownCosts,
@@ -68,7 +77,7 @@ def choose_rehearsed(
         seen.add(result.chosen)
         rehearsed = result
         promised = _objective(statements, result)
-        _rehearse(search, known, statements, rehearsal, result.chosen, seconds)
+        _rehearse(_Lesson(search, known, rehearsal), statements, result.chosen, seconds)
         real = search.weigh(result.chosen)
         if real is not None:
             result = msgspec.structs.replace(result, ratios=real)
@@ -81,32 +90,52 @@ def choose_rehearsed(
 
 
 def _rehearse(
-    search: Extend,
-    known: KnownCosts,
+    lesson: _Lesson,
     statements: tuple[Considered, ...],
-    rehearsal: Rehearsal,
     chosen: tuple[CreateIndex, ...],
     seconds: dict[str, float],
 ) -> None:
     for index in chosen:
-        known.learn_size(index, rehearsal.size_bytes(index))
+        lesson.known.learn_size(index, lesson.rehearsal.size_bytes(index))
     for statement in statements:
-        relevant = search.relevant(statement, chosen)
-        if not relevant:
-            continue
+        relevant = lesson.search.relevant(statement, chosen)
         known_s = seconds.get(statement.query_id, 0.0)
         for instance, base_cost in zip(statement.instances, statement.base_costs, strict=True):
-            real = rehearsal.rehearse(instance, relevant, known_s=known_s)
-            known.learn(instance, relevant, _lesson(search, real, base_cost))
+            if relevant:
+                lesson.take(_Call(instance=instance, base_cost=base_cost, known_s=known_s), relevant)
 
 
-def _lesson(search: Extend, real: Rehearsed, base_cost: float) -> PlannedCost:
-    """The real cost; or where time broke the limit, a cost that breaks it as well."""
-    limit = search.max_regression_ratio
-    if real.slowdown_ratio is None or real.slowdown_ratio < limit**_MARGIN:
-        return real.cost
-    cost = max(real.cost.total_cost, real.slowdown_ratio * base_cost, limit * base_cost)
-    return msgspec.structs.replace(real.cost, total_cost=cost)
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """What a rehearsal teaches a search."""
+
+    search: Extend
+    known: KnownCosts
+    rehearsal: Rehearsal
+
+    def take(self, call: _Call, relevant: tuple[CreateIndex, ...]) -> None:
+        """Rehearse the call; where it is too slow, find out by which index.
+
+        Blamed is each index without which it is as fast as it may be, and all that are used if there is
+        no such one. Where only the set were blamed, the search would come back with many a variant.
+        """
+        is_slow, used = self._try(call, relevant)
+        if is_slow:
+            guilty = [
+                each
+                for each in (used if len(used) > 1 else ())
+                if not self._try(call, tuple(other for other in relevant if other != each))[0]
+            ]
+            self.known.blame(call.instance, tuple(guilty) or used)
+
+    def _try(self, call: _Call, indexes: tuple[CreateIndex, ...]) -> tuple[bool, tuple[CreateIndex, ...]]:
+        """Whether the call is too slow with the indexes, and which of them it uses. Remembers the cost."""
+        real = self.rehearsal.rehearse(call.instance, indexes, known_s=call.known_s)
+        limit = self.search.max_regression_ratio
+        is_slow = real.slowdown_ratio is not None and real.slowdown_ratio >= limit**_MARGIN
+        cost = max(real.cost.total_cost, limit * call.base_cost) if is_slow else real.cost.total_cost
+        self.known.learn(call.instance, indexes, msgspec.structs.replace(real.cost, total_cost=cost))
+        return is_slow, tuple(index for index in indexes if index.name in real.cost.used)
 
 
 def _objective(statements: tuple[Considered, ...], result: SearchResult) -> float:
