@@ -95,6 +95,9 @@ def test_a_number_without_end_is_no_setting() -> None:
 def test_long_words_and_spaces_take_no_time() -> None:
     with pytest.raises(InvalidInput):
         size_bytes("8" + "\v" * LONG + "x")
+    with pytest.raises(InvalidInput):
+        size_bytes("3" * 400 + "TB")
+    assert 1 == len(draw_instances("SELECT 1 WHERE $1" + " = $1" * 800, SNAPSHOT, rng=Random(1), count=1))
     assert frozenset() == called_names("lu" * LONG)
     assert not wraps_a_column("atd_" * LONG, ("id",))
     assert as_type("3" * LONG + "x", "numeric", of="text") is None

@@ -24,6 +24,9 @@ from perfloop.model.plan import Plan, read_plan
 _PLANNED = "EXPLAIN (VERBOSE, SETTINGS, FORMAT JSON) "
 _EXECUTED = "EXPLAIN (ANALYZE, VERBOSE, SETTINGS, BUFFERS, WAL, FORMAT JSON) "
 
+_MOST_PARAMETERS = 65_535
+"""The protocol counts them in two bytes."""
+
 _WAYS_OUT: tuple[tuple[type[psycopg.Error], str], ...] = (
     (
         errors.InsufficientPrivilege,
@@ -58,6 +61,10 @@ def explain(
     if statement_kind(statement) is None:
         raise UnsupportedStatement("only queries have a plan: SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES")
     parameters = parameter_count(statement)
+    if parameters > _MOST_PARAMETERS:
+        raise UnsupportedStatement(
+            f"it has ${parameters}; no server takes more than {_MOST_PARAMETERS} parameters"
+        )
     if parameters and not generic:
         raise UnsupportedStatement("it has parameters; give it values in place of $1, $2, …")
     try:

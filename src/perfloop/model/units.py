@@ -9,6 +9,8 @@ from perfloop.model.target import Setting
 
 _BYTES = {"B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 _SIZE = re.compile(r"(-?\d+(?:\.\d+)?)(?:\s*([kMGT]?B))?")
+_LONGEST_SIZE = 100
+"""Characters; what is longer is no size."""
 _UNIT = re.compile(r"(\d*)([kMGT]?B)")
 
 
@@ -18,10 +20,10 @@ def size_bytes(text: str, unit: str | None = None) -> int:
     >>> size_bytes("64MB"), size_bytes("128", "8kB")
     (67108864, 1048576)
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = _SIZE.fullmatch(text.strip()) if len(text) <= _LONGEST_SIZE else None
     counted_in = _UNIT.fullmatch(unit) if unit else None
     if match is None or (match[2] is None and counted_in is None):
-        raise InvalidInput(f"{text!r} is not a size; write it as 64MB")
+        raise InvalidInput(f"{text[:_LONGEST_SIZE]!r} is not a size; write it as 64MB")
     if match[2] is not None:
         return int(float(match[1]) * _BYTES[match[2]])
     assert counted_in is not None

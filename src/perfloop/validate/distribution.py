@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from perfloop.model.target import ColumnStatistics
@@ -78,6 +79,7 @@ def from_statistics(statistics: ColumnStatistics | None, *, padded: bool = False
     return distribution((*common, *bounds), weights)
 
 
-def from_sample(values: Sequence[str]) -> Distribution | None:
+@lru_cache(maxsize=256)
+def from_sample(values: tuple[str, ...]) -> Distribution | None:
     """Rows that were read: each counts the same."""
     return distribution(values, [1.0] * len(values)) if values else None

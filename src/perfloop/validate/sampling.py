@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -23,8 +24,12 @@ _WITHOUT_SAMPLE = (
 
 
 def sampler(connection: psycopg.Connection[Any]) -> Sampler:
-    """A Sampler over this session, which should be read-only. What the role may not read is empty."""
+    """A Sampler over this session, which should be read-only. What the role may not read is empty.
 
+    Each column is read once, however many statements ask for it.
+    """
+
+    @cache
     def sample(table: TableName, column: str) -> tuple[str, ...]:
         with unreachable_if_lost(connection):
             sampled = _read(connection, table, column, "sample_column")

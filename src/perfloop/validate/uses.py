@@ -11,6 +11,7 @@ import enum
 import logging
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -26,6 +27,8 @@ from perfloop.validate.tokens import parameter_numbers, with_parameters
 LONGEST_TEXT = 200_000
 """Characters; a longer statement is a batch of rows that says nothing more than a short one."""
 
+_LARGEST_TARGET = 300
+"""Nodes; a larger expression tells nothing of a parameter, and many of them would take minutes."""
 _MARK = re.compile(r"@p(\d+)@", re.IGNORECASE)
 _TIME_FUNCTIONS = (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
@@ -315,6 +318,8 @@ def _text_search(parent: exp.Anonymous, child: exp.Expr, use: Use, catalogue: Ca
 
 def _about(use: Use, target: exp.Expr, catalogue: Catalogue) -> Use:
     """Add what the compared expression tells: its column, its type, the part it takes out."""
+    if next(islice(target.walk(), _LARGEST_TARGET, None), None) is not None:
+        return use
     columns = [target] if isinstance(target, exp.Column) else list(target.find_all(exp.Column))
     sites = [site for column in columns if (site := catalogue.resolve(column)) is not None]
     key, role, type_name = None, use.role, use.type_name

@@ -24,6 +24,8 @@ from perfloop.validate.sql_folder import Found, files_of, read_statements, read_
 
 FROM_COUNTERS = "pg_stat_statements"
 TIME_COVERED = 0.99
+MOST_INSTANCES = 5000
+"""Of the statements of files: each instance is planned, so that where there are many, each has fewer."""
 COMMON_CALLS_SHARE = {StatementKind.WRITE: 0.001, StatementKind.READ: 0.02}
 """From these shares of all calls on a statement stays, however little time it takes."""
 MOST_RARE = 100
@@ -100,6 +102,7 @@ def workload_from_files(
     path, calls = _weighted(source)
     paths, closed = files_of(path)
     found = [_read_file(each, snapshot, calls, seed, instances) for each in paths]
+    instances = max(1, min(instances, MOST_INSTANCES // max(1, sum(len(file.counted) for file in found))))
     drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
     counted = (_with_logged(each, logged, instances) for file in found for each in file.counted)
     made, failed = operations(counted, drawing)
