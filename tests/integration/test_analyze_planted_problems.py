@@ -122,6 +122,8 @@ def checks(findings: Sequence[Finding]) -> set[str]:
     return {each.check for each in findings}
 
 
+@pytest.mark.finds("missing-index")
+@pytest.mark.spares("missing-index")
 @pytest.mark.parametrize("executed", [False, True], ids=["planned", "executed"])
 @pytest.mark.parametrize(
     ("statement", "location", "remedy"),
@@ -154,6 +156,7 @@ def test_a_statement_that_needs_nothing_is_told_so(dsn: str) -> None:
     assert "spends it in primary key look-ups on customers" in told[0]
 
 
+@pytest.mark.finds("unused-index", "duplicate-index")
 def test_unused_and_redundant_indexes_are_found(dsn: str) -> None:
     run(dsn, "CREATE INDEX narrow ON orders (shop)", "CREATE INDEX wide ON orders (shop DESC, city)")
     findings = analyze(read(dsn))
@@ -162,6 +165,7 @@ def test_unused_and_redundant_indexes_are_found(dsn: str) -> None:
     assert "orders: wide" == only(findings, "unused-index").location
 
 
+@pytest.mark.spares("unused-index")
 def test_an_index_that_was_scanned_is_not_unused(dsn: str) -> None:
     run(dsn, "CREATE INDEX by_status ON orders (status)")
     run(dsn, BY_STATUS)
@@ -170,15 +174,21 @@ def test_an_index_that_was_scanned_is_not_unused(dsn: str) -> None:
     assert "unused-index" not in checks(analyze(scanned))
 
 
+@pytest.mark.finds("invalid-index")
+@pytest.mark.spares("invalid-index", "unused-index", "duplicate-index")
 def test_the_remains_of_a_failed_concurrent_build_are_found(dsn: str) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation):
         run(dsn, "CREATE UNIQUE INDEX CONCURRENTLY one_shop ON orders (shop)")
     findings = analyze(read(dsn))
+    run(dsn, "DROP INDEX one_shop")
 
     assert "orders: one_shop" == only(findings, "invalid-index").location
     assert not {"unused-index", "duplicate-index"} & checks(findings)
+    assert "invalid-index" not in checks(analyze(read(dsn)))
 
 
+@pytest.mark.finds("foreign-key-without-index")
+@pytest.mark.spares("foreign-key-without-index")
 def test_a_foreign_key_without_an_index_is_found_until_it_has_one(dsn: str) -> None:
     before = only(analyze(read(dsn)), "foreign-key-without-index")
     run(dsn, "CREATE INDEX ON orders (customer_id, id)")
@@ -188,14 +198,19 @@ def test_a_foreign_key_without_an_index_is_found_until_it_has_one(dsn: str) -> N
     assert not {"foreign-key-without-index", "unused-index"} & checks(after)
 
 
+@pytest.mark.finds("stale-statistics")
+@pytest.mark.spares("stale-statistics")
 def test_a_table_that_was_never_analysed_is_found(each_postgres_dsn: str) -> None:
     run(each_postgres_dsn, SCHEMA)
     snapshot = read(each_postgres_dsn, until=has_rows)
     found = {each.location for each in analyze(snapshot) if each.check == "stale-statistics"}
+    run(each_postgres_dsn, "ANALYZE")
 
     assert {"customers", "orders"} == found
+    assert "stale-statistics" not in checks(analyze(read(each_postgres_dsn)))
 
 
+@pytest.mark.finds("stale-statistics")
 def test_a_table_that_changed_since_it_was_analysed_is_found(dsn: str) -> None:
     switch_off = "ALTER TABLE orders SET (autovacuum_enabled = false)"
     run(dsn, switch_off, "UPDATE orders SET city = city + 1 WHERE id <= 10000")
@@ -205,6 +220,8 @@ def test_a_table_that_changed_since_it_was_analysed_is_found(dsn: str) -> None:
     assert "orders has changed by 25 % of its rows since it was last analysed" in finding.title
 
 
+@pytest.mark.finds("row-misestimate")
+@pytest.mark.spares("row-misestimate")
 def test_columns_that_go_together_are_found_in_an_executed_plan_until_the_planner_knows(dsn: str) -> None:
     run(dsn, CORRELATED)
     before = only(analyze(read(dsn, CORRELATED, executed=True)), "row-misestimate")
@@ -216,6 +233,8 @@ def test_columns_that_go_together_are_found_in_an_executed_plan_until_the_planne
     assert "row-misestimate" not in checks(after)
 
 
+@pytest.mark.finds("sort-hash-spill")
+@pytest.mark.spares("sort-hash-spill")
 @pytest.mark.parametrize(("work_mem", "found"), [("64kB", True), ("64MB", False)])
 def test_a_sort_that_does_not_fit_into_memory_is_found_in_the_counters(
     dsn: str, work_mem: str, found: bool
@@ -226,6 +245,7 @@ def test_a_sort_that_does_not_fit_into_memory_is_found_in_the_counters(
     assert found is ("sort-hash-spill" in checks(analyze(snapshot)))
 
 
+@pytest.mark.finds("jit-overhead")
 def test_compiling_that_takes_longer_than_it_saves_is_found(dsn: str) -> None:
     if not read(dsn).fingerprint.jit_available:
         pytest.skip("this build of PostgreSQL has no JIT")
@@ -233,6 +253,15 @@ def test_compiling_that_takes_longer_than_it_saves_is_found(dsn: str) -> None:
     finding = only(analyze(read(dsn, BY_STATUS)), "jit-overhead")
 
     assert "jit_above_cost" == finding.location
+
+
+@pytest.mark.spares("connections")
+def test_a_few_sessions_are_not_spoken_of(dsn: str) -> None:
+    with psycopg.connect(dsn) as session:
+        session.execute("SELECT 1")
+        snapshot = read(dsn, until=lambda each: each.activity.idle_in_transaction >= 1)
+
+    assert "connections" not in checks(analyze(snapshot))
 
 
 @pytest.fixture
@@ -245,6 +274,7 @@ def idle_in_transaction(dsn: str) -> Iterator[None]:
         session.close()
 
 
+@pytest.mark.finds("connections")
 @pytest.mark.usefixtures("idle_in_transaction")
 def test_sessions_idle_in_a_transaction_are_found(dsn: str) -> None:
     snapshot = read(dsn, until=lambda each: each.activity.idle_in_transaction >= 8)
@@ -252,6 +282,8 @@ def test_sessions_idle_in_a_transaction_are_found(dsn: str) -> None:
     assert "idle in transaction" == only(analyze(snapshot), "connections").location
 
 
+@pytest.mark.finds("memory-sum")
+@pytest.mark.spares("memory-sum")
 def test_memory_that_the_settings_promise_is_held_against_the_machine(dsn: str) -> None:
     """64 MB of buffers, 1.5 x 4 MB for each of 50 connections, 3 x 64 MB for autovacuum: 556 MB."""
     snapshot = read(dsn)

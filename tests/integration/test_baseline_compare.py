@@ -83,6 +83,17 @@ def value(finding: Finding, label: str) -> str:
     return next(each.value for each in finding.evidence if each.label == label)
 
 
+@pytest.mark.spares(
+    "gone-statement",
+    "index-added",
+    "index-dropped",
+    "more-work",
+    "new-statement",
+    "plan-flip",
+    "setting-changed",
+    "slower-statement",
+    "table-grown",
+)
 def test_where_nothing_changed_nothing_is_said(dsn: str) -> None:
     then = captured(dsn)
     traffic(dsn, seed=2)
@@ -93,6 +104,7 @@ def test_where_nothing_changed_nothing_is_said(dsn: str) -> None:
     assert comparison.plans_judged >= 7
 
 
+@pytest.mark.finds("plan-flip", "index-dropped")
 def test_a_dropped_index_is_found_by_the_plan_before_anybody_suffers(dsn: str) -> None:
     then = captured(dsn)
     run(dsn, "DROP INDEX orders_customer")
@@ -126,6 +138,17 @@ def test_an_index_that_was_built_anew_under_another_name_is_no_news(dsn: str) ->
     assert () == comparison.findings
 
 
+@pytest.mark.finds("index-added")
+def test_a_new_index_is_named_for_what_writes_pay(dsn: str) -> None:
+    then = captured(dsn)
+    run(dsn, "CREATE INDEX orders_status ON orders (status)")
+    comparison = compared(dsn, then)
+
+    assert "orders: orders_status" == only(comparison, "index-added").location
+    assert ["index-added"] == checks(comparison.findings)
+
+
+@pytest.mark.finds("more-work")
 def test_less_memory_shows_as_more_work(dsn: str) -> None:
     traffic(dsn, calls=25, more=[SORTED], set_up="SET work_mem = '64MB'")
     then = captured(dsn)
@@ -137,6 +160,7 @@ def test_less_memory_shows_as_more_work(dsn: str) -> None:
     assert value(found[0], "temporary blocks per call").startswith("0 →")
 
 
+@pytest.mark.finds("slower-statement", "table-grown")
 def test_a_statement_whose_table_has_grown_is_slower_and_the_growth_is_named(dsn: str) -> None:
     count = "SELECT count(*) FROM orders WHERE note <> ''"
     traffic(dsn, calls=25, more=[count])
@@ -156,6 +180,7 @@ def test_a_statement_whose_table_has_grown_is_slower_and_the_growth_is_named(dsn
     assert "5.0 times" in only(comparison, "table-grown").title
 
 
+@pytest.mark.finds("setting-changed")
 def test_a_changed_setting_is_named_with_both_values(dsn: str) -> None:
     then = captured(dsn)
     run(
@@ -168,6 +193,7 @@ def test_a_changed_setting_is_named_with_both_values(dsn: str) -> None:
     assert ["setting-changed"] == checks(comparison.findings)
 
 
+@pytest.mark.finds("new-statement", "gone-statement")
 def test_a_new_statement_that_takes_much_time_and_one_that_is_gone_are_told(dsn: str) -> None:
     traffic(dsn, calls=40, more=[SORTED])
     then = captured(dsn)

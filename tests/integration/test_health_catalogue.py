@@ -55,6 +55,8 @@ NEAR_THEIR_END = """
 """
 
 
+@pytest.mark.finds("sequence-end")
+@pytest.mark.spares("sequence-end")
 def test_sequences_near_their_end_are_found_with_the_column_that_is_full_first(
     each_postgres_dsn: str, read_target: Read
 ) -> None:
@@ -77,6 +79,8 @@ def test_a_sequence_in_another_schema_is_named_with_it(each_postgres_dsn: str, r
     assert finding.title.startswith("Sequence shop.item_id_seq has 767 values left")
 
 
+@pytest.mark.finds("unvalidated-constraint")
+@pytest.mark.spares("unvalidated-constraint")
 def test_constraints_never_validated_are_found_until_they_are(
     each_postgres_dsn: str, read_target: Read
 ) -> None:
@@ -111,6 +115,8 @@ BLOATED = (
 )
 
 
+@pytest.mark.finds("table-bloat", "index-bloat")
+@pytest.mark.spares("table-bloat", "index-bloat")
 def test_bloat_is_found_and_gone_after_a_rewrite(each_postgres_dsn: str, read_target: Read) -> None:
     """Nothing is said of the partial index and that on an expression, nor of little waste."""
     run(each_postgres_dsn, *BLOATED[:-1])
@@ -142,6 +148,8 @@ def test_bloat_is_not_guessed_from_old_statistics(each_postgres_dsn: str, read_t
     assert [] == locations(table_bloat(snapshot)) + locations(index_bloat(snapshot))
 
 
+@pytest.mark.finds("vacuum-lag")
+@pytest.mark.spares("vacuum-lag")
 def test_dead_rows_that_no_vacuum_removes_are_found_until_one_does(
     each_postgres_dsn: str, read_target: Read
 ) -> None:
@@ -203,6 +211,7 @@ def test_an_index_is_redundant_only_where_another_does_all_that_it_does(
     assert redundant == locations(duplicate_indexes(read_target(each_postgres_dsn)))
 
 
+@pytest.mark.finds("temporary-files")
 def test_temporary_files_are_found(each_postgres_dsn: str, read_target: Read) -> None:
     run(
         each_postgres_dsn,
@@ -217,6 +226,7 @@ def test_temporary_files_are_found(each_postgres_dsn: str, read_target: Read) ->
     assert finding.query_ids
 
 
+@pytest.mark.spares("temporary-files")
 def test_small_temporary_files_are_not_found(each_postgres_dsn: str, read_target: Read) -> None:
     run(
         each_postgres_dsn,
@@ -229,8 +239,11 @@ def test_small_temporary_files_are_not_found(each_postgres_dsn: str, read_target
     assert () == temporary_files(snapshot)
 
 
+@pytest.mark.finds("deadlocks")
+@pytest.mark.spares("deadlocks")
 def test_a_deadlock_is_found(each_postgres_dsn: str, read_target: Read) -> None:
     run(each_postgres_dsn, RESET, "CREATE TABLE item (id int)", "INSERT INTO item VALUES (1), (2)")
+    before = deadlocks(read_target(each_postgres_dsn))
     with psycopg.connect(each_postgres_dsn) as one, psycopg.connect(each_postgres_dsn) as other:
         one.execute("SET deadlock_timeout = '1h'")
         other.execute("SET deadlock_timeout = '10ms'")
@@ -244,11 +257,14 @@ def test_a_deadlock_is_found(each_postgres_dsn: str, read_target: Read) -> None:
             waiting.result()
     snapshot = read_target(each_postgres_dsn, until=lambda seen: seen.activity.deadlocks)
 
+    assert () == before
     assert ["1 transaction ended in a deadlock since the last reset"] == [
         each.title for each in deadlocks(snapshot)
     ]
 
 
+@pytest.mark.finds("rollbacks")
+@pytest.mark.spares("rollbacks")
 @pytest.mark.parametrize(("share", "found"), [(3, ["rollbacks"]), (20, [])], ids=["many", "few"])
 def test_rollbacks_are_found_where_they_are_many(
     each_postgres_dsn: str, read_target: Read, share: int, found: list[str]
@@ -276,6 +292,8 @@ def test_a_quiet_database_has_none_of_it(each_postgres_dsn: str, read_target: Re
     }
 
 
+@pytest.mark.finds("connection-churn")
+@pytest.mark.spares("connection-churn")
 def test_connections_opened_for_a_moment_are_found(each_postgres_dsn: str, read_target: Read) -> None:
     run(each_postgres_dsn, RESET)
     for _ in range(60):

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from perfloop.adapters.redis import read_redis
 from perfloop.adapters.servers import RedisBinary, RedisServer, installed_redis
 from perfloop.analyze import redis as checks
+from perfloop.analyze.checks import CHECKS
 from perfloop.errors import InvalidInput
 from perfloop.model.advice import Finding, Severity
 from perfloop.model.redis import RedisState
@@ -67,6 +68,7 @@ def fill(client: driver.Redis, count: int, *, size: int = 10, expire_s: int | No
         pipeline.execute(raise_on_error=False)
 
 
+@pytest.mark.spares(*(each.name for each in CHECKS if each.name.startswith("redis-")))
 def test_a_server_that_is_well_has_no_finding(client: driver.Redis, see: Callable[[], Snapshot]) -> None:
     client.config_set("maxmemory", "100mb")
     fill(client, 100)
@@ -81,6 +83,7 @@ def test_a_server_that_is_well_has_no_finding(client: driver.Redis, see: Callabl
     assert () == checks.redis_memory(SNAPSHOT)
 
 
+@pytest.mark.finds("redis-hit-ratio")
 def test_a_low_hit_ratio_is_found(client: driver.Redis, see: Callable[[], Snapshot]) -> None:
     client.set("there", 1)
     with client.pipeline(transaction=False) as pipeline:
@@ -93,6 +96,7 @@ def test_a_low_hit_ratio_is_found(client: driver.Redis, see: Callable[[], Snapsh
     assert Severity.MEDIUM is finding.severity
 
 
+@pytest.mark.finds("redis-evictions")
 def test_evictions_are_found(client: driver.Redis, see: Callable[[], Snapshot]) -> None:
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.config_set("maxmemory", "4mb")
@@ -102,6 +106,7 @@ def test_evictions_are_found(client: driver.Redis, see: Callable[[], Snapshot]) 
     assert () == checks.redis_memory(see())
 
 
+@pytest.mark.finds("redis-memory")
 def test_a_full_server_that_refuses_writes_is_found(
     client: driver.Redis, see: Callable[[], Snapshot]
 ) -> None:
@@ -119,6 +124,7 @@ def test_a_server_without_a_limit_is_found(see: Callable[[], Snapshot]) -> None:
     assert ("Redis: memory", Severity.LOW) == (finding.location, finding.severity)
 
 
+@pytest.mark.finds("redis-policy", "redis-lasting-keys")
 def test_a_cache_that_would_refuse_writes_and_keys_that_outlive_it_are_found(
     client: driver.Redis, see: Callable[[], Snapshot]
 ) -> None:
@@ -134,6 +140,7 @@ def test_a_cache_that_would_refuse_writes_and_keys_that_outlive_it_are_found(
     assert [] == locations(checks.redis_policy(see())) + locations(checks.redis_lasting_keys(see()))
 
 
+@pytest.mark.finds("redis-fragmentation")
 def test_fragmentation_is_found_where_it_is_large(see: Callable[[], Snapshot]) -> None:
     """An empty server takes many times what it uses, which is no fault."""
     snapshot = see()
@@ -142,6 +149,7 @@ def test_fragmentation_is_found_where_it_is_large(see: Callable[[], Snapshot]) -
     assert () == checks.redis_fragmentation(snapshot)
 
 
+@pytest.mark.finds("redis-slow-commands")
 def test_commands_that_stop_the_server_are_found(client: driver.Redis, see: Callable[[], Snapshot]) -> None:
     fill(client, 2_000)
     client.config_set("slowlog-log-slower-than", "0")
@@ -156,6 +164,7 @@ def test_commands_that_stop_the_server_are_found(client: driver.Redis, see: Call
     assert () == checks.redis_slow_commands(see())
 
 
+@pytest.mark.finds("redis-latency")
 def test_events_that_stop_the_server_are_found(client: driver.Redis, see: Callable[[], Snapshot]) -> None:
     client.config_set("latency-monitor-threshold", "1")
     fill(client, 3_000)
@@ -168,6 +177,7 @@ def test_events_that_stop_the_server_are_found(client: driver.Redis, see: Callab
     assert () == checks.redis_latency(snapshot)
 
 
+@pytest.mark.finds("redis-clients")
 def test_clients_near_the_limit_are_found(
     server: RedisServer, client: driver.Redis, see: Callable[[], Snapshot]
 ) -> None:
@@ -203,6 +213,7 @@ def test_refused_clients_are_found(server: RedisServer, see: Callable[[], Snapsh
     assert "1 were refused" in checks.redis_clients(see())[0].title
 
 
+@pytest.mark.finds("redis-persistence")
 def test_a_snapshot_that_fails_is_found(
     server: RedisServer, client: driver.Redis, see: Callable[[], Snapshot]
 ) -> None:

@@ -19,6 +19,7 @@ from perfloop.analyze.checkpoints import backend_writes, requested_checkpoints
 from perfloop.analyze.configuration import pending_restart, small_shared_buffers, unsafe_settings
 from perfloop.analyze.counters import checksum_failures
 from perfloop.analyze.replication import replication_lag, replication_slots
+from perfloop.analyze.server import cache_hit_ratio
 from perfloop.analyze.vacuum import vacuum_held_back
 from perfloop.analyze.wraparound import wraparound
 from perfloop.model.advice import Finding, Severity
@@ -63,6 +64,8 @@ def sound_server(each_postgres_binaries: PostgresBinaries) -> Iterator[PostgresS
         yield server
 
 
+@pytest.mark.finds("unsafe-setting")
+@pytest.mark.spares("unsafe-setting")
 def test_settings_that_must_be_on_are_found(
     small_server: PostgresServer, sound_server: PostgresServer, read_target: Read
 ) -> None:
@@ -73,6 +76,8 @@ def test_settings_that_must_be_on_are_found(
     assert () == unsafe_settings(read_target(sound_server.dsn()))
 
 
+@pytest.mark.finds("pending-restart")
+@pytest.mark.spares("pending-restart")
 def test_settings_that_wait_for_a_restart_are_found(sound_server: PostgresServer, read_target: Read) -> None:
     before = read_target(sound_server.dsn())
     run(sound_server.dsn(), "ALTER SYSTEM SET max_worker_processes = 9", "SELECT pg_reload_conf()")
@@ -83,6 +88,8 @@ def test_settings_that_wait_for_a_restart_are_found(sound_server: PostgresServer
     assert "configuration changed: max_worker_processes" in pending_restart(waiting)[0].title
 
 
+@pytest.mark.finds("small-shared-buffers")
+@pytest.mark.spares("small-shared-buffers")
 def test_a_tiny_cache_under_a_large_database_is_found(
     small_server: PostgresServer, sound_server: PostgresServer, read_target: Read
 ) -> None:
@@ -96,6 +103,31 @@ def test_a_tiny_cache_under_a_large_database_is_found(
     assert () == small_shared_buffers(here(sound))
 
 
+@pytest.mark.finds("cache-hit-ratio")
+@pytest.mark.spares("cache-hit-ratio")
+def test_a_cache_that_seldom_holds_what_is_asked_for_is_found(
+    small_server: PostgresServer, sound_server: PostgresServer, read_target: Read
+) -> None:
+    """6 MB are read two hundred times: into 1 MB of buffers, and into 32."""
+    for server in (small_server, sound_server):
+        run(
+            server.dsn(),
+            "SET max_parallel_workers_per_gather = 0",
+            "CREATE TABLE pages AS SELECT repeat('x', 800) AS note FROM generate_series(1, 6500)",
+            *["SELECT count(*) FROM pages"] * 200,
+        )
+    small, sound = (
+        read_target(
+            server.dsn(), until=lambda seen: seen.activity.hit_blocks + seen.activity.read_blocks > 140_000
+        )
+        for server in (small_server, sound_server)
+    )
+
+    assert ["shared_buffers"] == locations(cache_hit_ratio(small))
+    assert () == cache_hit_ratio(sound)
+
+
+@pytest.mark.finds("requested-checkpoints")
 def test_checkpoints_that_wal_forces_are_found(
     small_server: PostgresServer, sound_server: PostgresServer, read_target: Read
 ) -> None:
@@ -110,6 +142,7 @@ def test_checkpoints_that_wal_forces_are_found(
     assert "32 MB" in [each.value for each in finding.evidence]
 
 
+@pytest.mark.spares("requested-checkpoints")
 def test_checkpoints_asked_for_by_hand_are_not_found(sound_server: PostgresServer, read_target: Read) -> None:
     for _ in range(6):
         run(sound_server.dsn(), "CREATE TEMPORARY TABLE t AS SELECT 1", "CHECKPOINT")
@@ -121,6 +154,8 @@ def test_checkpoints_asked_for_by_hand_are_not_found(sound_server: PostgresServe
     assert () == requested_checkpoints(snapshot)
 
 
+@pytest.mark.finds("backend-writes")
+@pytest.mark.spares("backend-writes")
 def test_sessions_that_write_out_buffers_are_found(
     small_server: PostgresServer, sound_server: PostgresServer, read_target: Read
 ) -> None:
@@ -140,6 +175,8 @@ def test_sessions_that_write_out_buffers_are_found(
     assert () == backend_writes(read_target(sound_server.dsn()))
 
 
+@pytest.mark.finds("replication-slot")
+@pytest.mark.spares("replication-slot")
 def test_a_slot_that_keeps_wal_for_nobody_is_found_until_it_is_gone(
     small_server: PostgresServer, read_target: Read
 ) -> None:
@@ -193,6 +230,8 @@ def is_streaming(snapshot: Snapshot) -> bool:
     return any(each.state == "streaming" and each.lag_bytes == 0 for each in snapshot.health.standbys)
 
 
+@pytest.mark.finds("replication-lag")
+@pytest.mark.spares("replication-lag")
 def test_a_standby_that_does_not_replay_is_found_on_both_sides(pair: Pair, read_target: Read) -> None:
     in_step = read_target(pair.primary, until=is_streaming)
     run(pair.standby, "SELECT pg_wal_replay_pause()")
@@ -237,6 +276,8 @@ def reset_ids(server: PostgresServer, data_dir: Path, xid: int) -> None:
     subprocess.run(command, check=True, capture_output=True, user=uid, group=gid)
 
 
+@pytest.mark.finds("wraparound", "vacuum-held-back")
+@pytest.mark.spares("wraparound")
 def test_rows_that_are_too_old_are_found_and_what_keeps_vacuum_from_them(
     aged_server: PostgresServer, sound_server: PostgresServer, read_target: Read
 ) -> None:
@@ -256,6 +297,8 @@ def test_rows_that_are_too_old_are_found_and_what_keeps_vacuum_from_them(
     assert () == wraparound(read_target(sound_server.dsn()))
 
 
+@pytest.mark.finds("checksum-failures")
+@pytest.mark.spares("checksum-failures")
 def test_damaged_pages_are_found(each_postgres_binaries: PostgresBinaries, read_target: Read) -> None:
     with PostgresServer(each_postgres_binaries, settings=SOUND, checksums=True) as server:
         run(server.dsn(), "CREATE TABLE item AS SELECT i AS id FROM generate_series(1, 500) i", "CHECKPOINT")

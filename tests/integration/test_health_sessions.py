@@ -50,6 +50,7 @@ def some_wait(number: int) -> Callable[[Snapshot], bool]:
     return lambda seen: sum(each.waits_s is not None for each in seen.health.sessions) >= number
 
 
+@pytest.mark.finds("blocked-sessions")
 def test_a_queue_for_a_lock_is_found_with_its_head(each_postgres_dsn: str, read_target: Read) -> None:
     with psycopg.connect(each_postgres_dsn, application_name="shop") as head:
         head.execute("CREATE TABLE item (id int)")
@@ -78,6 +79,7 @@ def waiting_behind(dsn: str, read_target: Read) -> Iterator[None]:
         yield
 
 
+@pytest.mark.spares("blocked-sessions")
 def test_a_session_that_waits_for_nothing_blocks_nobody(each_postgres_dsn: str, read_target: Read) -> None:
     with psycopg.connect(each_postgres_dsn) as open_one:
         open_one.execute("CREATE TABLE item (id int)")
@@ -103,6 +105,8 @@ def test_a_role_without_rights_sees_who_waits_for_whom(each_postgres_dsn: str, r
     assert {"hidden"} == {each.value for each in finding.evidence}
 
 
+@pytest.mark.finds("idle-in-transaction")
+@pytest.mark.spares("idle-in-transaction")
 def test_a_session_idle_in_a_transaction_is_found_once_it_is_old(
     each_postgres_dsn: str, read_target: Read
 ) -> None:
@@ -121,6 +125,8 @@ def is_read(pid: int) -> Callable[[Snapshot], bool]:
     return lambda seen: any(each.pid == pid for each in seen.health.sessions)
 
 
+@pytest.mark.finds("long-statement")
+@pytest.mark.spares("long-statement")
 def test_a_statement_that_runs_on_and_on_is_found(each_postgres_dsn: str, read_target: Read) -> None:
     with waiting(each_postgres_dsn, "SELECT pg_sleep(60)") as connection:
         pid = connection.info.backend_pid
@@ -131,6 +137,8 @@ def test_a_statement_that_runs_on_and_on_is_found(each_postgres_dsn: str, read_t
     assert () == long_statements(snapshot)
 
 
+@pytest.mark.finds("prepared-transactions")
+@pytest.mark.spares("prepared-transactions", "vacuum-held-back")
 def test_a_prepared_transaction_is_found_until_it_ends(two_phase_dsn: str, read_target: Read) -> None:
     with psycopg.connect(two_phase_dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS item (id int)")
@@ -150,6 +158,8 @@ def test_a_prepared_transaction_is_found_until_it_ends(two_phase_dsn: str, read_
     assert () == vacuum_held_back(before)
 
 
+@pytest.mark.finds("long-vacuum")
+@pytest.mark.spares("long-vacuum")
 def test_a_vacuum_that_runs_on_and_on_is_found(each_postgres_dsn: str, read_target: Read) -> None:
     with psycopg.connect(each_postgres_dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE item AS SELECT i AS id FROM generate_series(1, 200000) i")

@@ -40,7 +40,11 @@ SLOW_TRIGGER = (
     """CREATE FUNCTION count_much() RETURNS trigger LANGUAGE plpgsql AS
        $$ BEGIN PERFORM count(*) FROM generate_series(1, 500); RETURN NULL; END $$""",
 )
-QUICK_TRIGGER = tuple(each.replace("generate_series(1, 500)", "log WHERE false") for each in SLOW_TRIGGER)
+QUICK_TRIGGER = (
+    SLOW_TRIGGER[0],
+    SLOW_TRIGGER[1].replace("generate_series(1, 500)", "log WHERE false"),
+    "INSERT INTO log VALUES (1)",  # loads the language and compiles the function
+)
 PER_ROW = "CREATE TRIGGER counted AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION count_much()"
 PER_STATEMENT = "CREATE TRIGGER counted AFTER INSERT ON log FOR EACH STATEMENT EXECUTE FUNCTION count_much()"
 INSERT = "INSERT INTO log SELECT generate_series(1, 2000)"
@@ -78,7 +82,7 @@ NEAR_MISSES = [
         " UNION ALL ".join("SELECT * FROM tags WHERE order_id < 0" for _ in range(5)),
         (),
     ),
-    ("trigger-time", INSERT.replace("2000", "30000"), (*QUICK_TRIGGER, PER_STATEMENT)),
+    ("trigger-time", INSERT.replace("2000", "30000"), (*QUICK_TRIGGER[:2], PER_STATEMENT, QUICK_TRIGGER[2])),
     ("trigger-time", ORPHAN, FAMILY),
     ("foreign-key-without-index", ORPHAN, (*FAMILY, "CREATE INDEX ON children (parent)")),
     ("write-amplification", INSERT, (SLOW_TRIGGER[0], INDEXES[0])),

@@ -102,6 +102,7 @@ NEAR_MISSES = [
 ]
 
 
+@pytest.mark.finds(*{case[0] for case in PLANTED})
 @pytest.mark.parametrize(("check", "location", "statement", "setup"), PLANTED)
 def test_a_planted_statement_smells(
     smells: Smells, check: str, location: str, statement: str, setup: tuple[str, ...]
@@ -111,6 +112,7 @@ def test_a_planted_statement_smells(
     assert location == (found[check].location if check in found else sorted(found))
 
 
+@pytest.mark.spares(*{case[0] for case in NEAR_MISSES})
 @pytest.mark.parametrize(("check", "statement", "setup"), NEAR_MISSES)
 def test_a_statement_that_nearly_smells_does_not(
     smells: Smells, check: str, statement: str, setup: tuple[str, ...]
@@ -194,6 +196,8 @@ def test_all_that_spills_in_a_statement_is_one_finding(smells: Smells) -> None:
     assert "a hash in " in plan
 
 
+@pytest.mark.finds("jit-overhead")
+@pytest.mark.spares("jit-overhead")
 def test_compiling_that_takes_longer_than_it_saves_smells(smells: Smells, smell_dsn: str) -> None:
     with psycopg.connect(smell_dsn) as connection:
         (is_available,) = connection.execute("SELECT pg_jit_available()").fetchone() or (False,)

@@ -91,6 +91,7 @@ NEAR_MISSES = [
 ]
 
 
+@pytest.mark.finds(*{case[0] for case in PLANTED})
 @pytest.mark.parametrize(("check", "location", "statement", "setup"), PLANTED)
 def test_a_planted_scan_smells(
     smells: Smells, check: str, location: str, statement: str, setup: tuple[str, ...]
@@ -100,6 +101,7 @@ def test_a_planted_scan_smells(
     assert location == (found[check].location if check in found else sorted(found))
 
 
+@pytest.mark.spares(*{case[0] for case in NEAR_MISSES})
 @pytest.mark.parametrize(("check", "statement", "setup"), NEAR_MISSES)
 def test_a_scan_that_nearly_smells_does_not(
     smells: Smells, check: str, statement: str, setup: tuple[str, ...]
@@ -141,6 +143,8 @@ def cold(rows: int, width: int) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.finds("cache-misses")
+@pytest.mark.spares("cache-misses")
 def test_waiting_for_blocks_is_told_where_it_is_most_of_the_time(smells: Smells) -> None:
     statement = "SELECT body IS NULL FROM wide WHERE id > 0"
     found = smells(statement, *cold(2400, 7000), *BY_INDEX)

@@ -210,6 +210,7 @@ def findings(
     }
 
 
+@pytest.mark.finds(*{each.check for each in PLANTED.values()})
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_condition_that_no_index_serves_is_told_once_with_its_cause(
     findings: dict[str, dict[str, Finding]], name: str
@@ -223,6 +224,7 @@ def test_a_condition_that_no_index_serves_is_told_once_with_its_cause(
     assert {planted.check} == set(findings[name]) & {*SCAN, "filter-without-gin"}
 
 
+@pytest.mark.spares(*SCAN, "filter-without-gin")
 @pytest.mark.parametrize("name", INNOCENT)
 def test_a_condition_with_nothing_wrong_is_not_spoken_of(
     findings: dict[str, dict[str, Finding]], name: str

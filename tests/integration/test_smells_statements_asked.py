@@ -147,6 +147,7 @@ def findings(
     }
 
 
+@pytest.mark.finds(*PLANTED)
 @pytest.mark.parametrize("check", PLANTED)
 def test_a_statement_that_asks_for_too_much_is_told_so(
     findings: dict[str, dict[str, Finding]], check: str
@@ -159,6 +160,7 @@ def test_a_statement_that_asks_for_too_much_is_told_so(
     assert "correlated-subplan" not in findings[check]
 
 
+@pytest.mark.spares(*PLANTED)
 @pytest.mark.parametrize(
     ("statement", "check"),
     [(f"near-{check}", check) for check in PLANTED]

@@ -83,6 +83,8 @@ def wait_for(dsn: str, question: str) -> None:
             connection.execute("SELECT pg_stat_clear_snapshot()")
 
 
+@pytest.mark.finds("hot-updates")
+@pytest.mark.spares("hot-updates")
 def test_updates_of_an_indexed_column_name_the_index(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("UPDATE orders SET changed = now() WHERE id <= 3000")
@@ -98,6 +100,7 @@ def test_updates_of_an_indexed_column_name_the_index(dsn: str) -> None:
     assert any("amount, which no index holds" in each.value for each in by_table["crates"].evidence)
 
 
+@pytest.mark.finds("n-plus-one")
 def test_a_look_up_for_each_row_of_a_list_is_told_with_the_list(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         for first in range(0, 2000, 50):
@@ -126,6 +129,7 @@ def test_many_look_ups_in_few_transactions_are_told_with_their_number(dsn: str) 
     assert any("transactions" in each.label for each in finding.evidence)
 
 
+@pytest.mark.spares("n-plus-one")
 def test_look_ups_of_their_own_are_not_spoken_of(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         for customer in range(1, 1501):
@@ -140,6 +144,8 @@ def test_look_ups_of_their_own_are_not_spoken_of(dsn: str) -> None:
     assert "n-plus-one" not in found(dsn)
 
 
+@pytest.mark.finds("generic-plan")
+@pytest.mark.spares("generic-plan")
 def test_a_generic_plan_far_from_what_some_values_need_is_told(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         for region in (0, 10, 20, 30):
