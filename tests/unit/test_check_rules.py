@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 from collections import defaultdict
 from functools import cache
@@ -15,7 +16,8 @@ from pathlib import Path
 from perfloop.analyze.checks import CHECKS
 from perfloop.analyze.smells import SMELLS
 
-INTEGRATION = Path(__file__).parents[1] / "integration"
+ROOT = Path(__file__).parents[2]
+INTEGRATION = ROOT / "tests/integration"
 HOLDING = ("test_analyze_*.py", "test_baseline_compare.py", "test_health_*.py", "test_smells_*.py")
 
 REGISTERED = {each.name for each in (*CHECKS, *SMELLS)}
@@ -120,3 +122,11 @@ def test_each_rule_on_plans_stands_in_the_catalogue() -> None:
     named = {name for names in CATALOGUE.values() for name in names}
 
     assert set() == {each.name for each in SMELLS} - named
+
+
+def test_the_page_of_checks_has_a_row_for_each_rule() -> None:
+    page = (ROOT / "docs/reference/checks.md").read_text(encoding="utf-8")
+
+    assert sorted(REGISTERED | AGAINST_A_BASELINE) == sorted(
+        re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    )

@@ -38,10 +38,7 @@ def requested_checkpoints(snapshot: Snapshot) -> tuple[Finding, ...]:
             title=(f"{share_text(ratio)} of the checkpoints came early, because max_wal_size was full"),
             location="max_wal_size",
             evidence=tuple(_checkpoint_evidence(snapshot, counted, apart_s)),
-            would_try=(
-                "nothing in a lab: a larger max_wal_size, twice the WAL of one checkpoint_timeout;"
-                " it takes a reload"
-            ),
+            would_try=("a larger max_wal_size, twice the WAL of one checkpoint_timeout; it takes a reload"),
         ),
     )
 

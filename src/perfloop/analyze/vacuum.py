@@ -109,16 +109,10 @@ def _vacuum_evidence(snapshot: Snapshot, table: Table) -> tuple[Evidence, ...]:
 
 def _remedy(snapshot: Snapshot, table: Table, factor: str) -> str:
     if _options(table).get("autovacuum_enabled", "true") in _OFF:
-        return (
-            f"nothing in a lab: VACUUM (ANALYZE) {table.name}, and ALTER TABLE {table.name}"
-            " RESET (autovacuum_enabled)"
-        )
+        return f"VACUUM (ANALYZE) {table.name}, and ALTER TABLE {table.name} RESET (autovacuum_enabled)"
     if is_autovacuum_off(snapshot, table):
         return f"nothing in a lab: VACUUM (ANALYZE) {table.name}, and switch autovacuum on"
-    return (
-        f"nothing in a lab: VACUUM {table.name}, then ALTER TABLE {table.name}"
-        f" SET ({factor} = 0.02) if it comes back"
-    )
+    return f"VACUUM {table.name}, then ALTER TABLE {table.name} SET ({factor} = 0.02) if it comes back"
 
 
 def _threshold(snapshot: Snapshot, table: Table, prefix: str, base: float, scale: float) -> float:
