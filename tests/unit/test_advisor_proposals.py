@@ -281,13 +281,34 @@ def test_statistics_that_are_there_or_that_a_unique_index_gives_are_not_proposed
 def test_an_index_that_a_plan_uses_is_not_dropped_for_its_counter() -> None:
     both = snapshot(indexes=(index("idle", "a"), index("busy", "b")))
     findings = [finding("unused-index", "orders: idle"), finding("unused-index", "orders: busy")]
-    proposals, kept = propose_drops(both, findings, (plan(**{"Index Name": "busy"}),))
+    proposals, kept = propose_drops(both, findings, (plan(**{"Index Name": "busy"}),), (considered(),))
 
     assert [DropIndex(table=ORDERS, name="idle", definition="CREATE INDEX idle")] == [
         each.change for each in proposals
     ]
     assert -1000 == proposals[0].size_bytes
     assert ("busy is not dropped: its counter is 0, but a statement's plan uses it",) == kept
+
+
+def test_an_index_on_an_expression_is_not_dropped_for_its_counter_which_tells_nothing_of_its_statistics() -> (
+    None
+):
+    by_language = replace(index("idle", "a"), keys=(IndexKey(text="lower(a)", is_expression=True),))
+    findings = [finding("unused-index", "orders: idle")]
+
+    assert (
+        (),
+        ("idle is not dropped: the planner may use its statistics on lower(a), which no counter shows",),
+    ) == propose_drops(snapshot(indexes=(by_language,)), findings, (), (considered(),))
+
+
+def test_an_unused_index_of_a_table_that_the_workload_leaves_out_is_not_dropped() -> None:
+    known = snapshot(indexes=(index("idle", "a"),))
+
+    assert (
+        (),
+        ("idle is not dropped: no statement of the workload touches orders, so no trial can speak for it",),
+    ) == propose_drops(known, [finding("unused-index", "orders: idle")], (), ())
 
 
 def test_a_prefix_of_a_chosen_index_may_go_unless_it_has_duties() -> None:

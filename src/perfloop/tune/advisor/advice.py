@@ -79,7 +79,7 @@ def propose(
     fallbacks = fallback_proposals(search, found.candidates, result, statements, known)
     indexes = [each.change for each in (*chosen, *fallbacks) if isinstance(each.change, CreateIndex)]
     settings = propose_settings(snapshot, findings)
-    drops, kept = propose_drops(snapshot, findings, plans)
+    drops, kept = propose_drops(snapshot, findings, plans, statements)
     proposals, cut = _capped(
         [
             propose_analyze(snapshot, findings),

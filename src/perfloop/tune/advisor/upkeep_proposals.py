@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from perfloop.model.advice import (
     AnalyzeTable,
@@ -71,22 +72,39 @@ def propose_statistics(
 
 
 def propose_drops(
-    snapshot: Snapshot, findings: Iterable[Finding], plans: tuple[Plan, ...]
+    snapshot: Snapshot,
+    findings: Iterable[Finding],
+    plans: tuple[Plan, ...],
+    statements: Iterable[Considered],
 ) -> tuple[tuple[Proposal, ...], tuple[str, ...]]:
-    """Indexes to drop, and sentences on those that the counters call unused although a plan uses them."""
+    """Indexes to drop, and sentences on those that are called unused but stay."""
     by_place = {f"{index.table}: {index.name}": index for index in snapshot.indexes}
     used = {node.index for plan in plans for node in plan.root.walk()}
+    touched = {table for each in statements for table in each.tables}
     proposals: dict[str, Proposal] = {}
     kept = []
     for finding in findings:
         index = by_place.get(finding.location)
         if index is None or finding.check not in _DROP_CHECKS or index.name in proposals:
             continue
-        if finding.check == "unused-index" and index.name in used:
-            kept.append(f"{index.name} is not dropped: its counter is 0, but a statement's plan uses it")
+        why = _why_it_stays(index, used, touched) if finding.check == "unused-index" else None
+        if why:
+            kept.append(f"{index.name} is not dropped: {why}")
             continue
         proposals[index.name] = drop(index, finding.title, (finding.identity,))
     return tuple(proposals.values()), tuple(kept)
+
+
+def _why_it_stays(index: Index, used: AbstractSet[str | None], touched: AbstractSet[TableName]) -> str | None:
+    """What a counter of scans does not know; None where a trial can tell."""
+    if index.name in used:
+        return "its counter is 0, but a statement's plan uses it"
+    expressions = ", ".join(key.text for key in index.keys if key.is_expression)
+    if expressions:
+        return f"the planner may use its statistics on {expressions}, which no counter shows"
+    if index.table not in touched:
+        return f"no statement of the workload touches {index.table}, so no trial can speak for it"
+    return None
 
 
 def superseded(snapshot: Snapshot, chosen: Iterable[CreateIndex]) -> tuple[Proposal, ...]:
