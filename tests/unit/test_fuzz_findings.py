@@ -46,6 +46,8 @@ def nested(depth: int) -> dict[str, object]:
         NODE | {"Plan Rows": None},
         NODE | {"Total Cost": {}},
         NODE | {"Actual Rows": float("nan")},
+        NODE | {"Actual Rows": -1},
+        NODE | {"JIT": {"Timing": {"Total": []}}},
         NODE | {"Relation Name": ["a"]},
         NODE | {"Sort Key": [9]},
         NODE | {"Plans": ["a"]},

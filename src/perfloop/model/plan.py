@@ -177,14 +177,14 @@ def _is_as_printed(name: str, value: Any) -> bool:
         return isinstance(value, str)
     if _NUMBER.search(name):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and math.isfinite(value) and abs(value) < _LARGEST
+        return is_number and math.isfinite(value) and 0 <= value < _LARGEST
     return True
 
 
 _DEEPEST = 150
 _LARGEST = 1e30
 _NESTED_LISTS = frozenset({"Plans", "Workers", "Triggers", "Target Tables", "Grouping Sets"})
-_NESTED = _NESTED_LISTS | {"Plan", "Planning", "JIT", "Full-sort Groups", "Pre-sorted Groups"}
+_NESTED = _NESTED_LISTS | {"Plan", "Planning", "JIT", "Timing", "Full-sort Groups", "Pre-sorted Groups"}
 _TEXT_LISTS = frozenset(
     {"Sort Key", "Presorted Key", "Group Key", "Output", "Sort Methods Used", "Conflict Arbiter Indexes"}
 )
@@ -215,8 +215,8 @@ _TEXTS = frozenset(
 )
 _NUMBER = re.compile(
     r"(Rows|Cost|Time|Loops|Width|Blocks|Bytes|Batches|Buckets|Usage|Used|Fetches|Hits|Misses|Evictions"
-    r"|Overflows|Functions|Records|FPI|Launched|Workers Planned|Partitions|Searches|Tuples|Removed|Calls)$"
-    r"|^Rows Removed"
+    r"|Overflows|Functions|Records|FPI|Launched|Workers Planned|Partitions|Searches|Tuples|Removed|Calls"
+    r"|Total)$|^Rows Removed"
 )
 
 
