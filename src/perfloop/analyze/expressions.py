@@ -55,5 +55,5 @@ def wraps_a_column(condition: str, columns: tuple[str, ...]) -> bool:
 
 
 def condition_text(condition: str, limit: int = 120) -> str:
-    """A condition short enough for a table cell."""
+    """A condition, or another text, that is cut where it is longer than a table cell or the limit."""
     return condition if len(condition) <= limit else condition[: limit - 1] + "…"

@@ -10,7 +10,7 @@ from perfloop.analyze.expressions import condition_text
 from perfloop.analyze.missing_indexes import KEPT_RATIO, LARGE_TABLE_ROWS, REPEATED_SCANS, part_read
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import GATHERING, WeighedNode
-from perfloop.analyze.sites import Site, rows_of, table_of
+from perfloop.analyze.sites import Site, rows_of, rows_per_call, table_of
 from perfloop.analyze.syntax import aliases_of, columns_of, conjuncts, parse_condition
 from perfloop.model.advice import Evidence
 from perfloop.model.target import Column, Table
@@ -104,8 +104,7 @@ def _counted_rows(reading: PlanReading, each: WeighedNode) -> float | None:
     """Rows that a call returned on average, where they are the scan's: the planner only guesses."""
     if any(above.node.kind not in _RETURNS_ALL for above in reading.weighed.ancestors(each)):
         return None
-    counted = (one for one in reading.snapshot.statements if one.statement.query_id == reading.query_id)
-    return next((one.rows / one.calls for one in counted if one.calls), None)
+    return rows_per_call(reading.snapshot, reading.query_id)
 
 
 def compared_sides(part: exp.Expr, alias: str | None) -> Iterator[Compared]:

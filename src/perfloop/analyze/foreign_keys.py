@@ -6,6 +6,7 @@ referenced table then scans the referencing table, under a lock on the row.
 
 from __future__ import annotations
 
+from perfloop.analyze.missing_indexes import LARGE_TABLE_ROWS
 from perfloop.analyze.sites import rows_of, severity_of_time
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.plan import Plan
@@ -15,7 +16,6 @@ from perfloop.model.units import count_text
 
 SMALL_TABLE_ROWS = 1_000
 """A scan of fewer rows costs about as much as a look-up."""
-LARGE_TABLE_ROWS = 10_000
 SCANNED_ROWS_PER_S = 10_000_000
 """What a sequential scan passes at best, in memory: a plan does not tell how long a key's check takes."""
 

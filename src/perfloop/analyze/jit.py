@@ -21,7 +21,7 @@ REMEDY = "jit off, or a higher jit_above_cost, so that only long queries are com
 
 def jit_overhead(reading: PlanReading) -> Iterator[Site]:
     """An executed plan of which a fifth or more was compiling."""
-    compiling_s = _compiling_s(reading.plan)
+    compiling_s = compiling_s_of(reading.plan)
     execution_s = reading.plan.execution_s or 0.0
     if not compiling_s or compiling_s < JIT_RATIO * execution_s:
         return
@@ -42,8 +42,8 @@ def jit_overhead(reading: PlanReading) -> Iterator[Site]:
     )
 
 
-def _compiling_s(plan: Plan) -> float:
-    """Of the leader and its workers together."""
+def compiling_s_of(plan: Plan) -> float:
+    """Seconds of the leader and its workers together."""
     timing = plan.fields.get("JIT", {}).get("Timing", {})
     return float(timing.get("Total", 0.0)) / 1000
 

@@ -28,8 +28,8 @@ CHECK = "missing-index"
 LARGE_TABLE_ROWS = 10_000
 """PgHero looks at tables from 10,000 rows on; below that a scan takes about a millisecond."""
 KEPT_RATIO = 0.10
-"""A scan that keeps no more than this share of what it reads could use an index."""
-"""The same share of the scanned rows in a join's result says that the join could look rows up instead."""
+"""A scan that keeps no more than this share of what it reads could use an index; and a join that keeps no
+more than this share of a scan could look its rows up instead."""
 REPEATED_SCANS = 1_000
 """A scan that is executed this often within one statement is an inner side without an index."""
 SORTED_ROWS = 1_000

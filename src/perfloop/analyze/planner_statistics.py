@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perfloop.analyze.expressions import columns_in, condition_text
+from perfloop.analyze.missing_indexes import LARGE_TABLE_ROWS
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import WeighedNode, WeighedPlan
 from perfloop.analyze.sites import Site, label_of, rows_of, statements_on, table_of
@@ -18,7 +19,6 @@ MODIFIED_RATIO = 0.10
 """autovacuum_analyze_scale_factor's default: past it autovacuum should have come by."""
 MODIFIED_ROWS = 50
 """autovacuum_analyze_threshold's default."""
-LARGE_TABLE_ROWS = 10_000
 PASSED_OVER_NAPS = 2.0
 """Autovacuum wakes up every autovacuum_naptime: after fewer naps it has not passed a table over."""
 NAPTIME_S = 60.0

@@ -107,8 +107,13 @@ def findings_of_smell(
     snapshot: Snapshot, smell: Smell, readings: tuple[PlanReading, ...]
 ) -> tuple[Finding, ...]:
     """What a Smell says of all plans, one Finding per location."""
-    sites = (_of_execution(reading, site) for reading in readings for site in smell.find(reading))
+    sites = (site for reading in readings for site in sites_of(smell, reading))
     return findings_of_sites(snapshot, smell.name, sites)
+
+
+def sites_of(smell: Smell, reading: PlanReading) -> Iterator[Site]:
+    """Where a Smell fires in one plan, with shares of the whole execution."""
+    return (_of_execution(reading, site) for site in smell.find(reading))
 
 
 def _of_execution(reading: PlanReading, site: Site) -> Site:

@@ -65,7 +65,7 @@ def judge(snapshot: Snapshot, baseline: Baseline, *, policy: RegressionPolicy | 
     by_query = {each.before.statement.query_id: each for each in found}
     causes = _causes(snapshot, baseline)
     findings = [
-        *_flip_findings(snapshot, baseline, flips, by_query, drift, policy, causes),
+        *_flip_findings(snapshot, flips, by_query, drift, policy, causes),
         *(
             finding
             for each in found
@@ -97,7 +97,6 @@ def _flips(snapshot: Snapshot, baseline: Baseline) -> dict[str, tuple[_Flip, ...
 
 def _flip_findings(
     snapshot: Snapshot,
-    baseline: Baseline,
     flips: dict[str, tuple[_Flip, ...]],
     by_query: dict[str, Shift],
     drift: float,

@@ -14,7 +14,7 @@ from perfloop.analyze.expressions import unquoted
 from perfloop.analyze.missing_indexes import KEPT_RATIO, LARGE_TABLE_ROWS
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import GATHERING, WeighedNode
-from perfloop.analyze.sites import Site, rows_of, table_of
+from perfloop.analyze.sites import Site, rows_of, rows_per_call, table_of
 from perfloop.analyze.syntax import longest_list, statement_tree
 from perfloop.model.advice import Evidence
 from perfloop.model.target import Column, Table
@@ -64,8 +64,8 @@ def wide_rows(reading: PlanReading) -> Iterator[Site]:
 
 def _returned_rows(reading: PlanReading, root: WeighedNode) -> float:
     """Rows per call as counted; as executed or planned where nothing was counted."""
-    counted = (one for one in reading.snapshot.statements if one.statement.query_id == reading.query_id)
-    return next((one.rows / one.calls for one in counted if one.calls), root.rows)
+    counted = rows_per_call(reading.snapshot, reading.query_id)
+    return root.rows if counted is None else counted
 
 
 def _is_returned_whole(reading: PlanReading, root: WeighedNode, each: WeighedNode, table: Table) -> bool:

@@ -119,6 +119,12 @@ def _plan_shares(snapshot: Snapshot, sites: Iterable[Site]) -> dict[str, float]:
     return {query_id: min(1.0, share) for query_id, share in shares.items()}
 
 
+def rows_per_call(snapshot: Snapshot, query_id: str) -> float | None:
+    """Rows that a call of the statement returned on average; None where none was counted."""
+    counted = (each for each in snapshot.statements if each.statement.query_id == query_id)
+    return next((each.rows / each.calls for each in counted if each.calls), None)
+
+
 def label_of(snapshot: Snapshot, query_id: str) -> str:
     """How reports name the statement."""
     labels = (each.statement.label for each in snapshot.statements if each.statement.query_id == query_id)

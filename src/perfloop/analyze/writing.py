@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from perfloop.analyze.foreign_keys import supports
+from perfloop.analyze.jit import compiling_s_of
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import WeighedNode
 from perfloop.analyze.sites import Site, relation_text
@@ -180,9 +181,7 @@ def _outside_s(reading: PlanReading) -> float:
     total_s = reading.weighed.nodes[0].node.total_s
     if total_s is None or reading.plan.execution_s is None:
         return 0.0
-    timing = reading.plan.fields.get("JIT", {}).get("Timing", {})
-    compiling_s = float(timing.get("Total", 0.0)) / 1000
-    return reading.plan.execution_s - total_s - reading.triggers_s - compiling_s
+    return reading.plan.execution_s - total_s - reading.triggers_s - compiling_s_of(reading.plan)
 
 
 def _wait(reading: PlanReading, wait_s: float, where: str, positions: tuple[int, ...]) -> Site:
