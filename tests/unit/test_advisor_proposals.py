@@ -33,6 +33,7 @@ from perfloop.tune.advisor.upkeep_proposals import (
     propose_statistics,
     superseded,
 )
+from perfloop.tune.advisor.writes import Write
 
 ORDERS = TableName(schema="public", name="orders")
 GIGABYTE = 2**30
@@ -309,6 +310,22 @@ def test_an_unused_index_of_a_table_that_the_workload_leaves_out_is_not_dropped(
         (),
         ("idle is not dropped: no statement of the workload touches orders, so no trial can speak for it",),
     ) == propose_drops(known, [finding("unused-index", "orders: idle")], (), ())
+
+
+def test_an_unused_index_that_no_write_pays_for_is_dropped_once_its_counter_has_seen_a_week() -> None:
+    known = snapshot(indexes=(index("idle", "a"),))
+    young = replace(known, activity=replace(known.activity, counted_for_s=None))
+    findings = [finding("unused-index", "orders: idle")]
+    writer = replace(considered(), writes=(Write(table=ORDERS, operation="Insert", rows=1.0),))
+
+    assert ["drop index idle on orders"] == [
+        each.change.title for each in propose_drops(known, findings, (), (considered(),))[0]
+    ]
+    assert (
+        (),
+        ("idle is not dropped: its counter is young, and no write of the workload to orders would gain",),
+    ) == propose_drops(young, findings, (), (considered(),))
+    assert 1 == len(propose_drops(young, findings, (), (writer,))[0])
 
 
 def test_a_prefix_of_a_chosen_index_may_go_unless_it_has_duties() -> None:

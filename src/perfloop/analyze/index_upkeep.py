@@ -38,13 +38,18 @@ def unused_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
     )
 
 
+def is_young(age_s: float | None) -> bool:
+    """Whether counters of this age may have missed a weekly job; of unknown age they may have."""
+    return age_s is None or age_s < YOUNG_COUNTERS_S
+
+
 def _unused(snapshot: Snapshot, index: Index) -> Finding:
     age_s = snapshot.activity.counted_for_s
-    is_young = age_s is None or age_s < YOUNG_COUNTERS_S
+    young = is_young(age_s)
     age = None if age_s is None else seconds_text(age_s)
     unused_for = f"for {age}, as long as" if age else "since"
-    severity = Severity.MEDIUM if index.size_bytes >= LARGE_INDEX_BYTES and not is_young else Severity.LOW
-    wait = "; the counters are young: look again after a full week" if is_young else ""
+    severity = Severity.MEDIUM if index.size_bytes >= LARGE_INDEX_BYTES and not young else Severity.LOW
+    wait = "; the counters are young: look again after a full week" if young else ""
     return Finding(
         check="unused-index",
         severity=severity,
@@ -52,7 +57,9 @@ def _unused(snapshot: Snapshot, index: Index) -> Finding:
         location=f"{index.table}: {index.name}",
         evidence=(
             Evidence(label="size", value=bytes_text(index.size_bytes)),
-            Evidence(label="counters started", value=f"{age} ago" if age else "never reset"),
+            Evidence(
+                label="counters started", value=f"{age} ago" if age else "not known; a crash starts them anew"
+            ),
             Evidence(label="writes to the table", value=f"{_writes(snapshot, index):,}"),
         ),
         would_try=f"drop it; a replica has its own counters, so look there first{wait}",

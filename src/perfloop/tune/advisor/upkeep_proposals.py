@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
+from perfloop.analyze.index_upkeep import is_young
 from perfloop.model.advice import (
     AnalyzeTable,
     CreateIndex,
@@ -80,14 +81,14 @@ def propose_drops(
     """Indexes to drop, and sentences on those that are called unused but stay."""
     by_place = {f"{index.table}: {index.name}": index for index in snapshot.indexes}
     used = {node.index for plan in plans for node in plan.root.walk()}
-    touched = {table for each in statements for table in each.tables}
+    asked = tuple(statements)
     proposals: dict[str, Proposal] = {}
     kept = []
     for finding in findings:
         index = by_place.get(finding.location)
         if index is None or finding.check not in _DROP_CHECKS or index.name in proposals:
             continue
-        why = _why_it_stays(index, used, touched) if finding.check == "unused-index" else None
+        why = _why_it_stays(snapshot, index, used, asked) if finding.check == "unused-index" else None
         if why:
             kept.append(f"{index.name} is not dropped: {why}")
             continue
@@ -95,15 +96,20 @@ def propose_drops(
     return tuple(proposals.values()), tuple(kept)
 
 
-def _why_it_stays(index: Index, used: AbstractSet[str | None], touched: AbstractSet[TableName]) -> str | None:
+def _why_it_stays(
+    snapshot: Snapshot, index: Index, used: AbstractSet[str | None], statements: tuple[Considered, ...]
+) -> str | None:
     """What a counter of scans does not know; None where a trial can tell."""
     if index.name in used:
         return "its counter is 0, but a statement's plan uses it"
     expressions = ", ".join(key.text for key in index.keys if key.is_expression)
     if expressions:
         return f"the planner may use its statistics on {expressions}, which no counter shows"
-    if index.table not in touched:
+    if all(index.table not in each.tables for each in statements):
         return f"no statement of the workload touches {index.table}, so no trial can speak for it"
+    is_written = any(write.table == index.table for each in statements for write in each.writes)
+    if not is_written and is_young(snapshot.activity.counted_for_s):
+        return f"its counter is young, and no write of the workload to {index.table} would gain"
     return None
 
 
