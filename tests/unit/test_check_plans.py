@@ -85,11 +85,37 @@ def test_a_scan_that_takes_little_time_is_not_spoken_of() -> None:
     )
 
 
-def test_the_time_of_a_place_is_averaged_over_the_instances_of_its_statement() -> None:
+def test_dear_instances_are_the_larger_part_of_a_statements_time() -> None:
+    """The scan costs 160 times as much as the look-up of the other instance."""
     plans = (planned("seq_scan_discard_plain_15"), planned("primary_key_plain_15"))
     snapshot = replace(QUIET, plans=plans, statements=(counters("1", 6.0), counters("2", 4.0)))
 
-    assert pytest.approx(0.3) == only(found("missing-index", snapshot)).time_share
+    assert pytest.approx(0.6 * 160 / 161, rel=0.001) == only(found("missing-index", snapshot)).time_share
+
+
+@pytest.mark.parametrize(("rows", "wanted", "is_found"), [(913, 20, True), (913, 100, False), (90, 1, False)])
+def test_a_sort_of_ten_times_what_a_limit_needs_misses_an_index(
+    rows: int, wanted: int, is_found: bool
+) -> None:
+    scan = {
+        "Node Type": "Bitmap Heap Scan",
+        "Relation Name": "orders",
+        "Schema": "public",
+        "Alias": "o",
+        "Recheck Cond": "(o.customer_id = 7)",
+        "Plan Rows": rows,
+        "Total Cost": 90.0,
+    }
+    keys = {"Sort Key": ["o.created_at DESC"], "Plan Rows": rows, "Total Cost": 99.0}
+    sort = {"Node Type": "Sort", **keys, "Plans": [scan]}
+    plan = read_plan(
+        {"Plan": {"Node Type": "Limit", "Plan Rows": wanted, "Total Cost": 99.1, "Plans": [sort]}}
+    )
+    planned_so = (StatementPlan(query_id="1", instance="select", plan=plan),)
+    findings = found("missing-index", replace(QUIET, plans=planned_so, statements=(counters(),)))
+
+    remedy = "an index on orders over customer_id and then created_at desc, so that reading stops early"
+    assert ([remedy] if is_found else []) == [each.would_try for each in findings]
 
 
 def test_without_counters_nothing_is_of_high_severity() -> None:

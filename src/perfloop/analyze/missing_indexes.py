@@ -32,7 +32,9 @@ KEPT_RATIO = 0.10
 more than this share of a scan could look its rows up instead."""
 REPEATED_SCANS = 1_000
 """A scan that is executed this often within one statement is an inner side without an index."""
-SORTED_ROWS = 1_000
+SORTED_ROWS = 100
+SORTED_PER_ROW = 10
+"""Rows sorted for each that a LIMIT needs: so many times fewer could be read in order."""
 INDEX_USE_RATIO = 0.95
 """PgHero's limit for the share of a table's scans that use an index."""
 COUNTED_SCANS = 100
@@ -165,7 +167,10 @@ def _avoidable_sort(reading: PlanReading, each: WeighedNode) -> Site | None:
     plan = reading.weighed
     keys = sort_columns(each.node)
     child = next(iter(plan.children(each)), None)
-    if not keys or child is None or child.rows < SORTED_ROWS or not is_limited(plan, each):
+    above = _above_gather(plan, each)
+    if not keys or child is None or above is None or not is_limited(plan, each):
+        return None
+    if child.rows < max(SORTED_ROWS, SORTED_PER_ROW * above.rows):
         return None
     table = sorted_table(reading, each, keys)
     if table is None:
@@ -183,9 +188,24 @@ def _avoidable_sort(reading: PlanReading, each: WeighedNode) -> Site | None:
             Evidence(label="sort key", value=order),
             Evidence(label="rows sorted", value=count_text(child.rows)),
         ),
-        would_try=f"an index on {table.name} that gives the rows in this order, so that reading stops early",
+        would_try=f"an index on {table.name} over {_ordered_columns(plan, each, table, keys)},"
+        " so that reading stops early",
         positions=(each.position,),
     )
+
+
+def _ordered_columns(
+    plan: WeighedPlan, each: WeighedNode, table: Table, keys: tuple[tuple[str | None, str, bool], ...]
+) -> str:
+    """What its scan filters on, and then the sort keys: only so are the first rows next to each other."""
+    scans = [other.node for other in plan.below(each) if other.node.relation == table.name.name]
+    conditions = [
+        str(node.fields.get(name, "")) for node in scans for name in ("Index Cond", "Recheck Cond", "Filter")
+    ]
+    filtered = columns_in(" AND ".join(conditions), table, scans[0].alias if scans else None)
+    sorted_by = {name for _, name, _ in keys}
+    named = ", ".join(name for name in filtered if name not in sorted_by)
+    return f"{named} and then {order_text(keys)}" if named else order_text(keys)
 
 
 def is_limited(plan: WeighedPlan, each: WeighedNode) -> bool:

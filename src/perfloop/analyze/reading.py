@@ -6,6 +6,7 @@ plans into Findings, `explain` shows it at the nodes of one.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ class PlanReading(Value, frozen=True, kw_only=True):
     """The text with literals in place of `$n`."""
     plan: Plan
     weighed: WeighedPlan
+    part: float = 1.0
+    """Of the plan, in the time or cost of all plans of its statement."""
 
     @property
     def label(self) -> str:
@@ -90,7 +93,15 @@ def unless_below(
 
 
 def read_plans(snapshot: Snapshot) -> tuple[PlanReading, ...]:
-    """The readings of all plans of the Snapshot, in its order."""
+    """The readings of all plans of the Snapshot, in its order.
+
+    A statement's time is the sum over its executions, and most of it is in those with dear values: an
+    instance stands for as much of the time as it takes of that of all instances, or else of their cost.
+    """
+    weights: dict[str, list[tuple[float | None, float]]] = defaultdict(list)
+    for each in snapshot.plans:
+        weights[each.query_id].append((each.plan.execution_s, each.plan.root.total_cost))
+    totals = {query_id: _total(group) for query_id, group in weights.items()}
     return tuple(
         PlanReading(
             snapshot=snapshot,
@@ -98,9 +109,23 @@ def read_plans(snapshot: Snapshot) -> tuple[PlanReading, ...]:
             instance=each.instance,
             plan=each.plan,
             weighed=weigh(each.plan),
+            part=_part(each.plan, totals[each.query_id]),
         )
         for each in snapshot.plans
     )
+
+
+def _total(group: list[tuple[float | None, float]]) -> tuple[float | None, float, int]:
+    """Seconds of plans that were all timed, or else None; their cost; their number."""
+    times = [each_s for each_s, _ in group if each_s is not None]
+    return sum(times) if len(times) == len(group) else None, sum(cost for _, cost in group), len(group)
+
+
+def _part(plan: Plan, total: tuple[float | None, float, int]) -> float:
+    total_s, cost, count = total
+    if total_s:
+        return (plan.execution_s or 0.0) / total_s
+    return plan.root.total_cost / cost if cost else 1 / count
 
 
 def findings_of_smell(
@@ -113,7 +138,8 @@ def findings_of_smell(
 
 def sites_of(smell: Smell, reading: PlanReading) -> Iterator[Site]:
     """Where a Smell fires in one plan, with shares of the whole execution."""
-    return (_of_execution(reading, site) for site in smell.find(reading))
+    for site in smell.find(reading):
+        yield replace(_of_execution(reading, site), part=reading.part)
 
 
 def _of_execution(reading: PlanReading, site: Site) -> Site:

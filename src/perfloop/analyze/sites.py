@@ -2,12 +2,12 @@
 
 A Site is one such place. Sites at the same location become one Finding, whose time is the
 sum over the statements of (the statement's share of all execution time) x (the place's share
-of the statement's plan, averaged over the instances that were planned).
+of the statement's plans, of which a dear instance is the larger part).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 
 from perfloop.model.advice import Evidence, Finding, Severity
@@ -34,6 +34,8 @@ class Site(Value, frozen=True, kw_only=True):
     title: str
     evidence: tuple[Evidence, ...]
     would_try: str
+    part: float = 1.0
+    """Of the plan, in the time or cost of all plans of its statement."""
     positions: tuple[int, ...] = ()
     """The nodes it is about, in the order of PlanNode.walk(); empty where it is about the whole plan."""
 
@@ -74,7 +76,7 @@ def findings_of_sites(snapshot: Snapshot, check: str, sites: Iterable[Site]) -> 
 
 def _finding(snapshot: Snapshot, check: str, sites: tuple[Site, ...]) -> Finding | None:
     shares = statement_shares(snapshot)
-    by_query = _plan_shares(snapshot, sites)
+    by_query = _plan_shares(sites)
     known = {query_id: shares[query_id] * part for query_id, part in by_query.items() if query_id in shares}
     time_share = min(1.0, sum(known.values())) if known else None
     severity = _severity(time_share, max(by_query.values()))
@@ -110,12 +112,11 @@ def _share_evidence(time_share: float | None, plan_share: float, statements: int
     return Evidence(label="concerns", value=many)
 
 
-def _plan_shares(snapshot: Snapshot, sites: Iterable[Site]) -> dict[str, float]:
-    """The mean share of a statement's plans, by query_id; instances without the Site count as 0."""
-    plans = Counter(each.query_id for each in snapshot.plans)
+def _plan_shares(sites: Iterable[Site]) -> dict[str, float]:
+    """The share of a statement's plans together, by query_id; in those without the Site it takes nothing."""
     shares: dict[str, float] = defaultdict(float)
     for site in sites:
-        shares[site.query_id] += site.plan_share / max(1, plans[site.query_id])
+        shares[site.query_id] += site.plan_share * site.part
     return {query_id: min(1.0, share) for query_id, share in shares.items()}
 
 
