@@ -87,6 +87,21 @@ def test_the_load_of_a_prepared_statement_is_counted_under_its_inside(counted_ds
     assert 1 == counters_of(read(counted_dsn), "SELECT id FROM item WHERE id > $1").calls
 
 
+@pytest.mark.parametrize(
+    ("statement", "inside"),
+    [
+        ("COPY (SELECT pg_sleep(0.05)) TO PROGRAM 'true'", "the query inside, where it has one,"),
+        ("DO $$ BEGIN PERFORM pg_sleep(0.05); END $$", "the statements inside"),
+    ],
+    ids=["copy", "do"],
+)
+def test_time_in_what_cannot_be_planned_is_told_with_what_can(counted_dsn, statement, inside):
+    run(counted_dsn, statement)
+    (left_out,) = (each for each in read(counted_dsn).limitations if "not analysed" in each.reason)
+
+    assert f"give perfloop {inside} as .sql files" == left_out.remedy
+
+
 def test_perfloops_own_statements_are_never_part_of_the_workload(counted_dsn):
     before = texts(read(counted_dsn))
     with connect(counted_dsn, read_only=True) as connection:

@@ -206,11 +206,12 @@ def _left_out(rows: list[DictRow]) -> list[Limitation]:
     share = sum(spent_ms.values()) / total_ms if total_ms else 0.0
     if share < _UTILITY_SHARE_WORTH_TELLING:
         return []
-    words = ", ".join(word.upper() for word, spent in spent_ms.items() if spent)
-    reason = f"{share:.0%} of the time is in {words}, which is not analysed"
-    return [
-        Limitation(subject=SUBJECT, reason=reason, remedy="give perfloop the statements inside as .sql files")
-    ]
+    words = [word.upper() for word, spent in spent_ms.items() if spent]
+    reason = f"{share:.0%} of the time is in {', '.join(words)}, which is not analysed"
+    has_inside = words != ["COPY"]
+    inside = "the statements inside" if has_inside else "the query inside, where it has one,"
+    remedy = f"give perfloop {inside} as .sql files"
+    return [Limitation(subject=SUBJECT, reason=reason, remedy=remedy)]
 
 
 def _minus(later: StatementCounters, earlier: StatementCounters | None) -> StatementCounters:
