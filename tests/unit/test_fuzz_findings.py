@@ -67,6 +67,16 @@ def test_a_condition_that_is_too_deep_is_refused(text: str) -> None:
         read_conditions(text)
 
 
+def test_an_operator_without_sides_is_no_condition() -> None:
+    assert () == read_conditions("@@\u00ac").comparisons
+
+
+def test_a_long_chain_of_comparisons_is_read_in_linear_time() -> None:
+    text = "SELECT * FROM a WHERE ip" + " = $1" * 7_000
+
+    assert {"ip"} == read_written(text, (text,)).bound
+
+
 @pytest.mark.parametrize(
     "text", ["SELECT " + "(" * LONG + "$1", "SELECT $1" + "'" * 7, "SELECT $1 " + "{" * LONG]
 )

@@ -206,11 +206,10 @@ def _read_part(leaf: exp.Expr, alternative: bool) -> Iterator[Comparison]:
     if operator is None or leaf.args.get("negate"):
         return
     # sqlglot reads `words @@ query` as MySQL's MATCH (words) AGAINST (query).
-    searched, wanted = (
-        (leaf.expressions[0], leaf.this)
-        if isinstance(leaf, exp.MatchAgainst)
-        else (leaf.this, leaf.expression)
-    )
+    is_match = isinstance(leaf, exp.MatchAgainst)
+    searched, wanted = (leaf.expressions[0], leaf.this) if is_match else (leaf.this, leaf.expression)
+    if searched is None or wanted is None:  # as sqlglot leaves the sides of a bare `@@`
+        return
     found = _column(searched) or _expression(searched)
     if found is None or _aliases(wanted):
         return

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
@@ -27,6 +29,7 @@ FEW_VALUES = 100
 MOST_ROWS = 0.5
 """Of the table's, that a predicate may hold for: it would spare less than it forbids."""
 
+_PREDICATES = (exp.Predicate, exp.Between, exp.In, exp.NullSafeEQ, exp.NullSafeNEQ)
 _NULL_TESTS = ((" IS NULL", True), (" IS NOT NULL", False))
 _EQUAL = re.compile(r"(?P<column>.+?) = (?P<value>'(?:[^']|'')*'|[-\d.]+|CAST\('(?:[^']|'')*' AS [^()]+\))")
 _CASTED = re.compile(r"CAST\(\(?(\w+)\)? AS \w+\)")
@@ -62,15 +65,39 @@ def _read(text: str) -> Written:
         return Written()
     constants: set[tuple[str, str]] = set()
     bound: set[str] = set()
-    for tree in trees:
-        for node in tree.find_all(exp.Predicate, exp.Between, exp.In, exp.NullSafeEQ, exp.NullSafeNEQ):
-            names = {column.name for column in node.find_all(exp.Column)}
-            if node.find(exp.Parameter, exp.Placeholder):
-                bound |= names
-            elif isinstance(node, exp.EQ):
-                literal = node.find(exp.Literal)
-                constants |= {(name, literal.name) for name in names if literal is not None}
+    for node, mentioned in _mentions(trees):
+        if isinstance(node, _PREDICATES) and mentioned.has_parameter:
+            bound |= mentioned.columns
+        elif isinstance(node, exp.EQ) and mentioned.literal is not None:
+            constants |= {(name, mentioned.literal) for name in mentioned.columns}
     return Written(constants=frozenset(constants), bound=frozenset(bound), is_read=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mentioned:
+    """What a node and all below it name."""
+
+    columns: frozenset[str]
+    literal: str | None
+    """The first one."""
+    has_parameter: bool
+
+
+def _mentions(trees: Iterable[exp.Expr]) -> Iterator[tuple[exp.Expr, _Mentioned]]:
+    """Every node with what it names, each looked at once: conditions may be nested thousands deep."""
+    for tree in trees:
+        known: dict[int, _Mentioned] = {}
+        for node in reversed(list(tree.bfs())):
+            below = [known[id(child)] for child in node.iter_expressions()]
+            own = {node.name} if isinstance(node, exp.Column) else set()
+            literals = (each.literal for each in below if each.literal is not None)
+            known[id(node)] = _Mentioned(
+                columns=frozenset(own.union(*(each.columns for each in below))),
+                literal=node.name if isinstance(node, exp.Literal) else next(literals, None),
+                has_parameter=isinstance(node, exp.Parameter | exp.Placeholder)
+                or any(each.has_parameter for each in below),
+            )
+            yield node, known[id(node)]
 
 
 def may_be_predicate(comparison: Comparison, written: Written, table: Table) -> bool:
