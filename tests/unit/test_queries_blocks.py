@@ -16,7 +16,7 @@ BLOCKS = load_blocks("perfloop.adapters", "queries.sql")
 def test_the_mark_stands_behind_the_first_word_where_every_version_keeps_it(name):
     text = BLOCKS[name].as_string(None)
 
-    assert re.match(rf"SELECT {re.escape(MARK)}\s", text)
+    assert re.match(rf"(SELECT|WITH) {re.escape(MARK)}\s", text)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
