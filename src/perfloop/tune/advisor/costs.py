@@ -93,9 +93,14 @@ class KnownCosts:
             if used:
                 known.learned[self._alike(used)] = real.total_cost
 
-    def blame(self, instance: str, indexes: tuple[CreateIndex, ...]) -> None:
-        """Let no plan of the instance use the like of these, unless one was seen to do well."""
-        self._known[instance].blamed.update(self._kinds[index.name] for index in indexes)
+    def has_learned(self, instance: str, indexes: tuple[CreateIndex, ...]) -> bool:
+        """Whether it was seen how the instance does under the plan that it has with these."""
+        answer = self.cost(instance, indexes)
+        return answer is not None and self._alike(answer.used) in self._known[instance].learned
+
+    def blame(self, instance: str, index: CreateIndex) -> None:
+        """Let no plan of the instance use the like of this index, unless one was seen to do well."""
+        self._known[instance].blamed.add(self._kinds[index.name])
 
     def learn_size(self, index: CreateIndex, size_bytes: int) -> None:
         """Let the real size of a built index take the place of the estimate."""

@@ -229,6 +229,21 @@ class Extend:
         ones = tuple(1.0 for _ in self._statements)
         return self.ratios(indexes, ones, frozenset(index.table for index in indexes))
 
+    def worth(self, index: CreateIndex, chosen: tuple[CreateIndex, ...]) -> float:
+        """What the index takes off the objective next to the others. A broken limit counts as reached."""
+        rest = tuple(each for each in chosen if each != index)
+        before, after = (
+            objective(
+                self._shares,
+                tuple(
+                    self.ratio(statement, some) or self._policy.max_regression_ratio
+                    for statement in self._statements
+                ),
+            )
+            for some in (rest, chosen)
+        )
+        return before - after
+
     @property
     def max_regression_ratio(self) -> float:
         """To what multiple of its cost before no statement may come."""

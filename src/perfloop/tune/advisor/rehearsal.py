@@ -21,8 +21,8 @@ from perfloop.tune.advisor.extend import Extend, SearchResult
 from perfloop.tune.advisor.objective import Considered, objective
 from perfloop.tune.advisor.what_if import PlannedCost
 
-_MOST_SETS = 4
-_MARGIN = 0.5
+_MOST_SETS = 6
+_MARGIN = 2 / 3
 """Of the slowdown that is allowed, as much may be seen in the lab: a busy host makes random access dearer."""
 _KEPT_PROMISE = 1.03
 """The search is not sent back for an objective that is off by less than this."""
@@ -101,8 +101,9 @@ def _rehearse(
         relevant = lesson.search.relevant(statement, chosen)
         known_s = seconds.get(statement.query_id, 0.0)
         for instance, base_cost in zip(statement.instances, statement.base_costs, strict=True):
-            if relevant:
-                lesson.take(_Call(instance=instance, base_cost=base_cost, known_s=known_s), relevant)
+            if relevant and not lesson.known.has_learned(instance, relevant):
+                call = _Call(instance=instance, base_cost=base_cost, known_s=known_s)
+                lesson.take(call, relevant, chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,29 +114,36 @@ class _Lesson:
     known: KnownCosts
     rehearsal: Rehearsal
 
-    def take(self, call: _Call, relevant: tuple[CreateIndex, ...]) -> None:
-        """Rehearse the call; where it is too slow, find out by which index.
+    def take(self, call: _Call, relevant: tuple[CreateIndex, ...], chosen: tuple[CreateIndex, ...]) -> None:
+        """Rehearse the call; where it is too slow, blame one index that it uses.
 
-        Blamed is each index without which it is as fast as it may be, and all that are used if there is
-        no such one. Where only the set were blamed, the search would come back with many a variant.
+        Of those without which it is as fast as it may be, that is the one that the others miss least. Were
+        only the set blamed, the search would come back with many a variant of it.
         """
-        is_slow, used = self._try(call, relevant)
-        if is_slow:
-            guilty = [
-                each
-                for each in (used if len(used) > 1 else ())
-                if not self._try(call, tuple(other for other in relevant if other != each))[0]
-            ]
-            self.known.blame(call.instance, tuple(guilty) or used)
+        slowdown, used = self._try(call, relevant)
+        if slowdown < self._limit:
+            return
+        without = {
+            each: self._try(call, tuple(other for other in relevant if other != each))[0]
+            for each in (used if len(used) > 1 else ())
+        }
+        suspects = [each for each, ratio in without.items() if ratio < self._limit] or used
+        blamed = min(suspects, key=lambda index: (self.search.worth(index, chosen), index.name))
+        self.known.blame(call.instance, blamed)
 
-    def _try(self, call: _Call, indexes: tuple[CreateIndex, ...]) -> tuple[bool, tuple[CreateIndex, ...]]:
-        """Whether the call is too slow with the indexes, and which of them it uses. Remembers the cost."""
+    @property
+    def _limit(self) -> float:
+        return float(self.search.max_regression_ratio**_MARGIN)
+
+    def _try(self, call: _Call, indexes: tuple[CreateIndex, ...]) -> tuple[float, tuple[CreateIndex, ...]]:
+        """The call's slowdown with the indexes, and which of them it uses. Remembers the cost."""
         real = self.rehearsal.rehearse(call.instance, indexes, known_s=call.known_s)
-        limit = self.search.max_regression_ratio
-        is_slow = real.slowdown_ratio is not None and real.slowdown_ratio >= limit**_MARGIN
-        cost = max(real.cost.total_cost, limit * call.base_cost) if is_slow else real.cost.total_cost
+        slowdown = 1.0 if real.slowdown_ratio is None else real.slowdown_ratio
+        cost = real.cost.total_cost
+        if slowdown >= self._limit:
+            cost = max(cost, self.search.max_regression_ratio * call.base_cost)
         self.known.learn(call.instance, indexes, msgspec.structs.replace(real.cost, total_cost=cost))
-        return is_slow, tuple(index for index in indexes if index.name in real.cost.used)
+        return slowdown, tuple(index for index in indexes if index.name in real.cost.used)
 
 
 def _objective(statements: tuple[Considered, ...], result: SearchResult) -> float:
