@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,19 @@ def test_an_empty_journal_is_no_fault(perfloop: Any) -> None:
     assert "nothing was cut off\n" == perfloop("recover").out
 
 
+def test_a_study_whose_process_is_gone_is_all_that_recover_tells(perfloop: Any, studied_dsn: str) -> None:
+    journal = perfloop.state / "journal.sqlite3"
+    with contextlib.closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE studies SET state = 'running', process_started_s = 0")
+
+    told = perfloop("recover")
+
+    assert 0 == told.code
+    assert ["it measured until then is kept"] == [
+        line.rpartition("what ")[2] for line in told.out.splitlines()
+    ]
+
+
 def test_a_journal_that_is_none(perfloop: Any) -> None:
     perfloop.state.mkdir()
     perfloop.state.joinpath("journal.sqlite3").write_text("hello")
@@ -89,6 +104,30 @@ def test_no_statement_to_try_changes_on(perfloop: Any, postgres_dsn: str) -> Non
     told = perfloop("optimize", postgres_dsn)
 
     assert_one_line(told, "--workload FOLDER", "pg_stat_statements")
+
+
+def test_an_empty_dsn_is_not_the_database_that_libpq_takes_by_itself(perfloop: Any) -> None:
+    told = perfloop("optimize", "")
+
+    assert (2, True) == (told.code, "it is empty" in told.err)
+
+
+def test_a_log_that_does_not_exist(perfloop: Any, shop_dsn: str) -> None:
+    assert_one_line(
+        perfloop("analyze", shop_dsn, "--log", "nosuch.log"), "there is no file or folder nosuch.log"
+    )
+
+
+def test_a_given_workload_of_which_nothing_can_be_planned_says_why(perfloop: Any, shop_dsn: str) -> None:
+    folder = perfloop.folder / "queries"
+    folder.mkdir()
+    folder.joinpath("absent.sql").write_text("SELECT * FROM nosuch")
+
+    told = perfloop("optimize", shop_dsn, "--workload", folder)
+
+    assert_one_line(
+        told, f"no statement of {folder} can be tried", 'absent: relation "nosuch" does not exist'
+    )
 
 
 @pytest.mark.parametrize("folder", ["empty", "nosuch"])

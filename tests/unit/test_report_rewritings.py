@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from perfloop.cli.verdicts import show_changes, show_study
@@ -92,4 +93,18 @@ def test_the_terminal_shows_the_difference_and_apply_what_is_left_to_do(
     show_changes(STUDY)
     assert "by hand, in the service's code: rewrite orders_of_day (date-range)" in " ".join(
         capsys.readouterr().out.split()
+    )
+
+
+def test_the_changes_of_a_study_that_did_not_finish_are_said_to_be_unconfirmed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_changes(STUDY)
+    finished = capsys.readouterr().out
+    show_changes(msgspec.structs.replace(STUDY, state=StudyState.INTERRUPTED))
+    interrupted = capsys.readouterr().out
+
+    assert (
+        "note  this study is interrupted: nothing has confirmed its changes together\n" + finished
+        == interrupted
     )

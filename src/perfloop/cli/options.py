@@ -11,7 +11,15 @@ from perfloop.model.advice import Finding, Severity
 
 CONDITION_MET = 1
 
-dsn_argument = click.argument("dsn", envvar="DATABASE_URL")
+
+def _refuse_empty(context: click.Context, parameter: click.Parameter, dsn: str) -> str:
+    """An unset variable in quotes would otherwise be the database that libpq takes by itself."""
+    if not dsn.strip():
+        raise click.BadParameter("it is empty; is the variable set that it comes from?", context, parameter)
+    return dsn
+
+
+dsn_argument = click.argument("dsn", envvar="DATABASE_URL", callback=_refuse_empty)
 workload_option = click.option(
     "--workload",
     metavar="PATH",

@@ -24,17 +24,24 @@ def recover(dsn: str | None, force: bool) -> int:
     \b
     perfloop recover
     """
+    told = False
+
+    def tell(sentence: str) -> None:
+        nonlocal told
+        told = True
+        output(sentence)
+
     for folder in sweep_stale_servers():
-        output(f"removed the lab left in {folder}")
+        tell(f"removed the lab left in {folder}")
     with Journal() as journal:
 
         def opener(target: str):  # type: ignore[no-untyped-def]  # psycopg's connection type is generic
             chosen = dsn if dsn and safe_dsn(dsn) == target else target
             return connect(chosen, read_only=False, statement_timeout_s=0)
 
-        recoveries = run_recovery(journal, opener, report=output, force=force)
+        recoveries = run_recovery(journal, opener, report=tell, force=force)
     for each in recoveries:
-        output(f"{each.target}: {each.sentence}")
-    if not recoveries:
+        tell(f"{each.target}: {each.sentence}")
+    if not told:
         output("nothing was cut off")
     return NOT_RECOVERED if any(each.outcome is RecoveryOutcome.LEFT for each in recoveries) else 0

@@ -17,6 +17,7 @@ from perfloop.model.outcome import (
     Confirmation,
     SameRows,
     Study,
+    StudyState,
     TrialRecord,
     Verdict,
 )
@@ -69,6 +70,9 @@ def show_study(study: Study) -> None:
 def show_changes(study: Study) -> None:
     """Print the kept changes, as a question is about to be asked, and what nobody but people can do."""
     console = result_console()
+    if study.state is not StudyState.FINISHED:
+        told = f"this study is {study.state.value}: nothing has confirmed its changes together"
+        show(console, told, lead="note", indent=6)
     for trial in by_hand(study):
         show(console, Text(f"by hand, in the service's code: {trial.proposal.change.title}"), indent=2)
     for trial in study.kept():

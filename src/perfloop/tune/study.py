@@ -44,6 +44,8 @@ from perfloop.tune.weighing import Weighing, weighed
 
 __all__ = ["StudyOptions", "optimize"]
 
+_MOST_REASONS = 3
+
 
 def optimize(
     dsn: str,
@@ -73,11 +75,7 @@ def optimize(
         seed=options.seed,
     )
     if analysis.workload is None:
-        reasons = [f"{each.subject}: {each.reason}" for each in analysis.snapshot.limitations]
-        raise InvalidInput(
-            "there is no workload to try changes on; give one with --workload FOLDER or FILE.sql"
-            + (f" ({'; '.join(reasons)})" if reasons else "")
-        )
+        raise _without_workload(options.workload_source, analysis)
     run = StudyRun(_new_study(dsn, options, analysis, started_at_s), journal, observer, options, rules=rules)
     run.save()
     try:
@@ -90,6 +88,17 @@ def optimize(
         raise
     run.save(state=StudyState.FINISHED, finished_at_s=time.time())
     return run.study
+
+
+def _without_workload(source: str | None, analysis: Analysis) -> InvalidInput:
+    if source is not None:
+        told = "; ".join(analysis.unexplained[:_MOST_REASONS])
+        return InvalidInput(f"no statement of {source} can be tried; perfloop analyze tells of all: {told}")
+    reasons = "; ".join(f"{each.subject}: {each.reason}" for each in analysis.snapshot.limitations)
+    return InvalidInput(
+        "there is no workload to try changes on; give one with --workload FOLDER or FILE.sql"
+        + (f" ({reasons})" if reasons else "")
+    )
 
 
 def _new_study(dsn: str, options: StudyOptions, analysis: Analysis, started_at_s: float) -> Study:

@@ -48,6 +48,8 @@ def logs_of(path: Path) -> tuple[tuple[Path, ...], tuple[LogNote, ...]]:
 
 def required_logs(path: Path) -> tuple[tuple[Path, ...], tuple[LogNote, ...]]:
     """As `logs_of`, for an option that takes nothing else. Raises InvalidInput where there is no log."""
+    if not path.exists():
+        raise InvalidInput(f"there is no file or folder {path}; give a server's log or a folder of logs")
     found, notes = logs_of(path)
     if not found:
         raise InvalidInput(
