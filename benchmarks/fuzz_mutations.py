@@ -97,7 +97,7 @@ def _places(document: Any) -> Iterator[Place]:
 
 
 def _odd_value(container: Any, key: Any, places: list[Place], rng: Random) -> None:
-    container[key] = rng.choice(_VALUES)
+    container[key] = copy.deepcopy(rng.choice(_VALUES))
 
 
 def _from_elsewhere(container: Any, key: Any, places: list[Place], rng: Random) -> None:
