@@ -38,6 +38,7 @@ PAGES = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").r
 BLOCK = re.compile(
     r"^(?P<marks>(?:<!--[^\n]*-->\n)*)```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+END_OF_STATEMENT = re.compile(r";\n")
 STEP = re.compile(r"^- run: (?P<command>.+)$", re.MULTILINE)
 SET_UP = ("make ", "pip install ")
 
@@ -98,8 +99,10 @@ class Desk:
 
     def run(self, block: Block) -> None:
         if block.language == "sql":
+            # As in psql, where each statement is a transaction of its own.
             with psycopg.connect(self.scratch_dsn, autocommit=True) as connection:
-                connection.execute(block.text)
+                for statement in END_OF_STATEMENT.split(block.text.strip()):
+                    connection.execute(statement)
             return
         command = ["bash", "-euo", "pipefail", "-c", block.script]
         if block.language == "python":
@@ -158,13 +161,19 @@ def shop(postgres_binaries: PostgresBinaries, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture
-def desk(shop: Desk, tmp_path: Path) -> Desk:
-    """A folder for one page, with a journal of its own that holds the study."""
+def desk(shop: Desk, tmp_path: Path) -> Iterator[Desk]:
+    """A folder for one page, with a journal of its own that holds the study.
+
+    The next page's scratch server is not to log all that this one told it to.
+    """
     shutil.copytree(shop.folder / "state", tmp_path / "state")
     environment = {**shop.environment, "PERFLOOP_STATE": str(tmp_path / "state")}
     folder = tmp_path / "desk"
     folder.mkdir()
-    return Desk(folder=folder, environment=environment, scratch_dsn=shop.scratch_dsn)
+    yield Desk(folder=folder, environment=environment, scratch_dsn=shop.scratch_dsn)
+    with psycopg.connect(shop.scratch_dsn, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM RESET ALL")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 @pytest.mark.parametrize("page", pages_with(is_slow=False), ids=name_of)
