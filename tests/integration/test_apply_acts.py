@@ -20,7 +20,8 @@ from perfloop.model.advice import (
     SettingScope,
 )
 from perfloop.model.target import IndexKey, TableName
-from perfloop.tune.acts import LockPolicy, Standing, act, is_in_effect, read_before, standing, undo
+from perfloop.tune.acts import LockPolicy, act, undo
+from perfloop.tune.states import Standing, read_before, standing
 
 ORDERS = TableName(schema="public", name="orders")
 STATUS_DEFINITION = (
@@ -56,7 +57,7 @@ def test_a_change_comes_into_effect_and_its_undo_restores_everything(
     with act_target.connect() as connection:
         before = read_before(connection, change)
         act(connection, change, concurrently=concurrently)
-        was_in_effect = is_in_effect(connection, change)
+        was_in_effect = standing(connection, change) is Standing.IN_EFFECT
         undo(connection, change, before, concurrently=concurrently)
         undo(connection, change, before, concurrently=concurrently)
 

@@ -14,10 +14,11 @@ from perfloop.errors import MissingRights
 from perfloop.model.advice import CreateExtension, CreateIndex
 from perfloop.model.outcome import ActState, Study
 from perfloop.model.target import IndexKey, TableName
-from perfloop.tune.acts import act, read_before
+from perfloop.tune.acts import act
 from perfloop.tune.advisor.naming import new_index
 from perfloop.tune.apply import apply_study
 from perfloop.tune.recover import RecoveryOutcome, recover
+from perfloop.tune.states import read_before
 from perfloop.tune.undo import undo_study
 
 TRIGRAMS = new_index(

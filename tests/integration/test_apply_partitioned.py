@@ -16,12 +16,13 @@ from perfloop.model.outcome import ActState, Study
 from perfloop.model.snapshot import Host
 from perfloop.model.target import IndexKey, TableName
 from perfloop.model.workload import Operation, Statement, StatementKind, Workload
-from perfloop.tune.acts import act, read_before, standing, undo
+from perfloop.tune.acts import act, undo
 from perfloop.tune.advisor.advice import propose
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.apply import apply_study
 from perfloop.tune.partitioned import build_steps
 from perfloop.tune.recover import RecoveryOutcome, recover
+from perfloop.tune.states import read_before, standing
 from perfloop.tune.undo import undo_study
 
 HOST = Host(cpus=2, memory_bytes=2**32, available_bytes=2**31, load_1m=0.1, busy_ratio=0.1, steal_ratio=0.0)

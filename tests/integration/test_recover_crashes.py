@@ -21,9 +21,10 @@ from perfloop.errors import TargetUnreachable
 from perfloop.model.advice import AlterSetting, AnalyzeTable, Change, CreateIndex, DropIndex, SettingScope
 from perfloop.model.outcome import ActState, Study, StudyState
 from perfloop.model.target import IndexKey, TableName
-from perfloop.tune.acts import act, read_before
+from perfloop.tune.acts import act
 from perfloop.tune.apply import apply_study
 from perfloop.tune.recover import Recovery, RecoveryOutcome, recover
+from perfloop.tune.states import read_before
 
 ORDERS = TableName(schema="public", name="orders")
 CUSTOMER = CreateIndex(table=ORDERS, name="orders_customer", keys=(IndexKey(text="customer"),))

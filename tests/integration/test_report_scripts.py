@@ -21,8 +21,8 @@ from perfloop.model.advice import (
 )
 from perfloop.model.outcome import Study
 from perfloop.model.target import IndexKey, TableName
-from perfloop.tune.acts import Standing, standing
 from perfloop.tune.report.study import apply_sql, undo_sql
+from perfloop.tune.states import Standing, standing
 
 ORDERS = TableName(schema="public", name="orders")
 CHANGES: tuple[Change, ...] = (

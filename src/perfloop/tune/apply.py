@@ -21,10 +21,11 @@ from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, Perfloop
 from perfloop.model.advice import CreateIndex, DropIndex, RewriteQuery, ServerChange
 from perfloop.model.outcome import ActState, Study
 from perfloop.model.units import bytes_text, seconds_text
-from perfloop.tune.acts import Standing, act, named, read_before, read_state, standing
+from perfloop.tune.acts import act
 from perfloop.tune.extensions import with_extensions
 from perfloop.tune.preflight import ApplyPolicy, preflight
 from perfloop.tune.session import ActingSession, Connect, acting_session
+from perfloop.tune.states import Standing, named, read_before, read_state, standing
 from perfloop.tune.undo import Report, first_line, undo_batch
 
 

@@ -79,4 +79,4 @@ _FAILED = psycopg.pq.TransactionStatus.INERROR
 
 
 def _block(name: str) -> sql.SQL:
-    return load_blocks("perfloop.tune", "acts.sql")[name]
+    return load_blocks("perfloop.tune", "states.sql")[name]

@@ -23,9 +23,10 @@ from perfloop.model.advice import (
 )
 from perfloop.model.outcome import Study
 from perfloop.model.target import Fingerprint, Setting, TableName
-from perfloop.tune.acts import LockPolicy, read_before
+from perfloop.tune.acts import LockPolicy
 from perfloop.tune.extensions import refuse_extension
 from perfloop.tune.session import ActingSession, block
+from perfloop.tune.states import read_before
 
 _BUILD_FEATURES = {"jit": "jit", "wal_compression": "wal_compression", "io_method": "io_method"}
 _OUTRANKING = {

@@ -18,9 +18,9 @@ from perfloop.errors import PerfloopError
 from perfloop.model.advice import AnalyzeTable, CreateIndex, CreateStatistics, ServerChange
 from perfloop.model.outcome import ActState, AppliedChange
 from perfloop.model.value import Value
-from perfloop.tune.acts import Standing, read_state, standing
 from perfloop.tune.session import ActingSession, acting_session
 from perfloop.tune.statements import has_expression
+from perfloop.tune.states import Standing, read_state, standing
 from perfloop.tune.undo import Report, first_line, undo_act, undo_batch
 
 

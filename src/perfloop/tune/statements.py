@@ -85,7 +85,7 @@ def has_expression(change: CreateIndex) -> bool:
 
 
 def undo_statements(change: ServerChange, before: str | None, *, concurrently: bool) -> tuple[Statement, ...]:
-    """What brings back `before`, as `acts.read_before` gave it. Empty where there is nothing to undo."""
+    """What brings back `before`, as `states.read_before` gave it. Empty where there is nothing to undo."""
     match change:
         case CreateIndex():
             return (_drop_index(change.table.schema, change.name, concurrently),)

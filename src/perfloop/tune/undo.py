@@ -24,8 +24,9 @@ from perfloop.model.advice import (
     ServerChange,
 )
 from perfloop.model.outcome import ActState, AppliedChange
-from perfloop.tune.acts import read_state, undo
+from perfloop.tune.acts import undo
 from perfloop.tune.session import ActingSession, Connect, acting_session, block
+from perfloop.tune.states import read_state
 
 _MADE = CreateIndex | CreateExtension | CreateStatistics
 
