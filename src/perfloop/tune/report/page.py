@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from typing import Final
 
 import jinja2
 
@@ -54,6 +56,44 @@ def _label(statement: Statement) -> str:
     return statement.label.strip("`")
 
 
+_FILTERS: Final[dict[str, Callable[..., object]]] = {
+    "amount": figures.amount_text,
+    "bytes": bytes_text,
+    "change": figures.change_text,
+    "count": count_text,
+    "diff": rewritings.diff,
+    "diff_text": rewritings.diff_text,
+    "effect": figures.effect_text,
+    "label": _label,
+    "markdown": markdown_text,
+    "metric": figures.metric_text,
+    "moment": figures.moment_text,
+    "same_rows": rewritings.rows_text,
+    "seconds": seconds_text,
+    "share": share_text,
+    "sql_block": markdown_block,
+    "times": figures.times_text,
+    "unbroken": unbroken,
+}
+
+_GLOBALS: Final[dict[str, object]] = {
+    "by_hand": rewritings.by_hand,
+    "attempt_lines": plans.attempt_lines,
+    "direction": story.direction,
+    "node_facts": plans.facts,
+    "node_is_wrong": plans.is_wrong,
+    "node_rows": plans.rows_text,
+    "part_text": plans.part_text,
+    "plan_about_whole": plans.about_whole,
+    "plan_at_node": plans.at_node,
+    "plan_title": plans.plan_title,
+    "plan_totals": plans.totals,
+    "is_rewriting": rewritings.is_rewriting,
+    "shown_characters": SHOWN_CHARACTERS,
+    "value_text": figures.value_text,
+}
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -63,39 +103,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "amount": figures.amount_text,
-        "bytes": bytes_text,
-        "change": figures.change_text,
-        "count": count_text,
-        "diff": rewritings.diff,
-        "diff_text": rewritings.diff_text,
-        "effect": figures.effect_text,
-        "label": _label,
-        "markdown": markdown_text,
-        "metric": figures.metric_text,
-        "moment": figures.moment_text,
-        "same_rows": rewritings.rows_text,
-        "seconds": seconds_text,
-        "share": share_text,
-        "sql_block": markdown_block,
-        "times": figures.times_text,
-        "unbroken": unbroken,
-    }
-    environment.globals |= {
-        "by_hand": rewritings.by_hand,
-        "attempt_lines": plans.attempt_lines,
-        "direction": story.direction,
-        "node_facts": plans.facts,
-        "node_is_wrong": plans.is_wrong,
-        "node_rows": plans.rows_text,
-        "part_text": plans.part_text,
-        "plan_about_whole": plans.about_whole,
-        "plan_at_node": plans.at_node,
-        "plan_title": plans.plan_title,
-        "plan_totals": plans.totals,
-        "is_rewriting": rewritings.is_rewriting,
-        "shown_characters": SHOWN_CHARACTERS,
-        "value_text": figures.value_text,
-    }
+    environment.filters |= _FILTERS
+    environment.globals |= _GLOBALS
     return environment
