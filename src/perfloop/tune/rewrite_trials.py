@@ -60,11 +60,23 @@ class RewriteTrials:
         found.untried = tuple(dict.fromkeys(found.untried))
         return found
 
+    def seats(self, most: int) -> int:
+        """How many of so many trials are kept free for rewritings."""
+        return min(len(self.known), max(1, most // _SHARE))
+
     def among(self, proposals: Sequence[Proposal], most: int) -> tuple[Proposal, ...]:
-        """At most so many of all proposals, in the order of trying."""
+        """The proposals, and rewritings up to so many together, in the order of trying."""
         ours = [each.proposal for each in self.known.values()]
-        room = min(len(ours), max(1, most // _SHARE, most - len(proposals)))
-        return (*proposals[: most - room], *ours[:room])
+        return (*proposals, *ours[: max(0, most - len(proposals))])
+
+    def left_out(self, proposals: Sequence[Proposal]) -> tuple[str, ...]:
+        """A sentence on each rewriting that is not among them."""
+        changes = {each.change for each in proposals}
+        return tuple(
+            f"{each.title} is not tried, since others come first; allow more trials"
+            for each in self.known
+            if each not in changes
+        )
 
     def compare(self, lab: Lab, change: Change, counts: Mapping[str, Count], seed: int) -> SameRows | None:
         """Whether the change keeps the rows of its statement; None for one that rewrites nothing."""

@@ -27,6 +27,7 @@ def try_all(run: StudyRun, lab: Lab, workload: Workload, advice: Advice, rewrite
     """Try each proposal on top of what is kept so far; every record is saved as it comes."""
     triable = tuple(each for each in _triable(run, lab, advice) if not _is_beyond_lab(run, lab, each))
     proposals = rewrites.among(triable, run.options.most_trials)
+    run.save(unexplained=run.study.unexplained + rewrites.left_out(proposals))
     database_bytes = lab.database_bytes()
     policy = _keep_policy(run.options, database_bytes)
     for number, proposal in enumerate(proposals, start=1):

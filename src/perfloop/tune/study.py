@@ -138,8 +138,9 @@ def _run_in_lab(dsn: str, run: StudyRun, analysis: Analysis, workload: Workload)
     with lab:
         run.save(lab_fingerprint=lab.fingerprint, notes=run.study.notes + lab.notes + _differences(run, lab))
         workload = _count_all(run, lab, snapshot, workload)
-        advice = _advise(run, lab, snapshot, workload)
+        run.observer.phase("searching for changes")
         rewrites = RewriteTrials.find(lab, workload, run.counts, snapshot, run.rules)
+        advice = _advise(run, lab, snapshot, workload, rewrites)
         run.save(unexplained=run.study.unexplained + rewrites.untried)
         try_all(run, lab, workload, advice, rewrites)
         recheck_all(run, lab, workload)
@@ -190,9 +191,10 @@ def _count_all(run: StudyRun, lab: Lab, snapshot: Snapshot, workload: Workload) 
     return weighed(runnable.workload, seconds, run.options.weighing)
 
 
-def _advise(run: StudyRun, lab: Lab, snapshot: Snapshot, workload: Workload) -> Advice:
-    """Look again with the lab's measured plans, and search for changes."""
-    run.observer.phase("searching for changes")
+def _advise(
+    run: StudyRun, lab: Lab, snapshot: Snapshot, workload: Workload, rewrites: RewriteTrials
+) -> Advice:
+    """Look again with the lab's measured plans, and search for changes that leave rewritings their seats."""
     measured = tuple(
         StatementPlan(query_id=each.statement.query_id, instance=instance, plan=plan)
         for each in workload.operations
@@ -204,8 +206,16 @@ def _advise(run: StudyRun, lab: Lab, snapshot: Snapshot, workload: Workload) -> 
     run.save(findings=analyze(snapshot), plans_before=plans)
     with lab.clone() as connection, open_what_if(connection, snapshot.tables) as what_if:
         policy = SearchPolicy(storage_bytes=run.options.max_index_bytes, weighing=run.options.weighing)
-        rehearsal = rehearsal_beside(connection, what_if)
-        advice = propose(snapshot, run.study.findings, workload, what_if, policy=policy, rehearsal=rehearsal)
+        most = run.options.most_trials
+        advice = propose(
+            snapshot,
+            run.study.findings,
+            workload,
+            what_if,
+            policy=policy,
+            rehearsal=rehearsal_beside(connection, what_if),
+            most_trials=most - rewrites.seats(most),
+        )
     study = run.study
     sentences = told_once(study.unexplained, advice.unexplained, study.statements, study.findings)
     run.save(unexplained=sentences)

@@ -16,6 +16,7 @@ from perfloop.tune.advisor.index_proposals import chosen_proposals, demanded_pro
 from perfloop.tune.advisor.index_search import IndexSearch, search_indexes
 from perfloop.tune.advisor.objective import geometric_ratio, weighted_ratio
 from perfloop.tune.advisor.rehearsal import Rehearsal
+from perfloop.tune.advisor.seats import Group, seat
 from perfloop.tune.advisor.settings_proposals import propose_settings
 from perfloop.tune.advisor.table_proposals import propose_table_options
 from perfloop.tune.advisor.upkeep_proposals import (
@@ -25,9 +26,6 @@ from perfloop.tune.advisor.upkeep_proposals import (
     superseded,
 )
 from perfloop.tune.advisor.what_if import WhatIf
-
-MOST_PROPOSALS = 24
-_LEAST_FALLBACKS = 4
 
 
 class SearchStatistics(Value, frozen=True, kw_only=True):
@@ -61,11 +59,12 @@ def propose(
     *,
     policy: SearchPolicy | None = None,
     rehearsal: Rehearsal | None = None,
+    most_trials: int = 24,
 ) -> Advice:
     """Say what to try, and in which order: the planner's belief, indexes, settings, drops.
 
     The search's own choices of indexes come before second choices, and both before what only a
-    Finding asks for.
+    Finding asks for. Where there are more proposals than trials, `seats` says which ones go.
     The same input gives the same output. Nothing is run but the planner of `what_if`, and in a
     `rehearsal` the statements whose plans the chosen indexes change.
     """
@@ -80,28 +79,28 @@ def propose(
     indexes = [each.change for each in (*chosen, *fallbacks) if isinstance(each.change, CreateIndex)]
     settings = propose_settings(snapshot, findings)
     drops, kept = propose_drops(snapshot, findings, plans, statements)
-    proposals, cut = _capped(
-        [
-            propose_analyze(snapshot, findings),
-            propose_statistics(snapshot, findings, statements),
-            chosen,
-            fallbacks,
-            demanded_proposals(snapshot, search, statements, findings, known, indexes),
-            settings.proposals,
-            propose_table_options(snapshot, findings, statements),
-            (*drops, *_new_drops(drops, superseded(snapshot, result.chosen))),
-        ],
-        spare=3,
+    seated = seat(
+        (
+            Group(proposals=propose_analyze(snapshot, findings)),
+            Group(proposals=propose_statistics(snapshot, findings, statements)),
+            Group(proposals=chosen, is_chosen=True),
+            Group(proposals=fallbacks, is_second=True),
+            Group(proposals=demanded_proposals(snapshot, search, statements, findings, known, indexes)),
+            Group(proposals=settings.proposals),
+            Group(proposals=propose_table_options(snapshot, findings, statements)),
+            Group(proposals=(*drops, *_new_drops(drops, superseded(snapshot, result.chosen)))),
+        ),
+        most=most_trials,
     )
     return Advice(
-        proposals=proposals,
+        proposals=seated.proposals,
         unexplained=(
             *reading.unreadable,
             *explain_without_index(statements, result, snapshot),
             *result.refused,
             *settings.unexplained,
             *kept,
-            *cut,
+            *seated.cut,
             *_spent(known, result, policy),
         ),
         statistics=_statistics(found),
@@ -111,24 +110,6 @@ def propose(
 def _new_drops(there: tuple[Proposal, ...], more: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
     changes = [each.change for each in there]
     return tuple(each for each in more if each.change not in changes)
-
-
-def _capped(
-    groups: list[tuple[Proposal, ...]], *, spare: int
-) -> tuple[tuple[Proposal, ...], tuple[str, ...]]:
-    """At most MOST_PROPOSALS, and a sentence on each that is cut.
-
-    Second choices, the group at place `spare`, go first and untold, down to a few. Then goes what the
-    longest group ranks last.
-    """
-    kept = [list(group) for group in groups]
-    others = sum(len(group) for group in kept) - len(kept[spare])
-    del kept[spare][max(_LEAST_FALLBACKS, MOST_PROPOSALS - others) :]
-    cut = []
-    while sum(len(group) for group in kept) > MOST_PROPOSALS:
-        longest = max(kept, key=len)
-        cut.append(f"{longest.pop().change.title} is not tried, because {MOST_PROPOSALS} others come first")
-    return tuple(each for group in kept for each in group), tuple(cut)
 
 
 def _spent(known: KnownCosts, result: SearchResult, policy: SearchPolicy) -> Iterator[str]:
