@@ -8,7 +8,6 @@ the stack is dead rows of rolled-back writes, which are cleared before the stack
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Self
@@ -20,39 +19,24 @@ from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.errors import ChangeFailed, ServerFailed
 from perfloop.model.advice import (
     AlterSetting,
-    AnalyzeTable,
     Change,
-    CreateIndex,
-    CreateStatistics,
-    DropIndex,
     RewriteQuery,
     ServerChange,
-    SetTableOptions,
 )
 from perfloop.model.outcome import LabKind
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.target import Fingerprint, Setting
-from perfloop.tune.acts import act, undo
 from perfloop.tune.lab.arms import Arm, Arms
 from perfloop.tune.lab.carry import carry_statistics, plant_invalid_indexes
-from perfloop.tune.lab.copies import Copies, database_bytes
+from perfloop.tune.lab.copies import Copies
+from perfloop.tune.lab.copy_acts import act_in, is_cloned_only, undo_in
 from perfloop.tune.lab.fill import copy_database
 from perfloop.tune.lab.servers import ORIGIN, STACK, TRIAL, WHAT_IF, LabServer
 from perfloop.tune.lab.settings import unlike
 from perfloop.tune.lab.stack_settings import StackSettings
 from perfloop.tune.lab.wordings import Wordings
-from perfloop.tune.statements import has_expression
 
-# ANALYZE draws a new sample each time, what undoes a dropped index is a new, compact one without the
-# statistics of its expressions, and a table's options are tried on pages written anew. Only a clone is the
-# exact state.
-_ClonedOnly = AnalyzeTable | CreateStatistics | DropIndex | SetTableOptions
 _SESSION_CONTEXTS = frozenset({"user", "superuser"})
-
-
-def _is_cloned_only(change: Change) -> bool:
-    """Also an index on an expression, whose build ends with an ANALYZE."""
-    return isinstance(change, _ClonedOnly) or (isinstance(change, CreateIndex) and has_expression(change))
 
 
 class Lab:
@@ -182,7 +166,7 @@ class Lab:
         self._copies.clone(STACK, of=ORIGIN)
         self._stack_settings.begin_anew(at_start)
         acts = [each for each in changes if not isinstance(each, AlterSetting | RewriteQuery)]
-        built = [self._act(STACK, each) for each in acts]
+        built = [act_in(self._copies, STACK, each) for each in acts]
         with ExitStack() as stack:
             if at_start:
                 second = stack.enter_context(self.server.copied(self._stack_settings.start))
@@ -209,16 +193,16 @@ class Lab:
             self._keep_setting(change)
         elif isinstance(change, RewriteQuery):
             self.wordings.keep(change)
-        elif diverged or _is_cloned_only(change):
+        elif diverged or is_cloned_only(change):
             self._copies.rename(TRIAL, STACK)
         else:
-            self._act(STACK, change)
+            act_in(self._copies, STACK, change)
             self._trial_is_stack = True
 
     def revert(self, change: Change, *, diverged: bool) -> None:
         """Leave the stack as it is. What is undone exactly spares a clone."""
-        if not (diverged or isinstance(change, AlterSetting | RewriteQuery) or _is_cloned_only(change)):
-            self._undo(TRIAL, change)
+        if not (diverged or isinstance(change, AlterSetting | RewriteQuery) or is_cloned_only(change)):
+            undo_in(self._copies, TRIAL, change, self._snapshot)
             self._trial_is_stack = True
 
     def restore(self) -> None:
@@ -271,7 +255,7 @@ class Lab:
         if not isinstance(change, AlterSetting):
             self._level()
             self._trial_is_stack = False
-            build_s, size_bytes = self._act(TRIAL, change)
+            build_s, size_bytes = act_in(self._copies, TRIAL, change)
             control = stack.enter_context(self._session(STACK))
             treatment = stack.enter_context(self._session(TRIAL))
             return self._arms(
@@ -315,32 +299,10 @@ class Lab:
             self._copies.clone(TRIAL, of=STACK)
             self._trial_is_stack = True
 
-    def _act(self, database: str, change: ServerChange) -> tuple[float, int]:
-        """Make the change; returns the seconds it took and the bytes it takes."""
-        with self._copies.connect(database) as connection:
-            before_bytes = database_bytes(connection)
-            started_s = time.monotonic()
-            act(connection, change, concurrently=False)
-            self._rewrite(database, change)
-            return time.monotonic() - started_s, database_bytes(connection) - before_bytes
-
     def _undo_in_trial(self, change: ServerChange) -> None:
         self._level()
         self._trial_is_stack = False
-        self._undo(TRIAL, change)
-
-    def _undo(self, database: str, change: ServerChange) -> None:
-        """The lab's undo: statistics that the change made fresh become the target's stale ones again."""
-        with self._copies.connect(database) as connection:
-            undo(connection, change, None, concurrently=False)
-            if isinstance(change, AnalyzeTable | CreateStatistics):
-                carry_statistics(connection, self._snapshot, only=change.table)
-            self._rewrite(database, change)
-
-    def _rewrite(self, database: str, change: ServerChange) -> None:
-        """Let a fillfactor act at once; on a target it does as rows come and pages are rewritten."""
-        if isinstance(change, SetTableOptions) and "fillfactor" in change.names:
-            self._copies.rewrite(database, change.table)
+        undo_in(self._copies, TRIAL, change, self._snapshot)
 
     def _keep_setting(self, change: AlterSetting) -> None:
         if self.kind_for(change) is LabKind.SESSIONS:
