@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from perfloop.errors import ChangeFailed
 from perfloop.model.advice import CreateIndex
 from perfloop.model.plan import Plan
 from perfloop.model.target import Column, ColumnStatistics, IndexKey, Table, TableName
@@ -76,13 +77,17 @@ class Stage:
         *,
         slowdowns: dict[tuple[str, str], float] | None = None,
         sizes: dict[str, int] | None = None,
+        refused: str = "",
     ) -> None:
         self._planner = Planner(prices)
         self._slowdowns = slowdowns or {}
         self._sizes = sizes or {}
+        self._refused = refused
         self.rehearsed: list[tuple[str, tuple[str, ...]]] = []
 
     def size_bytes(self, index: CreateIndex) -> int:
+        if index.keys[0].text in self._refused:
+            raise ChangeFailed(f"{index.keys[0].text} is too wide")
         return self._sizes.get(index.keys[0].text, 2 * MEGABYTE)
 
     def rehearse(self, instance: str, indexes: tuple[CreateIndex, ...], *, known_s: float) -> Rehearsed:
@@ -93,22 +98,33 @@ class Stage:
         return Rehearsed(cost=cost, slowdown_ratio=self._slowdowns.get((instance, used), 1.0))
 
 
-def choose(prices: Prices, stage: Stage, table: Table, *, storage_bytes: int = 40 * MEGABYTE) -> SearchResult:
-    statements = tuple(
-        Considered(
-            query_id=name,
-            label=name,
-            instances=(name,),
-            weights=(1,),
-            base_costs=(costs[""],),
-            accesses=(
-                Access(table=T, alias="t", equal=tuple(IndexKey(text=key) for key in sorted(costs) if key)),
-            ),
-            time_share=1 / len(prices),
-        )
-        for name, costs in prices.items()
+def considered(prices: Prices, *instances: str, time_share: float) -> Considered:
+    columns = sorted({key for each in instances for key in prices[each] if key})
+    return Considered(
+        query_id=instances[0],
+        label=instances[0],
+        instances=instances,
+        weights=tuple(1 for _ in instances),
+        base_costs=tuple(prices[each][""] for each in instances),
+        accesses=(Access(table=T, alias="t", equal=tuple(IndexKey(text=key) for key in columns)),),
+        time_share=time_share,
     )
-    policy = SearchPolicy(storage_bytes=storage_bytes, max_keys=1)
+
+
+def choose(
+    prices: Prices,
+    stage: Stage,
+    table: Table,
+    *,
+    storage_bytes: int = 40 * MEGABYTE,
+    max_questions: int = 4000,
+    together: tuple[str, ...] = (),
+) -> SearchResult:
+    """What is chosen for the statements of `prices`; those `together` are instances of one."""
+    alone = [(name,) for name in prices if name not in together]
+    groups = [*alone, *([together] if together else [])]
+    statements = tuple(considered(prices, *each, time_share=1 / len(groups)) for each in groups)
+    policy = SearchPolicy(storage_bytes=storage_bytes, max_keys=1, max_questions=max_questions)
     known = KnownCosts(Planner(prices), max_questions=policy.max_questions)
     candidates = Candidates((access for each in statements for access in each.accesses), {T: table}, ())
     search = Extend(statements, candidates, {}, known, table_bytes=table.size_bytes, policy=policy)
@@ -174,3 +190,48 @@ def test_the_expected_cost_is_the_real_one(small_table: Table) -> None:
     stage = Stage({"q": {"": 100, "a": 25}})
 
     assert (0.25,) == choose(prices, stage, small_table).ratios
+
+
+def test_an_index_that_does_no_harm_outlives_all_that_do(small_table: Table) -> None:
+    """Set after set makes `r` slower; `g` is in all of them and serves `q` alone."""
+    prices: Prices = {"q": {"": 100, "g": 90}, "r": {"": 100, **dict.fromkeys("abcdef", 20.0)}}
+    stage = Stage(prices, slowdowns={("r", key): 1.4 for key in "abcdef"})
+
+    assert ["g"] == columns(choose(prices, stage, small_table))
+
+
+def test_a_set_that_is_too_large_in_truth_loses_what_is_missed_least(small_table: Table) -> None:
+    """The names' order is the other way round."""
+    prices: Prices = {"q": {"": 100, "g": 10}, "r": {"": 100, "a": 80}}
+    stage = Stage(prices, sizes={"a": 5 * MEGABYTE, "g": 5 * MEGABYTE})
+
+    assert ["g"] == columns(choose(prices, stage, small_table, storage_bytes=6 * MEGABYTE))
+
+
+def test_an_index_that_the_server_does_not_build_is_told_and_gives_way(small_table: Table) -> None:
+    prices: Prices = {"q": {"": 100, "a": 20, "b": 40}, "r": {"": 100, "c": 20}}
+    result = choose(prices, Stage(prices, refused="a"), small_table)
+
+    assert ["b", "c"] == columns(result)
+    assert ("a is too wide",) == result.refused
+
+
+def test_what_was_seen_counts_though_the_planner_may_be_asked_no_more(small_table: Table) -> None:
+    prices: Prices = {"q": {"": 100, "a": 20}, "r": {"": 100, "b": 20}}
+    unasked = choose(prices, Stage(prices), small_table, max_questions=2)
+
+    assert ["a", "b"] == columns(unasked)
+
+
+def test_one_slow_instance_is_no_harm_where_the_statement_becomes_faster(small_table: Table) -> None:
+    prices: Prices = {"dear": {"": 1000, "a": 20}, "cheap": {"": 10, "a": 9}}
+    stage = Stage(prices, slowdowns={("cheap", "a"): 2.0})
+
+    assert ["a"] == columns(choose(prices, stage, small_table, together=("dear", "cheap")))
+
+
+def test_an_instance_counts_with_its_time_where_it_is_much_slower(small_table: Table) -> None:
+    prices: Prices = {"dear": {"": 1000, "a": 200}, "cheap": {"": 10, "a": 9}}
+    stage = Stage(prices, slowdowns={("cheap", "a"): 100.0})
+
+    assert [] == columns(choose(prices, stage, small_table, together=("dear", "cheap")))

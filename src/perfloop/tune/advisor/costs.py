@@ -85,10 +85,13 @@ class KnownCosts:
         """Let what was seen with real indexes stand for every set under which a plan uses the like.
 
         Indexes of the same columns in the same order are alike, whether the last ones are keys or
-        included: else the search would try what was seen to be bad once more in another form.
+        included: else the search would try what was seen to be bad once more in another form. Where the
+        planner may not be asked any more, what was seen is the answer.
         """
         answer = self.cost(instance, indexes)
         known = self._known[instance]
+        if answer is None:
+            known.exact[frozenset(index.name for index in indexes)] = real
         for used in (real.used, *([answer.used] if answer is not None else [])):
             if used:
                 known.learned[self._alike(used)] = real.total_cost

@@ -127,7 +127,7 @@ class Extend:
             ratios=ratios,
             steps=tuple(steps),
             considered=len(self._looked_at),
-            refused=tuple(self._refused),
+            refused=self.refused,
             out_of_room=self._out_of_room,
         )
 
@@ -224,6 +224,8 @@ class Extend:
 
     def weigh(self, indexes: tuple[CreateIndex, ...]) -> tuple[float, ...] | None:
         """The relative cost of each statement under the indexes; None where a limit is broken."""
+        if not all(self.usable(index) for index in indexes):
+            return None
         if sum(self._known.size_bytes(index) for index in indexes) > self._storage_bytes:
             return None
         ones = tuple(1.0 for _ in self._statements)
@@ -268,9 +270,18 @@ class Extend:
             try:
                 self._known.size_bytes(index)
             except ChangeFailed as error:
-                self._refused.append(str(error))
-                self._looked_at[index] = False
+                self.refuse(index, str(error))
         return self._looked_at[index]
+
+    def refuse(self, index: CreateIndex, reason: str) -> None:
+        """Choose the index no more: the server does not build it."""
+        self._looked_at[index] = False
+        self._refused.append(reason)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Why the server did not build some of those looked at."""
+        return tuple(self._refused)
 
     def _by_promise(self, indexes: list[CreateIndex]) -> tuple[CreateIndex, ...]:
         """Those first that much time could use, so that a short budget is spent well."""

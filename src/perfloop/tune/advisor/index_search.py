@@ -11,7 +11,7 @@ from perfloop.tune.advisor.consider import Reading, read_workload
 from perfloop.tune.advisor.costs import KnownCosts
 from perfloop.tune.advisor.extend import Extend, SearchPolicy, SearchResult
 from perfloop.tune.advisor.families import by_name
-from perfloop.tune.advisor.objective import seconds_per_call
+from perfloop.tune.advisor.objective import seconds_per_instance
 from perfloop.tune.advisor.rehearsal import Rehearsal, choose_rehearsed
 from perfloop.tune.advisor.what_if import WhatIf
 
@@ -60,9 +60,9 @@ def search_indexes(
         table_bytes=sum(table.size_bytes for table in snapshot.tables),
         policy=policy,
     )
-    if rehearsal is None:
+    if rehearsal is None or not reading.statements:
         result = extend.run()
     else:
-        seconds = seconds_per_call(workload, snapshot)
+        seconds = seconds_per_instance(workload, snapshot)
         result = choose_rehearsed(extend, known, reading.statements, rehearsal, seconds)
     return IndexSearch(reading=reading, candidates=candidates, known=known, extend=extend, result=result)

@@ -62,8 +62,8 @@ class LabRehearsal:
         before = self._what_if.plan(instance)  # leaves no hypothetical index in sight
         with self._real.shown(indexes):
             after = self._plan(instance)
-        names = {index.name for index in indexes}
-        used = {node.index for node in after.root.walk() if node.index is not None} & names
+        names = self._real.names(indexes)
+        used = {names[node.index] for node in after.root.walk() if node.index in names}
         cost = PlannedCost(total_cost=after.root.total_cost, used=tuple(sorted(used)))
         if before.shape == after.shape:
             return Rehearsed(cost=cost, slowdown_ratio=1.0)

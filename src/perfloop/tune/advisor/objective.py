@@ -131,6 +131,19 @@ def seconds_per_call(workload: Workload, snapshot: Snapshot) -> dict[str, float]
     return {query_id: seconds for query_id, seconds in per_call if seconds is not None}
 
 
+def seconds_per_instance(workload: Workload, snapshot: Snapshot) -> dict[str, float]:
+    """What each instance takes, as far as known: as its plan took that was run, or else a call on average."""
+    per_call = seconds_per_call(workload, snapshot)
+    known = {
+        instance: per_call[each.statement.query_id]
+        for each in workload.operations
+        if each.statement.query_id in per_call
+        for instance in each.instances
+    }
+    run = {each.instance: each.plan.execution_s for each in snapshot.plans}
+    return {**known, **{instance: took_s for instance, took_s in run.items() if took_s is not None}}
+
+
 def _seconds(operation: Operation, snapshot: Snapshot) -> float | None:
     query_id = operation.statement.query_id
     for counters in snapshot.statements:

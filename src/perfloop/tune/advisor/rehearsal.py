@@ -8,12 +8,13 @@ were rehearsed is proposed. What a statement gains is left to the trial: only a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
+from perfloop.errors import ChangeFailed
 from perfloop.model.advice import CreateIndex
 from perfloop.model.value import Value
 from perfloop.tune.advisor.costs import KnownCosts
@@ -64,72 +65,105 @@ def choose_rehearsed(
     known: KnownCosts,
     statements: tuple[Considered, ...],
     rehearsal: Rehearsal,
-    seconds: dict[str, float],
+    seconds: Mapping[str, float],
 ) -> SearchResult:
     """Search, rehearse, learn and search again; the best set that keeps every limit.
 
-    `seconds` are what a call of each statement takes, by query id, as far as known.
+    What is left of the first set without the indexes that do harm is one of them, so that no other index
+    is lost by a rehearsal but to a better set. `seconds` are what instances take, as far as known.
     """
+    lesson = _Lesson(search, known, rehearsal, statements, seconds)
+    chosen = _best(search, lesson)
+    return msgspec.structs.replace(chosen, refused=search.refused)
+
+
+def _best(search: Extend, lesson: _Lesson) -> SearchResult:
     best: SearchResult | None = None
     seen: set[tuple[CreateIndex, ...]] = set()
-    result = rehearsed = search.run()
+    first = result = search.run()
     while result.chosen not in seen and len(seen) < _MOST_SETS:
         seen.add(result.chosen)
-        rehearsed = result
-        promised = _objective(statements, result)
-        _rehearse(_Lesson(search, known, rehearsal), statements, result.chosen, seconds)
-        real = search.weigh(result.chosen)
+        real = lesson.rehearse(result)
         if real is not None:
-            result = msgspec.structs.replace(result, ratios=real)
-            if best is None or _objective(statements, result) < _objective(statements, best):
-                best = result
-            if _objective(statements, result) <= _KEPT_PROMISE * promised:
-                break
+            best = lesson.better(best, real)
+            if lesson.objective(real) <= _KEPT_PROMISE * lesson.objective(result):
+                return best
         result = search.run()
-    return best if best is not None else _without_offenders(search, statements, rehearsed)
-
-
-def _rehearse(
-    lesson: _Lesson,
-    statements: tuple[Considered, ...],
-    chosen: tuple[CreateIndex, ...],
-    seconds: dict[str, float],
-) -> None:
-    for index in chosen:
-        lesson.known.learn_size(index, lesson.rehearsal.size_bytes(index))
-    for statement in statements:
-        relevant = lesson.search.relevant(statement, chosen)
-        known_s = seconds.get(statement.query_id, 0.0)
-        for instance, base_cost in zip(statement.instances, statement.base_costs, strict=True):
-            if relevant and not lesson.known.has_learned(instance, relevant):
-                call = _Call(instance=instance, base_cost=base_cost, known_s=known_s)
-                lesson.take(call, relevant, chosen)
+    while True:
+        first = lesson.without_offenders(first)
+        if best is not None and lesson.better(best, first) is best:
+            return best
+        real = lesson.rehearse(first)
+        if real is not None:
+            return lesson.better(best, real)
 
 
 @dataclass(frozen=True, slots=True)
 class _Lesson:
-    """What a rehearsal teaches a search."""
+    """What rehearsals teach a search."""
 
     search: Extend
     known: KnownCosts
     rehearsal: Rehearsal
+    statements: tuple[Considered, ...]
+    seconds: Mapping[str, float]
 
-    def take(self, call: _Call, relevant: tuple[CreateIndex, ...], chosen: tuple[CreateIndex, ...]) -> None:
-        """Rehearse the call; where it is too slow, blame one index that it uses.
+    def objective(self, result: SearchResult) -> float:
+        return objective(tuple(each.time_share for each in self.statements), result.ratios)
 
-        Of those without which it is as fast as it may be, that is the one that the others miss least. Were
-        only the set blamed, the search would come back with many a variant of it.
+    def better(self, best: SearchResult | None, other: SearchResult) -> SearchResult:
+        """The one of lower objective."""
+        return other if best is None or self.objective(other) < self.objective(best) else best
+
+    def rehearse(self, result: SearchResult) -> SearchResult | None:
+        """Rehearse what was not seen yet; the set with its real ratios, or None where it breaks a limit."""
+        for index in result.chosen:
+            try:
+                self.known.learn_size(index, self.rehearsal.size_bytes(index))
+            except ChangeFailed as error:
+                self.search.refuse(index, str(error))
+                return None
+        for statement in self.statements:
+            relevant = self.search.relevant(statement, result.chosen)
+            if relevant:
+                self._learn(statement, relevant, result.chosen)
+        ratios = self.search.weigh(result.chosen)
+        return None if ratios is None else msgspec.structs.replace(result, ratios=ratios)
+
+    def _learn(
+        self, statement: Considered, relevant: tuple[CreateIndex, ...], chosen: tuple[CreateIndex, ...]
+    ) -> None:
+        """Rehearse a statement; if it becomes too slow, blame for each slow instance one index."""
+        slow: list[tuple[_Call, tuple[CreateIndex, ...]]] = []
+        for instance, base_cost in zip(statement.instances, statement.base_costs, strict=True):
+            if self.known.has_learned(instance, relevant):
+                continue
+            known_s = self.seconds.get(instance, 0.0)
+            call = _Call(instance=instance, base_cost=base_cost, known_s=known_s)
+            slowdown, used = self._try(call, relevant)
+            if slowdown >= self._limit:
+                slow.append((call, used))
+        if self.search.ratio(statement, chosen) is None:
+            for call, used in slow:
+                self._blame(call, used or relevant, relevant, chosen)
+
+    def _blame(
+        self,
+        call: _Call,
+        suspects: tuple[CreateIndex, ...],
+        relevant: tuple[CreateIndex, ...],
+        chosen: tuple[CreateIndex, ...],
+    ) -> None:
+        """Of those without which the call is as fast as it may be, blame the one that others miss least.
+
+        Were only the set blamed, the search would come back with many a variant of it.
         """
-        slowdown, used = self._try(call, relevant)
-        if slowdown < self._limit:
-            return
         without = {
             each: self._try(call, tuple(other for other in relevant if other != each))[0]
-            for each in (used if len(used) > 1 else ())
+            for each in (suspects if len(suspects) > 1 else ())
         }
-        suspects = [each for each, ratio in without.items() if ratio < self._limit] or used
-        blamed = min(suspects, key=lambda index: (self.search.worth(index, chosen), index.name))
-        self.known.blame(call.instance, blamed)
+        guilty = [each for each, slowdown in without.items() if slowdown < self._limit] or suspects
+        self.known.blame(call.instance, self._least_missed(guilty, chosen))
 
     @property
     def _limit(self) -> float:
@@ -141,31 +175,41 @@ class _Lesson:
         slowdown = 1.0 if real.slowdown_ratio is None else real.slowdown_ratio
         cost = real.cost.total_cost
         if slowdown >= self._limit:
-            cost = max(cost, self.search.max_regression_ratio * call.base_cost)
+            cost = max(cost, max(slowdown, self.search.max_regression_ratio) * call.base_cost)
         self.known.learn(call.instance, indexes, msgspec.structs.replace(real.cost, total_cost=cost))
         return slowdown, tuple(index for index in indexes if index.name in real.cost.used)
 
+    def without_offenders(self, result: SearchResult) -> SearchResult:
+        """What is left of a set without the fewest indexes that keep it from all limits; perhaps nothing."""
+        chosen = tuple(each for each in result.chosen if self.search.usable(each))
+        dropped: list[CreateIndex] = []
+        while self.search.weigh(chosen) is None:
+            dropped.append(self._least_missed(self._offenders(chosen), chosen))
+            chosen = _without(chosen, dropped[-1])
+        for index in reversed(dropped):
+            wider = tuple(sorted((*chosen, index), key=lambda each: each.name))
+            if self.search.weigh(wider) is not None:
+                chosen = wider
+        ratios = self.search.weigh(chosen)
+        assert ratios is not None  # the empty set breaks no limit
+        return msgspec.structs.replace(result, chosen=chosen, ratios=ratios)
 
-def _objective(statements: tuple[Considered, ...], result: SearchResult) -> float:
-    return objective(tuple(each.time_share for each in statements), result.ratios)
+    def _offenders(self, chosen: tuple[CreateIndex, ...]) -> tuple[CreateIndex, ...]:
+        """Those that the first statement beyond its limit could do without; all, where they need space."""
+        for statement in self.statements:
+            if self.search.ratio(statement, chosen) is not None:
+                continue
+            near = tuple(index for index in chosen if index.table in statement.tables)
+            used = self.search.used(statement, chosen) or near
+            cures = [
+                each for each in used if self.search.ratio(statement, _without(chosen, each)) is not None
+            ]
+            return tuple(cures) or used
+        return chosen
+
+    def _least_missed(self, indexes: Sequence[CreateIndex], chosen: tuple[CreateIndex, ...]) -> CreateIndex:
+        return min(indexes, key=lambda index: (self.search.worth(index, chosen), index.name))
 
 
-def _without_offenders(
-    search: Extend, statements: tuple[Considered, ...], result: SearchResult
-) -> SearchResult:
-    """What is left of a set without the indexes that offending statements use; perhaps nothing."""
-    chosen = result.chosen
-    ratios = search.weigh(chosen)
-    while ratios is None:
-        offending = set(_offending(search, statements, chosen))
-        chosen = tuple(each for each in chosen if each not in offending) if offending else chosen[:-1]
-        ratios = search.weigh(chosen)
-    return msgspec.structs.replace(result, chosen=chosen, ratios=ratios)
-
-
-def _offending(
-    search: Extend, statements: tuple[Considered, ...], chosen: tuple[CreateIndex, ...]
-) -> Iterator[CreateIndex]:
-    for statement in statements:
-        if search.ratio(statement, chosen) is None:
-            yield from search.used(statement, chosen)
+def _without(indexes: tuple[CreateIndex, ...], index: CreateIndex) -> tuple[CreateIndex, ...]:
+    return tuple(each for each in indexes if each != index)
