@@ -7,6 +7,7 @@ everything cleaned up.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -55,6 +56,8 @@ def main() -> None:
     # What stops a service stops us as Ctrl-C does: labs are removed, and a cut apply is undone.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    # The parser logs what it gives up; the findings and the list of skipped statements tell it better.
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
         code = cli.main(standalone_mode=False) or 0
         if sys.stdout is not None:  # as it is where the shell has closed it

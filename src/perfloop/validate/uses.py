@@ -8,7 +8,6 @@ a parameter.
 from __future__ import annotations
 
 import enum
-import logging
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -122,8 +121,6 @@ def _telling(use: Use) -> tuple[int, bool, bool]:
 
 
 def _parsed(text: str) -> exp.Expr:
-    # sqlglot warns by logging where it gives a statement up as a Command.
-    logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
         tree = sqlglot.parse_one(text, read="postgres")
     except RecursionError as error:
