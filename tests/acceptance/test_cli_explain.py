@@ -116,3 +116,22 @@ def test_an_index_is_measured_in_a_lab_that_is_gone_afterwards(
     assert "with index orders (customer)" in told.out
     assert "→" in told.out
     assert [] == left
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("1='x'", 'cannot be planned with the values of --param: invalid input syntax for type integer: "x"'),
+        ("2=5", "there is no $2 to give a value for: the parameters are $1"),
+    ],
+)
+def test_a_value_that_cannot_stand_is_refused_not_replaced(
+    perfloop: Any, shop_dsn: str, value: str, fault: str
+) -> None:
+    path = perfloop.folder / "asked.sql"
+    path.write_text("SELECT id FROM orders WHERE customer = $1;\n")
+
+    told = perfloop("explain", shop_dsn, path, "--param", value)
+
+    assert 3 == told.code
+    assert fault in told.fault

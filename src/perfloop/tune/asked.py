@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from msgspec.structs import replace
 
 from perfloop.adapters.statements import parameter_count
-from perfloop.errors import InvalidInput
+from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.value import Value
 from perfloop.model.workload import StatementKind
 from perfloop.validate.operations import Counted
 from perfloop.validate.sql_folder import read_statements
-from perfloop.validate.tokens import with_parameters
+from perfloop.validate.tokens import parameter_numbers, with_parameters
 
 SHORTEST_ENDING = 4
 """Digits of the end of a query id by which a statement is found, as labels show it."""
@@ -63,14 +65,45 @@ def given(text: str, name: str) -> tuple[Counted, ...]:
     return found.counted
 
 
-def with_values(each: Counted, values: tuple[tuple[int, str], ...]) -> Counted:
-    """The statement with the values in place of its `$n`."""
-    if not values:
+def with_values(asked: tuple[Counted, ...], values: tuple[tuple[int, str], ...]) -> tuple[Counted, ...]:
+    """The statements with the values in place of their `$n`.
+
+    Raises InvalidInput for a value that none of them has a place for.
+    """
+    there = sorted({number for each in asked for number in parameter_numbers(each.statement.text)})
+    unknown = [number for number, _ in values if number not in there]
+    if unknown:
+        places = ", ".join(f"${number}" for number in there)
+        raise InvalidInput(
+            f"there is no ${unknown[0]} to give a value for: "
+            + (f"the parameters are {places}" if there else "the statement has no parameters")
+        )
+    return tuple(_with_values(each, dict(values)) for each in asked)
+
+
+def _with_values(each: Counted, values: Mapping[int, str]) -> Counted:
+    if not set(parameter_numbers(each.statement.text)) & set(values):
         return each
-    text = with_parameters(each.statement.text, dict(values))
+    text = with_parameters(each.statement.text, values)
     if parameter_count(text):
         return replace(each, statement=replace(each.statement, text=text))
     return replace(each, instances=(text,))
+
+
+def refuse_values(asked: tuple[Counted, ...], plan: Callable[[str], object]) -> None:
+    """Raise InvalidInput where the server does not plan a statement with the values that it was given.
+
+    Others would be drawn in their place, and the answer would be to another question.
+    """
+    for each in asked:
+        if not each.instances or not parameter_count(each.statement.text):
+            continue
+        try:
+            plan(each.instances[0])
+        except UnsupportedStatement as error:
+            raise InvalidInput(
+                f"{each.statement.label} cannot be planned with the values of --param: {error}"
+            ) from error
 
 
 def refuse_writes(asked: tuple[Counted, ...], options: ExplainOptions) -> None:

@@ -30,7 +30,7 @@ from perfloop.model.explained import ExplainedPlan, Explanation
 from perfloop.model.snapshot import Snapshot, StatementCounters, StatementPlan
 from perfloop.model.target import TableName
 from perfloop.model.workload import Operation, SkippedStatement, StatementKind
-from perfloop.tune.asked import ExplainOptions, counted, given, refuse_writes, with_values
+from perfloop.tune.asked import ExplainOptions, counted, given, refuse_values, refuse_writes, with_values
 from perfloop.tune.explained_lab import try_indexes
 from perfloop.tune.observer import Observer
 from perfloop.validate.operations import Counted, Drawing, operations
@@ -87,9 +87,10 @@ def _explain(
     with connect(dsn, read_only=read_only, statement_timeout_s=options.statement_timeout_s) as connection:
         host = read_host(runs_server=server_is_here(connection))
         snapshot = take_snapshot(connection, taken_at_s=time.time(), host=host)
-        asked = tuple(with_values(each, options.parameters) for each in choose(snapshot))
+        asked = with_values(choose(snapshot), options.parameters)
         refuse_writes(asked, options)
         observer.phase("planning it")
+        refuse_values(asked, lambda text: explain(connection, text))
         drawing = Drawing(
             snapshot=snapshot,
             plans=lambda text: explain(connection, text),
