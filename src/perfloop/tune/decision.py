@@ -135,7 +135,7 @@ def decide(evidence: TrialEvidence, policy: KeepPolicy) -> Decision:
         return _reverted(f"a statement fails with it in some pairs: {evidence.failure}", guardrails)
     broken = next((rail for rail in guardrails if rail.broken), None)
     if broken is not None:
-        return _reverted(f"{broken.name} at {broken.ratio:.2f}, limit {broken.limit_ratio:.2f}", guardrails)
+        return _reverted(f"{broken.name}: {broken.ratio:.2f}, limit {broken.limit_ratio:.2f}", guardrails)
     failures = evidence.failed_control, evidence.failed_treatment
     if failures_decide(*failures, policy.looks[-1]):
         reason = f"statements fail in both arms, in {sum(failures)} pairs: {evidence.failure}"
@@ -191,7 +191,7 @@ def _counted_guardrails(evidence: TrialEvidence, policy: KeepPolicy) -> tuple[Gu
         wal_ratio = evidence.treatment_wal_bytes / evidence.control_wal_bytes
         readings.append(
             GuardrailReading(
-                name="WAL bytes of the writes",
+                name="WAL bytes of the writes over those without it",
                 ratio=wal_ratio,
                 limit_ratio=policy.max_wal_ratio,
                 broken=wal_ratio > policy.max_wal_ratio,
@@ -270,7 +270,8 @@ def _reverted(reason: str, guardrails: tuple[GuardrailReading, ...]) -> Decision
 def _too_small(seen: Look, policy: KeepPolicy) -> str:
     if seen.high < 0:
         return f"the statements it reaches cost {_percent(seen.ratio - 1)} more CPU time"
-    return f"the saving is below {_percent(policy.min_effect_ratio)}: {_percent(1 - seen.ratio)}"
+    change = _signed_percent(seen.ratio - 1)
+    return f"it saves less than {_percent(policy.min_effect_ratio)}: the CPU time changes by {change}"
 
 
 def _why_unclear(evidence: TrialEvidence, at_risk: GuardrailReading | None, seen: Look) -> str:
