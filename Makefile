@@ -28,13 +28,15 @@ test: setup  ## the tests, with all they need installed first (at most 15 minute
 test-all: setup  ## the slow tests too
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: setup  ## lint, types, layers
+check: setup  ## lint, types, layers, generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.make_sync --check
 
-format: setup  ## rewrite the source in the house format
+format: setup  ## rewrite the source in the house format, and write the generated code
+	$(BIN)/python -m tools.make_sync
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,0 +1,1 @@
+"""The cache: two tiers, tags, a fence."""
