@@ -1,0 +1,83 @@
+"""A kept value with its times, its tags' cells and its birth."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from perfloop.cache.policy import CachePolicy, drawn_life_s, quiet_s
+from perfloop.cache.s3fifo import Node
+from perfloop.cache.tag_cells import TagCell
+
+ENTRY_BYTES: Final = 600
+"""What an entry costs beside its key, value and tags, its share of the ghosts and of spare room included."""
+TAG_BYTES: Final = 200
+"""What a tag costs beside its text, if no other entry carries it."""
+
+
+def entry_bytes(key: str, value_bytes: int, tags: Iterable[str]) -> int:
+    """What an entry adds to the process, rather too much than too little: tags are taken to be its own.
+
+    >>> entry_bytes("user:7", 1000, ()) > 1600
+    True
+    """
+    own_bytes = ENTRY_BYTES + sys.getsizeof(key) + value_bytes
+    return own_bytes + sum(TAG_BYTES + sys.getsizeof(tag) for tag in tags)
+
+
+class Entry(Node):
+    """One value of the memory tier. Read it; only the tier writes.
+
+    Once it can be found, no field changes but the visits and, upwards, `checked`: a thread that holds it sees
+    one value with the times that belong to it.
+    """
+
+    __slots__ = (
+        "attention_s",
+        "born",
+        "cells",
+        "checked",
+        "fresh_until_s",
+        "life_s",
+        "load_s",
+        "policy",
+        "value",
+    )
+
+    key: str
+    attention_s: float
+    """Until this time of the tier's clock it is fresh and nothing is due; then `examine` decides."""
+    born: int
+    """The tier's number before its load began: later numbers of its tags make it invalid."""
+    checked: int
+    """No tag of it has a number between its birth and this one."""
+    cells: tuple[TagCell, ...]
+    fresh_until_s: float
+    life_s: float
+    load_s: float
+    policy: CachePolicy
+    value: object
+
+    def __init__(self, key: str, value: object, policy: CachePolicy) -> None:
+        super().__init__(key)
+        self.value = value
+        self.policy = policy
+
+    def set_times(
+        self, loaded_s: float, rand: float, *, load_s: float = 0.0, life_s: float | None = None
+    ) -> None:
+        """Start its life at `loaded_s`, one of `life_s` or as drawn with `rand`; before it can be found."""
+        if life_s is None:
+            life_s = drawn_life_s(self.policy, rand, negative=self.value is None)
+        self.life_s = life_s
+        self.load_s = load_s
+        self.fresh_until_s = loaded_s + life_s
+        quiet = quiet_s(self.policy, life_s, load_s)
+        # The same object where nothing is due ahead: it spares the memory of a number.
+        self.attention_s = self.fresh_until_s if quiet == life_s else loaded_s + quiet
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """In the order in which they were given."""
+        return tuple(cell.tag for cell in self.cells)

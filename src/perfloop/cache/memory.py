@@ -1,0 +1,351 @@
+"""The tier in the process: values with their times and tags, bounded, for any number of threads.
+
+A hit takes no lock. It reads a dict, an entry that does not change, and one number: each is one step under
+the GIL, and each has its own protection on builds without it, where only the count of hits may fall short.
+Whatever changes the tier holds its lock, which is not to be asked for from a signal handler.
+
+An invalidation is seen by every `get` that begins after it returned. A load is fenced by its birth, the
+tier's number before it began: docs/decisions/0010.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from operator import length_hint
+from typing import Final
+
+from perfloop.cache.entry import Entry, entry_bytes
+from perfloop.cache.flights import Boarding, Flight, Flights
+from perfloop.cache.memory_statistics import MemoryStatistics, estimated_bytes
+from perfloop.cache.object_size import object_bytes
+from perfloop.cache.policy import CachePolicy, Freshness, freshness
+from perfloop.cache.s3fifo import MOST_VISITS, S3Fifo
+from perfloop.cache.tag_cells import TagCells
+from perfloop.metrics.counter import Counter
+from perfloop.metrics.fork import restart_in_child
+from perfloop.model.remote import EVERYTHING
+
+SWEPT_PER_STORE: Final = 2
+
+
+class MemoryTier:
+    """Bounded by entries, or by bytes where `max_bytes` is given.
+
+    Args:
+        capacity: entries.
+        max_bytes: of all entries with their keys and overhead, by `object_bytes` or as given with the value.
+        clock: seconds; it never goes back.
+        rand: from [0, 1), for jitter and XFetch.
+    """
+
+    def __init__(
+        self,
+        capacity: int = 100_000,
+        *,
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        self._limit = capacity if max_bytes is None else max_bytes
+        self._by_bytes = max_bytes is not None
+        self._clock = clock
+        self._rand = rand
+        self._hits: Iterator[None] = repeat(None, sys.maxsize)
+        self._misses = Counter()
+        self._stale = Counter()
+        self._evictions = self._expirations = self._invalidated = self._refused = self._too_large = 0
+        self._number = self._changes = self._epoch = self._cleared = 0
+        self._lock = threading.Lock()
+        self._start_empty()
+        restart_in_child(self)
+
+    def _start_empty(self) -> None:
+        self._queues: S3Fifo[Entry] = S3Fifo(self._limit)
+        self._find = self._queues.nodes.get
+        self._cells = TagCells()
+        self._flights = Flights()
+
+    def restart(self) -> None:
+        """In a forked child, where neither the threads that load exist nor the one that held the lock."""
+        if self._lock.locked():
+            self._start_empty()
+        self._flights = Flights()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Entry | None:
+        """The entry if it is fresh and nothing is due; None asks for `examine`, which counts the miss."""
+        entry = self._find(key)
+        if entry is None or self._clock() >= entry.attention_s:
+            return None
+        if entry.checked < self._changes and not self._holds(entry):
+            return None
+        if entry.visits < MOST_VISITS:
+            entry.visits += 1
+        for _ in self._hits:
+            break
+        return entry
+
+    def _holds(self, entry: Entry, *, trusting: bool = False) -> bool:
+        """Whether nothing was invalidated since its birth; and, unless `trusting`, no news was missed."""
+        changes = self._changes  # before the cells: what is invalidated from here on is checked next time
+        born = entry.born
+        if born < self._cleared:
+            return False
+        for cell in entry.cells:
+            if cell.number > born:
+                return False
+        if born >= self._epoch:
+            entry.checked = changes
+            return True
+        return trusting
+
+    def examine(self, key: str, *, trusting: bool = False) -> tuple[Freshness, Entry | None]:
+        """What may be done with what is kept for a key; the entry comes with all but EXPIRED.
+
+        Args:
+            key: to look for.
+            trusting: give entries from before an epoch their freshness instead of UNCHECKED, as is asked for
+                while the remote tier is away.
+        """
+        entry = self._find(key)
+        if entry is None:
+            self._misses.inc()
+            return Freshness.EXPIRED, None
+        if not self._holds(entry, trusting=True):
+            self._misses.inc()
+            self._drop(entry, expired=False)
+            return Freshness.EXPIRED, None
+        found = self._freshness(entry, self._rand())
+        if found is Freshness.EXPIRED:
+            self._misses.inc()
+            self._drop(entry, expired=True)
+            return found, None
+        if entry.visits < MOST_VISITS:
+            entry.visits += 1
+        if entry.born < self._epoch and not trusting:
+            found = Freshness.UNCHECKED
+        if found is Freshness.FRESH or found is Freshness.DUE:
+            for _ in self._hits:
+                break
+        else:
+            self._stale.inc()
+        return found, entry
+
+    def _freshness(self, entry: Entry, rand: float) -> Freshness:
+        left_s = entry.fresh_until_s - self._clock()
+        return freshness(entry.policy, life_s=entry.life_s, left_s=left_s, load_s=entry.load_s, rand=rand)
+
+    def begin(self, key: str, tags: Iterable[str] = ()) -> Boarding:
+        """Board the load of a key that is under way, or lead a new one, which `store` or `end` has to end.
+
+        Tags that are known before the load keep callers who come after their invalidation off it.
+        """
+        with self._lock:
+            flight = self._flights.find(key)
+            if flight is not None:
+                if flight.birth >= self._cleared and self._cells.allow(flight.tags, flight.birth):
+                    return Boarding(flight, False, self._number)
+                self._flights.detach(key)
+            flight = Flight(key, self._number, tuple(tags))
+            self._flights.add(flight)
+            return Boarding(flight, True, self._number)
+
+    def end(self, flight: Flight) -> None:
+        """End a load that has no value to keep; harmless after `store`."""
+        with self._lock:
+            self._flights.land(flight)
+            self._cells.tidy(self._flights.oldest_birth)
+
+    def store(
+        self,
+        flight: Flight,
+        value: object,
+        *,
+        policy: CachePolicy,
+        tags: Iterable[str] = (),
+        load_s: float = 0.0,
+        age_s: float = 0.0,
+        life_s: float | None = None,
+        size_bytes: int | None = None,
+    ) -> bool:
+        """End a load and keep its value, unless the key or a tag was invalidated since it began.
+
+        True where it is kept. It is not, either, where the policy gives it no life or the tier has no room.
+
+        Args:
+            flight: as `begin` gave it.
+            value: None is a negative result.
+            policy: how long it may be served.
+            tags: of the value, those given to `begin` included.
+            load_s: what loading took, for XFetch.
+            age_s: how much of its life is over; for values from a remote tier.
+            life_s: the life that was drawn for it there; None draws one by the policy.
+            size_bytes: of the value; None measures it.
+        """
+        tags = tuple(tags)
+        entry = self._entry(flight.key, value, policy, tags, size_bytes)
+        entry.set_times(self._clock() - age_s, self._rand(), load_s=load_s, life_s=life_s)
+        with self._lock:
+            is_current = self._flights.land(flight)
+            # A tag may have been cleared although the key was, too: the callers want to know of either.
+            flight.overtaken = flight.birth < self._cleared or not self._cells.allow(tags, flight.birth)
+            self._cells.tidy(self._flights.oldest_birth)
+            if flight.overtaken or not is_current:
+                self._refused += 1
+                return False
+            gone = self._put(entry, flight.birth, tags)
+        del gone  # here, without the lock: a value's finaliser may come back to the cache
+        return entry.queue is not None
+
+    def put(
+        self,
+        key: str,
+        value: object,
+        *,
+        policy: CachePolicy,
+        tags: Iterable[str] = (),
+        size_bytes: int | None = None,
+    ) -> None:
+        """Keep a value that is true now; a load of the key that is under way will not be kept."""
+        tags = tuple(tags)
+        entry = self._entry(key, value, policy, tags, size_bytes)
+        entry.set_times(self._clock(), self._rand())
+        with self._lock:
+            self._flights.detach(key)
+            gone = self._put(entry, self._number, tags)
+        del gone
+
+    def invalidate(self, keys: Iterable[str]) -> int:
+        """Drop these keys, and keep nothing of their loads under way; returns how many were there."""
+        gone = []
+        with self._lock:
+            for key in keys:
+                self._flights.detach(key)
+                entry = self._queues.nodes.get(key)
+                if entry is not None:
+                    self._remove(entry)
+                    gone.append(entry)
+            self._cells.tidy(self._flights.oldest_birth)
+            self._invalidated += len(gone)
+        return len(gone)
+
+    def invalidate_tags(self, tags: Iterable[str]) -> None:
+        """Make all that carry one of these tags invalid, in one step a tag; EVERYTHING clears the tier."""
+        with self._lock:
+            number = self._number = self._number + 1
+            oldest_birth = self._flights.oldest_birth
+            concerns_entries = False
+            for tag in tags:
+                if tag == EVERYTHING:
+                    self._cleared = number
+                    concerns_entries = True
+                elif self._cells.invalidate(tag, number, oldest_birth):
+                    concerns_entries = True
+            if concerns_entries:
+                self._changes = number
+
+    def raise_epoch(self) -> None:
+        """Have what is kept and what is being loaded checked with the remote tier before it is served."""
+        with self._lock:
+            self._number = self._epoch = self._changes = self._number + 1
+
+    def sweep(self, limit: int) -> int:
+        """Look at up to `limit` entries, going on where the last sweep ended, and drop the useless ones.
+
+        Each store looks at some, too; a cache that nobody writes to keeps what expired until it is swept.
+        """
+        gone: list[Entry] = []
+        with self._lock:
+            self._sweep(limit, gone)
+        return len(gone)
+
+    def statistics(self) -> MemoryStatistics:
+        """Counts are exact when no thread is at work, and on builds with the GIL always."""
+        with self._lock:
+            entries = list(self._queues.nodes.values())
+            return MemoryStatistics(
+                hits=sys.maxsize - length_hint(self._hits),
+                misses=int(self._misses.value),
+                stale=int(self._stale.value),
+                evictions=self._evictions,
+                expirations=self._expirations,
+                invalidated=self._invalidated,
+                refused=self._refused,
+                too_large=self._too_large,
+                entries=len(entries),
+                size_bytes=self._queues.cost if self._by_bytes else estimated_bytes(entries),
+                tags=len(self._cells),
+                ghosts=self._queues.ghosts,
+                flights=len(self._flights),
+            )
+
+    def _entry(
+        self,
+        key: str,
+        value: object,
+        policy: CachePolicy,
+        tags: tuple[str, ...],
+        size_bytes: int | None,
+    ) -> Entry:
+        entry = Entry(key, value, policy)
+        if self._by_bytes:
+            entry.cost = entry_bytes(key, object_bytes(value) if size_bytes is None else size_bytes, tags)
+        return entry
+
+    def _put(self, entry: Entry, birth: int, tags: tuple[str, ...]) -> list[Entry]:
+        """Take an entry in, with the lock held; returns all that went."""
+        queues = self._queues
+        old = queues.nodes.get(entry.key)
+        if entry.life_s <= 0:
+            if old is not None:
+                self._remove(old)
+            return [] if old is None else [old]
+        entry.born = birth
+        entry.checked = self._number
+        entry.cells = self._cells.join(tags)
+        gone = queues.admit(entry) if old is None else queues.replace(entry)
+        if entry.queue is None:
+            self._too_large += 1
+        else:
+            self._evictions += len(gone)
+        if old is not None:
+            gone.append(old)
+        oldest_birth = self._flights.oldest_birth
+        for left in gone:
+            self._cells.leave(left.cells, oldest_birth)
+        self._sweep(SWEPT_PER_STORE, gone)
+        return gone
+
+    def _drop(self, entry: Entry, *, expired: bool) -> None:
+        with self._lock:
+            if self._queues.nodes.get(entry.key) is not entry:
+                return
+            self._remove(entry)
+            if expired:
+                self._expirations += 1
+            else:
+                self._invalidated += 1
+
+    def _remove(self, entry: Entry) -> None:
+        self._queues.remove(entry)
+        self._cells.leave(entry.cells, self._flights.oldest_birth)
+
+    def _sweep(self, limit: int, gone: list[Entry]) -> None:
+        now_s = self._clock()
+        for _ in range(limit):
+            entry = self._queues.look_round()
+            if entry is None:
+                return
+            if entry.fresh_until_s + entry.policy.kept_after_s <= now_s:
+                self._expirations += 1
+            elif entry.checked < self._changes and not self._holds(entry, trusting=True):
+                self._invalidated += 1
+            else:
+                continue
+            self._remove(entry)
+            gone.append(entry)

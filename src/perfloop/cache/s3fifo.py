@@ -1,0 +1,252 @@
+"""S3-FIFO: which entry goes when there is no room. Pure: no clock, no lock, no values.
+
+Source: Yang, Zhang, Qiu, Yue, Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023. A small
+queue takes what is new, and most of it leaves from there; what was asked for again moves to the main queue,
+where each node goes round once more for each visit. What the small queue lets go is remembered by its hash
+in the ghost queue, and goes straight to the main queue when it comes again.
+
+As in libCacheSim, the main queue is filled, too, until something has to be evicted: otherwise a loop that
+is slightly larger than the cache would find nothing in it, ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar, cast
+
+from perfloop.errors import InvalidValue
+
+MOST_VISITS: Final = 3
+SMALL_RATIO: Final = 0.1
+GHOST_RATIO: Final = 0.9
+"""Ghosts for each node that is held."""
+PROMOTING_VISITS: Final = 2
+"""A node that was visited so often since it came leaves the small queue for the main one."""
+
+NodeT = TypeVar("NodeT", bound="Node")
+
+
+class Node:
+    """What the queues hold: a key, what it costs, and how often it was visited, at most MOST_VISITS.
+
+    Whoever serves a node counts its visits, without a call: ``if node.visits < 3: node.visits += 1``. A step
+    that two threads lose to each other changes nothing that matters.
+    """
+
+    __slots__ = ("cost", "key", "newer", "older", "queue", "visits")
+
+    key: Hashable
+    newer: Node
+    older: Node
+    queue: _Queue | None
+
+    def __init__(self, key: Hashable, cost: int = 1) -> None:
+        self.key = key
+        self.cost = cost
+        self.visits = 0
+        self.queue = None
+
+
+class _Queue:
+    """A ring through a node of its own: linked, so that any node can leave in one step."""
+
+    __slots__ = ("cost", "ends")
+
+    def __init__(self) -> None:
+        self.ends = Node(None, 0)
+        self.ends.newer = self.ends.older = self.ends
+        self.cost = 0
+
+    def push(self, node: Node) -> None:
+        ends = self.ends
+        newest = ends.older
+        node.older = newest
+        node.newer = ends
+        newest.newer = ends.older = node
+        node.queue = self
+        self.cost += node.cost
+
+    def take(self, node: Node) -> None:
+        older, newer = node.older, node.newer
+        older.newer = newer
+        newer.older = older
+        self.cost -= node.cost
+        node.queue = None
+
+    def exchange(self, old: Node, node: Node) -> None:
+        older, newer = old.older, old.newer
+        node.older, node.newer, node.queue = older, newer, self
+        older.newer = newer.older = node
+        self.cost += node.cost - old.cost
+        old.queue = None
+
+
+_NOWHERE: Final = Node(None, 0)
+
+
+class _Ghosts:
+    """Hashes of the keys that left the small queue last; two keys of one hash do no harm."""
+
+    __slots__ = ("_first", "_numbers", "_order")
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        self._order: deque[int] = deque()
+        self._first = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, key: Hashable, limit: int) -> None:
+        order = self._order
+        numbers = self._numbers
+        ghost = hash(key)
+        numbers[ghost] = self._first + len(order)
+        order.append(ghost)
+        # What came back leaves its place in the order behind, so that the order may be longer, to a limit.
+        while len(numbers) > limit or len(order) > 2 * limit:
+            oldest = order.popleft()
+            if numbers.get(oldest) == self._first:
+                del numbers[oldest]
+            self._first += 1
+
+    def take(self, key: Hashable) -> bool:
+        return self._numbers.pop(hash(key), None) is not None
+
+
+class S3Fifo(Generic[NodeT]):
+    """Holds nodes up to a total cost: with a cost of 1 each it is bounded by entries, else by bytes.
+
+    `nodes` may be read by anyone; only the methods change it.
+    """
+
+    __slots__ = (
+        "_evicts",
+        "_ghosts",
+        "_main",
+        "_main_limit",
+        "_seen",
+        "_small",
+        "_small_limit",
+        "capacity",
+        "nodes",
+    )
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise InvalidValue(f"a capacity of {capacity} holds nothing; it must be 1 or more")
+        self.capacity = capacity
+        self.nodes: dict[Hashable, NodeT] = {}
+        self._small = _Queue()
+        self._main = _Queue()
+        self._ghosts = _Ghosts()
+        self._small_limit = max(1, int(capacity * SMALL_RATIO))
+        self._main_limit = capacity - self._small_limit
+        self._evicts = False
+        self._seen: Node = _NOWHERE
+
+    @property
+    def cost(self) -> int:
+        """Of all nodes together; never above the capacity."""
+        return self._small.cost + self._main.cost
+
+    @property
+    def ghosts(self) -> int:
+        """Keys that are remembered without a node."""
+        return len(self._ghosts)
+
+    def admit(self, node: NodeT) -> list[NodeT]:
+        """Take a node in, and return those that had to go for it; the node itself where it is too large.
+
+        A node of the same key has to be removed, or replaced, before.
+        """
+        if node.cost > self.capacity:
+            return [node]
+        returns = self._ghosts.take(node.key)
+        gone = self._make_room(node.cost)
+        # An empty cache fills its small queue first and then, as long as nothing was evicted, the main one.
+        fills = not self._evicts and self._small.cost >= self._small_limit
+        (self._main if returns or fills else self._small).push(node)
+        self.nodes[node.key] = node
+        return gone
+
+    def replace(self, node: NodeT) -> list[NodeT]:
+        """Put a node in the place of the one with its key, and return those that had to go.
+
+        The visits stay: a value that is loaded anew was not asked for more often. A node that costs more than
+        the old one goes to the end of its queue, since the room for it may come from next to it.
+        """
+        old = self.nodes[node.key]
+        queue = old.queue
+        assert queue is not None
+        node.visits = old.visits
+        if node.cost > old.cost:
+            self.remove(old)
+            if node.cost > self.capacity:
+                return [node]
+            gone = self._make_room(node.cost)
+            queue.push(node)
+        else:
+            gone = []
+            queue.exchange(old, node)
+        self.nodes[node.key] = node
+        return gone
+
+    def remove(self, node: NodeT) -> None:
+        """Take out a node that is held."""
+        queue = node.queue
+        assert queue is not None
+        queue.take(node)
+        del self.nodes[node.key]
+
+    def look_round(self) -> NodeT | None:
+        """The next node of a walk through all of them that starts again at its end; None in an empty cache.
+
+        The walk is no promise: a node that moves may be met twice or be left out until the next time.
+        """
+        seen = self._seen
+        node = self._main.ends.newer if seen.queue is None else seen.newer
+        if node is self._main.ends:
+            node = self._small.ends.newer
+        if node is self._small.ends:
+            self._seen = _NOWHERE
+            return None
+        self._seen = node
+        return cast("NodeT", node)
+
+    def _make_room(self, cost: int) -> list[NodeT]:
+        gone = []
+        while self._small.cost + self._main.cost + cost > self.capacity:
+            gone.append(self._evict())
+        return gone
+
+    def _evict(self) -> NodeT:
+        self._evicts = True
+        if self._main.cost <= self._main_limit and self._small.cost > 0:
+            node = self._evict_small()
+            if node is not None:
+                return node
+        return self._evict_main()
+
+    def _evict_small(self) -> NodeT | None:
+        small, main = self._small, self._main
+        while small.cost > 0:
+            node = cast("NodeT", small.ends.newer)
+            small.take(node)
+            if node.visits < PROMOTING_VISITS:
+                self._ghosts.add(node.key, int(len(self.nodes) * GHOST_RATIO) + 1)
+                return self.nodes.pop(node.key)
+            node.visits = 0
+            main.push(node)
+        return None
+
+    def _evict_main(self) -> NodeT:
+        main = self._main
+        while True:
+            node = cast("NodeT", main.ends.newer)
+            main.take(node)
+            if node.visits == 0:
+                return self.nodes.pop(node.key)
+            node.visits -= 1
+            main.push(node)
