@@ -31,7 +31,7 @@ from perfloop.errors import InvalidValue
 Member = TypeVar("Member", bound=Hashable)
 
 _MOST_LIVES = 3
-_RECORD_BYTES = 340
+_RECORD_BYTES = 260
 """A record with its lists, its slot in the dictionary and its place in the queue, on 64-bit CPython."""
 
 
@@ -49,7 +49,7 @@ class BundlePolicy:
     least_support: int = 2
     followers_remembered: int = 4
     halved_at: int = 64
-    max_bytes: int = 40 * 1024 * 1024
+    max_bytes: int = 32 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if not 0 < self.least_confidence <= 1:
@@ -122,15 +122,14 @@ class Bundles(Generic[Member]):
     def _count(self, record: _Record[Member], follower: Member) -> None:
         followers, counts = record.followers, record.counts
         record.total += 1
-        try:
+        if follower in followers:
             place = followers.index(follower)
-        except ValueError:
-            self._replace_weakest(record, follower)
-        else:
             counts[place] += 1
             if place and counts[place] >= counts[0]:
                 counts[0], counts[place] = counts[place], counts[0]
                 followers[0], followers[place] = followers[place], followers[0]
+        else:
+            self._replace_weakest(record, follower)
         if record.total >= self._policy.halved_at:
             _halve(record)
 

@@ -1,7 +1,8 @@
 """Predictive warming of one key template: which members to load in the batch of one that was missed.
 
 `Warmer` is the seam to the cache, `Warming` what stands behind it: the learner (`bundles`), the gate that
-holds it back where it does not pay (`warming_gate`) and the measurement of what it gains (`warming_gain`).
+holds it back where it does not pay (`warming_gate`) and the measurement of what it gains (`held_back` and
+`loader_cost`).
 It decides only; the caller loads. Nothing is called on a hit, except at the first use of an entry that came
 in a bundle.
 """
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
 from perfloop.cache.bundles import BundlePolicy, Bundles, Member, Trail
-from perfloop.cache.warming_gain import HeldBack, LoaderCost
+from perfloop.cache.held_back import HeldBack
+from perfloop.cache.loader_cost import LoaderCost
 from perfloop.cache.warming_gate import Gate, GatePolicy
 from perfloop.errors import InvalidValue
 from perfloop.stats.interval import RatioInterval
@@ -147,14 +149,14 @@ class Warming(Generic[Member]):
             else:
                 self._used += 1
                 self._gate.used()
-            self._gate.decide(self._cost.break_even_ratio)
+            self._judge()
 
     def dropped(self) -> None:
         """See `Warmer`."""
         with self._lock:
             self._wasted += 1
             self._gate.wasted()
-            self._gate.decide(self._cost.break_even_ratio)
+            self._judge()
 
     def statistics(self) -> WarmingStatistics:
         with self._lock:
@@ -175,6 +177,10 @@ class Warming(Generic[Member]):
                 members_known=len(self._bundles),
                 size_bytes=self._bundles.size_bytes,
             )
+
+    def _judge(self) -> None:
+        if self._gate.is_due:
+            self._gate.decide(self._cost.break_even_ratio)
 
     def _bundle(self, members: Sequence[Member], chains: Sequence[Sequence[Member]]) -> tuple[Member, ...]:
         """The chains of what was missed last come first: what follows them is due next."""

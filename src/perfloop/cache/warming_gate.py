@@ -27,6 +27,8 @@ from perfloop.errors import InvalidValue
 
 _Z_95: Final = 1.6448536269514722
 """One-sided 95 %."""
+_JUDGED_EVERY: Final = 16
+"""Outcomes between two judgements, which cost more than all else in the gate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Gate:
         self._draw = draw
         self._used = 0.0
         self._unused = 0.0
+        self._unjudged = 0
         self._allowed = float(policy.least_outcomes)
         self._precise = True
 
@@ -73,16 +76,24 @@ class Gate:
     def used(self) -> None:
         """A row of a bundle was asked for in time."""
         self._used += 1
+        self._unjudged += 1
         self._allow()
 
     def wasted(self) -> None:
         """A row of a bundle was dropped before anybody asked for it."""
         self._unused += 1
+        self._unjudged += 1
         self._allowed -= 1
 
     def late(self) -> None:
         """A row of a bundle was asked for while it was on its way: it saved little."""
         self._unused += 1
+        self._unjudged += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has come in to `decide` again."""
+        return self._unjudged >= _JUDGED_EVERY
 
     def decide(self, break_even_ratio: float) -> None:
         """Judge the precision of the outcomes so far.
@@ -90,6 +101,7 @@ class Gate:
         `break_even_ratio` is the share of a bundle's rows that has to be used for the loader's time to come
         out even.
         """
+        self._unjudged = 0
         outcomes = self._used + self._unused
         if outcomes < self._policy.least_outcomes:
             return
