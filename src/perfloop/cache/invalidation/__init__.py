@@ -1,0 +1,33 @@
+"""Event-driven invalidation: what is committed in PostgreSQL clears the cache's tags.
+
+from perfloop.cache.invalidation import ChangeListener, Outbox, TagMap
+
+tags = TagMap({"orders": ("order-{id}", "orders-of-{customer_id}", "orders")})
+with ChangeListener(Outbox(dsn), tags, cache):
+...
+"""
+
+from __future__ import annotations
+
+from perfloop.adapters.changes.change import EVERYTHING, ChangeSource, TableChange, WatchedTable
+from perfloop.adapters.changes.outbox_reader import Outbox, OutboxPolicy
+from perfloop.cache.invalidation.freshness import InvalidationStatistics
+from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
+from perfloop.cache.invalidation.listener import AsyncChangeListener, ChangeListener, ListenerPolicy
+from perfloop.cache.invalidation.tags import TagMap
+
+__all__ = [
+    "EVERYTHING",
+    "AsyncChangeListener",
+    "AsyncInvalidates",
+    "ChangeListener",
+    "ChangeSource",
+    "Invalidates",
+    "InvalidationStatistics",
+    "ListenerPolicy",
+    "Outbox",
+    "OutboxPolicy",
+    "TableChange",
+    "TagMap",
+    "WatchedTable",
+]

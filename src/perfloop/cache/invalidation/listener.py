@@ -1,0 +1,287 @@
+"""Carries what was committed in a database to a cache, in a thread of its own.
+
+One thread serves sync and asyncio alike: a listener waits for a server nearly all of its life, and must go on
+doing so while the event loop of the service is busy. A second thread looks after the first: it publishes
+how far behind the listener is, above all when that hangs, and cuts the connection of a server that does
+not answer.
+
+What the cache did not take is told again. A fault closes the source and opens it anew, later each time; the
+source knows whether changes may have been missed meanwhile, and then tells that anything may have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Final, Self
+
+from perfloop import metrics
+from perfloop.adapters.changes.change import ChangeSource, TableChange
+from perfloop.cache.invalidation.freshness import FreshnessMetrics, InvalidationStatistics
+from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
+from perfloop.cache.invalidation.tags import TagMap
+from perfloop.errors import TargetUnreachable
+from perfloop.metrics import Registry
+
+LOOK_AFTER_S: Final = 0.5
+RATE_OVER_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerPolicy:
+    """How a listener bears with a server."""
+
+    first_retry_s: float = 0.1
+    longest_retry_s: float = 10.0
+    takeover_s: float = 1.0
+    """How often a process that does not read asks whether it may."""
+
+    hung_after_s: float = 10.0
+    """Without a sign of progress for so long, the connection is cut and made anew."""
+
+    tags_at_once: int = 500
+
+
+class _Listening:
+    """The thread and what it counts; `invalidate` returns when the cache has taken the tags."""
+
+    def __init__(
+        self,
+        source: ChangeSource,
+        tags: TagMap,
+        invalidate: Callable[[Sequence[str]], object],
+        *,
+        policy: ListenerPolicy,
+        registry: Registry,
+        clock: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._tags = tags
+        self._invalidate = invalidate
+        self._policy = policy
+        self._clock = clock
+        self._metrics = FreshnessMetrics(registry)
+        self._stopping = Event()
+        self._threads: tuple[Thread, ...] = ()
+        self._is_reading = False
+        self._progress_at_s: float | None = None
+        self._changes = self._invalidated = self._doubts = self._faults = 0
+        self._last_fault: str | None = None
+        self._rate_per_s = 0.0
+
+    def open(self) -> None:
+        """Raises what the source says of its set-up; a server that is away is tried again and again."""
+        try:
+            self._is_reading = self._source.open()
+        except TargetUnreachable as error:
+            self._note(error)
+        self._stopping.clear()
+        self._threads = tuple(
+            Thread(target=target, name=f"perfloop-cache-{target.__name__.strip('_')}", daemon=True)
+            for target in (self._listen, self._look_after)
+        )
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(LOOK_AFTER_S)
+            while thread.is_alive():
+                self._source.abort()
+                thread.join(LOOK_AFTER_S)
+        self._threads = ()
+        self._metrics.publish(self.statistics())
+
+    def statistics(self) -> InvalidationStatistics:
+        now_s = self._clock()
+        lag = self._source.lag()
+        return InvalidationStatistics(
+            is_reading=self._is_reading,
+            changes=self._changes,
+            tags=self._invalidated,
+            changes_per_s=self._rate_per_s,
+            doubts=self._doubts,
+            faults=self._faults,
+            last_fault=self._last_fault,
+            oldest_change_s=0.0 if lag.oldest_at_s is None else now_s - lag.oldest_at_s,
+            behind_s=None if lag.current_at_s is None else now_s - lag.current_at_s,
+            kept_bytes=lag.kept_bytes,
+        )
+
+    def _listen(self) -> None:
+        retry_s = self._policy.first_retry_s
+        while not self._stopping.is_set():
+            read_before = self._changes, self._source.lag().current_at_s
+            try:
+                self._follow()
+                return
+            except Exception as error:  # noqa: BLE001  # the boundary of a thread that must outlive any fault of server and cache
+                self._note(error)
+            self._is_reading = False
+            self._progress_at_s = None
+            self._source.close()
+            if read_before != (self._changes, self._source.lag().current_at_s):
+                retry_s = self._policy.first_retry_s
+            self._stopping.wait(retry_s)
+            retry_s = min(retry_s * 2, self._policy.longest_retry_s)
+
+    def _follow(self) -> None:
+        """Until stopped; raises when it must begin anew."""
+        while not self._stopping.is_set():
+            self._progress_at_s = self._clock()
+            self._is_reading = self._source.open()
+            if self._is_reading:
+                self._take(self._source.read(self._stopping))
+            else:
+                self._progress_at_s = None
+                self._stopping.wait(self._policy.takeover_s)
+        self._source.close()
+
+    def _take(self, changes: Iterable[TableChange]) -> None:
+        found: dict[str, None] = {}
+        for change in changes:
+            self._progress_at_s = self._clock()
+            self._changes += 1
+            self._doubts += change.rows is None
+            found.update(dict.fromkeys(self._tags.tags_of(change)))
+            if len(found) >= self._policy.tags_at_once:
+                self._send(found)
+        self._send(found)
+
+    def _send(self, found: dict[str, None]) -> None:
+        if not found:
+            return
+        # However long the cache takes, it is not the server that hangs.
+        self._progress_at_s = None
+        tags = tuple(found)
+        step = self._policy.tags_at_once
+        for start in range(0, len(tags), step):
+            self._invalidate(tags[start : start + step])
+        self._invalidated += len(tags)
+        found.clear()
+        self._progress_at_s = self._clock()
+
+    def _note(self, error: Exception) -> None:
+        self._faults += 1
+        self._last_fault = (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+    def _look_after(self) -> None:
+        began_s, began_with = self._clock(), self._changes
+        while not self._stopping.wait(LOOK_AFTER_S):
+            now_s = self._clock()
+            progress_at_s = self._progress_at_s
+            if progress_at_s is not None and now_s - progress_at_s > self._policy.hung_after_s:
+                self._source.abort()
+            self._rate_per_s = (self._changes - began_with) / max(now_s - began_s, LOOK_AFTER_S)
+            if now_s - began_s >= RATE_OVER_S:
+                began_s, began_with = now_s, self._changes
+            self._metrics.publish(self.statistics())
+
+
+class ChangeListener:
+    """Invalidates a sync cache by what was committed in a database, while it is open.
+
+    Args:
+        source: An `Outbox` or a `ReplicationSlot`.
+        tags: Which tags a change invalidates.
+        cache: Whose `invalidate_tag` is called from the listener's thread.
+        policy: How it bears with a server.
+        registry: Where its metrics go.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        source: ChangeSource,
+        tags: TagMap,
+        cache: Invalidates,
+        *,
+        policy: ListenerPolicy | None = None,
+        registry: Registry = metrics.registry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._listening = _Listening(
+            source,
+            tags,
+            lambda found: cache.invalidate_tag(*found),
+            policy=policy or ListenerPolicy(),
+            registry=registry,
+            clock=clock,
+        )
+
+    def open(self) -> None:
+        """Start to listen.
+
+        Raises:
+            InvalidInput: The database is not set up for this source.
+            MissingRights: The role may not read it.
+        """
+        self._listening.open()
+
+    def close(self) -> None:
+        """Stop; what was not invalidated yet is told to whoever listens next."""
+        self._listening.close()
+
+    def statistics(self) -> InvalidationStatistics:
+        return self._listening.statistics()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncChangeListener:
+    """Invalidates an asyncio cache by what was committed in a database, while it is open.
+
+    The arguments are those of `ChangeListener`; `invalidate_tag` is awaited in the loop that opened it.
+    """
+
+    def __init__(
+        self,
+        source: ChangeSource,
+        tags: TagMap,
+        cache: AsyncInvalidates,
+        *,
+        policy: ListenerPolicy | None = None,
+        registry: Registry = metrics.registry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cache = cache
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listening = _Listening(
+            source, tags, self._invalidate, policy=policy or ListenerPolicy(), registry=registry, clock=clock
+        )
+
+    async def open(self) -> None:
+        """Start to listen; raises as that of `ChangeListener`."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._listening.open)
+
+    async def close(self) -> None:
+        """Stop; what was not invalidated yet is told to whoever listens next."""
+        await asyncio.to_thread(self._listening.close)
+
+    def statistics(self) -> InvalidationStatistics:
+        return self._listening.statistics()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _invalidate(self, found: Sequence[str]) -> None:
+        if self._loop is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._given(found), self._loop).result()
+
+    async def _given(self, found: Sequence[str]) -> None:
+        await self._cache.invalidate_tag(*found)

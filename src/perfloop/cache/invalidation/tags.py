@@ -1,0 +1,116 @@
+"""Which tags a change of a table invalidates, as templates over its columns.
+
+`{"orders": ("order-{id}", "orders-of-{customer_id}", "orders")}` says: a change of a row clears the tags
+of that row, made from its values before and after, so that a row which moves from one customer to another
+clears both; and every change of the table clears `orders`. A table without templates has `orders:{its
+watched columns}` and `table:orders`.
+
+It is not always known which rows changed: a TRUNCATE, a statement over very many rows, a gap in what was
+heard. Then `every:orders` is cleared, too. An entry made from some rows of a table therefore carries it
+beside the rows' tags; `row_tags` gives both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Final
+
+from perfloop.adapters.changes.change import Row, TableChange, split_name, table_name
+from perfloop.errors import InvalidInput
+
+NOTHING: Final[Mapping[str, Sequence[str]]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableTags:
+    """The templates of one table, told apart by whether they have columns in them."""
+
+    row: tuple[str, ...] = ()
+    table: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
+
+
+class TagMap:
+    """What the changes of a database invalidate; made once, from Python or from a table of a TOML file.
+
+    Raises:
+        InvalidInput: A table's name or a template cannot be read.
+    """
+
+    def __init__(self, tables: Mapping[str, Sequence[str]] = NOTHING) -> None:
+        self._tables = {
+            table_name(*split_name(table)): _table_tags(table, templates)
+            for table, templates in tables.items()
+        }
+
+    @property
+    def tables(self) -> Mapping[str, TableTags]:
+        return self._tables
+
+    def tags_of(self, change: TableChange) -> Iterable[str]:
+        """The tags to invalidate; the same tag may come more than once."""
+        if change.table is None:
+            return [tag for table in self._tables for tag in self._all_of(table)]
+        if change.rows is None:
+            return self._all_of(change.table)
+        found = self._tables.get(change.table)
+        if found is None:
+            return [f"table:{change.table}", *(_default_tag(change.table, row) for row in change.rows)]
+        try:
+            return [
+                *found.table,
+                *(template.format_map(row) for row in change.rows for template in found.row),
+            ]
+        except KeyError:
+            # A column that is not watched: what cannot be named is cleared as a whole.
+            return self._all_of(change.table)
+
+    def row_tags(self, table: str, **columns: object) -> tuple[str, ...]:
+        """The tags for an entry made from rows of `table` with these values; for templates that they fill.
+
+        Raises:
+            InvalidInput: They fill none.
+        """
+        name = table_name(*split_name(table))
+        found = self._tables.get(name)
+        if found is None:
+            made = [_default_tag(name, {column: str(value) for column, value in columns.items()})]
+        else:
+            made = [each.format_map(columns) for each in found.row if _fields(each) <= columns.keys()]
+        if not made or not columns:
+            raise InvalidInput(f"no template of {name} is made of {', '.join(columns) or 'nothing'}")
+        return (*made, f"every:{name}")
+
+    def _all_of(self, table: str) -> list[str]:
+        found = self._tables.get(table)
+        return [f"every:{table}", *(found.table if found else (f"table:{table}",))]
+
+
+def _table_tags(table: str, templates: Sequence[str]) -> TableTags:
+    if isinstance(templates, str):
+        raise InvalidInput(f'the tags of {table} are a list of templates; write ["{templates}"]')
+    fields = {template: _fields(template) for template in templates}
+    return TableTags(
+        row=tuple(template for template, names in fields.items() if names),
+        # Braces that stand for themselves are doubled in every template.
+        table=tuple(template.format() for template, names in fields.items() if not names),
+        columns=frozenset().union(*fields.values()),
+    )
+
+
+def _fields(template: str) -> frozenset[str]:
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise InvalidInput(f"the template {template!r} cannot be read: {error}") from None
+    names = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
+    for name, spec, conversion in names:
+        if not name.isidentifier() or spec or conversion:
+            raise InvalidInput(f"the template {template!r} may hold columns only, as in order-{{id}}")
+    return frozenset(name for name, _, _ in names)
+
+
+def _default_tag(table: str, row: Row) -> str:
+    return ":".join((table, *(str(value) for value in row.values())))
