@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from typing import Final
@@ -29,11 +30,12 @@ def entry_bytes(key: str, value_bytes: int, tags: Iterable[str]) -> int:
 class Entry(Node):
     """One value of the memory tier. Read it; only the tier writes.
 
-    Once it can be found, no field changes but the visits and, upwards, `checked`: a thread that holds it sees
-    one value with the times that belong to it.
+    Once it can be found, no field changes but the visits, `checked`, upwards, and those of the first use of
+    what was loaded ahead: a thread that holds it sees one value with the times that belong to it.
     """
 
     __slots__ = (
+        "ahead",
         "attention_s",
         "born",
         "cells",
@@ -46,6 +48,8 @@ class Entry(Node):
     )
 
     key: str
+    ahead: bool
+    """Loaded before anybody asked for it, and not asked for yet."""
     attention_s: float
     """Until this time of the tier's clock it is fresh and nothing is due; then `examine` decides."""
     born: int
@@ -63,6 +67,7 @@ class Entry(Node):
         super().__init__(key)
         self.value = value
         self.policy = policy
+        self.ahead = False
 
     def set_times(
         self, loaded_s: float, rand: float, *, load_s: float = 0.0, life_s: float | None = None
@@ -73,9 +78,23 @@ class Entry(Node):
         self.life_s = life_s
         self.load_s = load_s
         self.fresh_until_s = loaded_s + life_s
-        quiet = quiet_s(self.policy, life_s, load_s)
+        self._set_attention(loaded_s)
+
+    def await_use(self) -> None:
+        """It is loaded ahead: lead the first request to `examine`; after `set_times`."""
+        self.ahead = True
+        self.attention_s = -math.inf
+
+    def begin_use(self) -> None:
+        """The first request for it is there: it counts as the load that it spares, not as a visit."""
+        self.ahead = False
+        self.visits = 0
+        self._set_attention(self.fresh_until_s - self.life_s)
+
+    def _set_attention(self, loaded_s: float) -> None:
+        quiet = quiet_s(self.policy, self.life_s, self.load_s)
         # The same object where nothing is due ahead: it spares the memory of a number.
-        self.attention_s = self.fresh_until_s if quiet == life_s else loaded_s + quiet
+        self.attention_s = self.fresh_until_s if quiet == self.life_s else loaded_s + quiet
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -172,6 +172,7 @@ class MemoryTier:
         age_s: float = 0.0,
         life_s: float | None = None,
         size_bytes: int | None = None,
+        ahead: bool = False,
     ) -> bool:
         """End a load and keep its value, unless the key or a tag was invalidated since it began.
 
@@ -186,10 +187,13 @@ class MemoryTier:
             age_s: how much of its life is over; for values from a remote tier.
             life_s: the life that was drawn for it there; None draws one by the policy.
             size_bytes: of the value; None measures it.
+            ahead: nobody has asked for it yet; whoever does first is led to `examine`, and calls `first_use`.
         """
         tags = tuple(tags)
         entry = self._entry(flight.key, value, policy, tags, size_bytes)
         entry.set_times(self._clock() - age_s, self._rand(), load_s=load_s, life_s=life_s)
+        if ahead:
+            entry.await_use()
         with self._lock:
             is_current = self._flights.land(flight)
             # A tag may have been cleared although the key was, too: the callers want to know of either.
@@ -201,6 +205,14 @@ class MemoryTier:
             gone = self._put(entry, flight.birth, tags)
         del gone  # here, without the lock: a value's finaliser may come back to the cache
         return entry.queue is not None
+
+    def first_use(self, entry: Entry) -> bool:
+        """Whether this request is the first for an entry that was loaded ahead; True once."""
+        with self._lock:
+            is_first = entry.ahead
+            if is_first:
+                entry.begin_use()
+        return is_first
 
     def put(
         self,
