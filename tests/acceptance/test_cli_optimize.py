@@ -97,6 +97,21 @@ def test_the_loop_from_optimize_to_undo(
     assert [] == [text for text in seen if "gehe" in text]
 
 
+def test_the_space_for_indexes_and_the_weighing_are_what_was_asked_for(
+    perfloop: Any, uri: str, workload: Path
+) -> None:
+    """A Finding asks for the index whatever it takes, so that its trial has to refuse it."""
+    limits = ("--max-index-size", "8kB", "--weigh", "equal", "--trials", "1")
+    optimized = perfloop("optimize", uri, "--workload", workload, *limits, "--json")
+    assert 0 == optimized.code, optimized.err
+    study = json.loads(optimized.out)
+    (trial,) = study["trials"]
+
+    assert "every statement counts the same, however often it is called" in study["notes"]
+    assert "revert" == trial["verdict"]
+    assert trial["reason"].startswith("size of all kept changes")
+
+
 def test_one_change_of_several_is_undone_by_its_number(
     perfloop: Any, studied_dsn: str, catalogue_digest: Callable[[str], str]
 ) -> None:
