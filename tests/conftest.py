@@ -16,7 +16,7 @@ from typing import NoReturn
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfloop.adapters.servers import (
     PostgresBinaries,
@@ -125,6 +125,32 @@ def each_postgres_dsn(each_postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def templates(start_postgres: StartServer) -> Iterator[Templates]:
+    """What SQL makes of a database, made once a server and copied from then on; gone before the servers."""
+    with Templates() as made:
+        yield made
+
+
+@pytest.fixture
+def each_filled_dsn(
+    request: pytest.FixtureRequest, templates: Templates, each_postgres_server: PostgresServer
+) -> Iterator[str]:
+    """A database for this test alone, filled with the SCHEMA of its module, on every installation in turn."""
+    dsn = each_postgres_server.dsn()
+    with fresh_database(dsn, template=templates.of(dsn, request.module.SCHEMA)) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def each_module_dsn(request: pytest.FixtureRequest, each_postgres_server: PostgresServer) -> Iterator[str]:
+    """One such database for a whole module, whose tests leave it as it was."""
+    with fresh_database(each_postgres_server.dsn()) as fresh:
+        with psycopg.connect(fresh, autocommit=True) as connection:
+            connection.execute(request.module.SCHEMA)
+        yield fresh
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A shared server of the preferred installation."""
     try:
@@ -141,11 +167,35 @@ def redis_url(request: pytest.FixtureRequest) -> str:
     return TEST_REDIS or request.getfixturevalue("redis_server").url
 
 
+class Templates:
+    """Databases to copy, by server and by what filled them; a context manager that drops them."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], str] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Templates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def of(self, dsn: str, schema: str) -> str:
+        """The name of the database on this server that the schema has filled."""
+        if (dsn, schema) not in self._made:
+            filled = self._stack.enter_context(fresh_database(dsn))
+            with psycopg.connect(filled, autocommit=True) as connection:
+                connection.execute(schema)
+            self._made[dsn, schema] = str(conninfo_to_dict(filled)["dbname"])
+        return self._made[dsn, schema]
+
+
 @contextlib.contextmanager
-def fresh_database(dsn: str) -> Iterator[str]:
+def fresh_database(dsn: str, *, template: str = "template1") -> Iterator[str]:
     name = f"perfloop_test_{secrets.token_hex(4)}"
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
         fresh = make_conninfo(dsn, dbname=name)
         try:
             with psycopg.connect(fresh, autocommit=True) as inside:

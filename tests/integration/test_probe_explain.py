@@ -22,10 +22,9 @@ SCHEMA = """
 
 
 @pytest.fixture
-def lab(each_postgres_dsn: str) -> Iterator[psycopg.Connection]:
+def lab(each_filled_dsn: str) -> Iterator[psycopg.Connection]:
     """A session that may write."""
-    with connect(each_postgres_dsn, read_only=False) as connection:
-        connection.execute(SCHEMA)
+    with connect(each_filled_dsn, read_only=False) as connection:
         yield connection
 
 

@@ -40,15 +40,15 @@ def index(*columns: str) -> CreateIndex:
 
 
 @pytest.fixture
-def lab(each_postgres_dsn: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(each_postgres_dsn, autocommit=True) as connection:
-        connection.execute(SCHEMA)
+def lab(each_module_dsn: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(each_module_dsn, autocommit=True) as connection:
         yield connection
 
 
-@pytest.fixture
-def tables(lab: psycopg.Connection) -> tuple[Table, ...]:
-    return take_snapshot(lab, taken_at_s=0.0, host=HOST).tables
+@pytest.fixture(scope="module")
+def tables(each_module_dsn: str) -> tuple[Table, ...]:
+    with psycopg.connect(each_module_dsn, autocommit=True) as connection:
+        return take_snapshot(connection, taken_at_s=0.0, host=HOST).tables
 
 
 @pytest.fixture(params=["hypothetical", "real", "combined"])
@@ -136,8 +136,9 @@ def test_the_size_is_that_of_a_real_index(
 ) -> None:
     """The pairs have one key for every value of the first column; only a sample knows that."""
     expected = what_if.size_bytes(index(*columns))
-    lab.execute(f"CREATE INDEX probe ON orders ({', '.join(columns)})")
-    row = lab.execute("SELECT pg_relation_size('probe')").fetchone()
+    with lab.transaction(force_rollback=True):
+        lab.execute(f"CREATE INDEX probe ON orders ({', '.join(columns)})")
+        row = lab.execute("SELECT pg_relation_size('probe')").fetchone()
 
     assert row is not None
     assert row[0] / 1.25 < expected < row[0] * 1.25
@@ -173,9 +174,7 @@ def test_hypothetical_costs_come_close_to_those_of_real_indexes(
     assert actual.total_cost / 1.1 < expected.total_cost < actual.total_cost * 1.1
 
 
-def test_real_builds_are_refused_to_a_role_that_may_not_hide_them(
-    each_postgres_dsn: str, lab: psycopg.Connection
-) -> None:
+def test_real_builds_are_refused_to_a_role_that_may_not_hide_them(lab: psycopg.Connection) -> None:
     lab.execute("SET ROLE pg_monitor")
     with pytest.raises(LabRefused, match="superuser"), RealIndexes(lab):
         pass
