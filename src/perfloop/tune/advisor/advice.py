@@ -70,40 +70,51 @@ def propose(
     """
     policy = policy or SearchPolicy()
     found = search_indexes(snapshot, workload, what_if, policy, rehearsal=rehearsal)
-    reading, search, known, result = found.reading, found.extend, found.known, found.result
-    statements = reading.statements
-    plans = tuple(plan for each in reading.plans for plan in each)
-
-    chosen = chosen_proposals(search, result, statements, findings, known)
-    fallbacks = fallback_proposals(search, found.candidates, result, statements, known)
-    indexes = [each.change for each in (*chosen, *fallbacks) if isinstance(each.change, CreateIndex)]
     settings = propose_settings(snapshot, findings)
-    drops, kept = propose_drops(snapshot, findings, plans, statements)
+    drops, kept = propose_drops(snapshot, findings, found.reading.every_plan(), found.reading.statements)
     seated = seat(
         (
-            Group(proposals=propose_analyze(snapshot, findings)),
-            Group(proposals=propose_statistics(snapshot, findings, statements)),
-            Group(proposals=chosen, is_chosen=True),
-            Group(proposals=fallbacks, is_second=True),
-            Group(proposals=demanded_proposals(snapshot, search, statements, findings, known, indexes)),
+            *_beliefs(snapshot, findings, found),
+            *_indexes(snapshot, findings, found),
             Group(proposals=settings.proposals),
-            Group(proposals=propose_table_options(snapshot, findings, statements)),
-            Group(proposals=(*drops, *_new_drops(drops, superseded(snapshot, result.chosen)))),
+            Group(proposals=propose_table_options(snapshot, findings, found.reading.statements)),
+            Group(proposals=(*drops, *_new_drops(drops, superseded(snapshot, found.result.chosen)))),
         ),
         most=most_trials,
     )
     return Advice(
         proposals=seated.proposals,
         unexplained=(
-            *reading.unreadable,
-            *explain_without_index(statements, result, snapshot),
-            *result.refused,
+            *found.reading.unreadable,
+            *explain_without_index(found.reading.statements, found.result, snapshot),
+            *found.result.refused,
             *settings.unexplained,
             *kept,
             *seated.cut,
-            *_spent(known, result, policy),
+            *_spent(found.known, found.result, policy),
         ),
         statistics=_statistics(found),
+    )
+
+
+def _beliefs(snapshot: Snapshot, findings: tuple[Finding, ...], found: IndexSearch) -> tuple[Group, ...]:
+    """What the planner believes."""
+    return (
+        Group(proposals=propose_analyze(snapshot, findings)),
+        Group(proposals=propose_statistics(snapshot, findings, found.reading.statements)),
+    )
+
+
+def _indexes(snapshot: Snapshot, findings: tuple[Finding, ...], found: IndexSearch) -> tuple[Group, ...]:
+    search, known, result = found.extend, found.known, found.result
+    statements = found.reading.statements
+    chosen = chosen_proposals(search, result, statements, findings, known)
+    second = fallback_proposals(search, found.candidates, result, statements, known)
+    there = [each.change for each in (*chosen, *second) if isinstance(each.change, CreateIndex)]
+    return (
+        Group(proposals=chosen, is_chosen=True),
+        Group(proposals=second, is_second=True),
+        Group(proposals=demanded_proposals(snapshot, search, statements, findings, known, there)),
     )
 
 

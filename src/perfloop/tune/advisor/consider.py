@@ -31,6 +31,9 @@ class Reading(Value, frozen=True, kw_only=True):
     """Of each statement, one per instance."""
     unreadable: tuple[str, ...] = ()
 
+    def every_plan(self) -> tuple[Plan, ...]:
+        return tuple(plan for each in self.plans for plan in each)
+
 
 class _Planned(Value, frozen=True, kw_only=True):
     operation: Operation
