@@ -56,6 +56,15 @@ class HeldBack:
         """Misses of the members that may be warmed."""
         return sum(self._misses[self._held_buckets :])
 
+    def held_misses(self) -> int:
+        """Misses of those that never are."""
+        return sum(self._misses[: self._held_buckets])
+
+    @property
+    def held_ratio(self) -> float:
+        """The share of all members that is held back, to a whole bucket."""
+        return self._held_buckets / _BUCKETS
+
     def _bucket(self, member: Hashable) -> int:
         return hash((self._salt, member)) % _BUCKETS
 

@@ -1,0 +1,160 @@
+"""The list of keys that outlives the process, so that a restart begins with a warm cache.
+
+Written to a file from time to time, whole or not at all; only keys, never values. A file that is damaged,
+foreign, of another version or too large is never an error: the cache then starts cold and says why. The
+values come from the shared tier, and what that does not have from the batch loaders, at a limited rate.
+
+What it brings is measured: a share of the keys is held back, and misses of the first requests are compared
+(`held_back`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from perfloop.cache.held_back import HeldBack
+from perfloop.model.value import Value, require
+from perfloop.stats.interval import RatioInterval
+
+_MAGIC: Final = b"perfloop keys 1\n"
+_DIGEST_BYTES: Final = hashlib.sha256().digest_size
+
+
+class RestartPolicy(Value, frozen=True, kw_only=True):
+    """How much is remembered, how often, and how hard a restart may press the database."""
+
+    most_keys: int = 100_000
+    every_s: float = 60.0
+    """Between two looks at the tier, each of which is followed by a new file."""
+    half_life_capacities: float = 10.0
+    """Half-life of a key's points, in requests, as multiples of the tier's capacity."""
+    batch_rows: int = 100
+    loaded_rows_per_s: float = 500.0
+    """Of the loaders, on average; they rest at least as long as they work. The shared tier is not slowed."""
+    held_back_ratio: float = 0.05
+    most_bytes: int = 64 * 1024 * 1024
+    """A larger file is not read."""
+
+    def __post_init__(self) -> None:
+        require(self.most_keys >= 1, f"most_keys is {self.most_keys}; it is at least 1")
+        require(self.batch_rows >= 1, f"batch_rows is {self.batch_rows}; it is at least 1")
+        for name in ("every_s", "half_life_capacities", "loaded_rows_per_s"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
+        held = self.held_back_ratio
+        require(0.01 <= held <= 0.5, f"held_back_ratio is {held}; it lies between 0.01 and 0.5")
+
+
+class KeyList(Value, frozen=True, kw_only=True):
+    """What a file holds: keys, the most wanted first, and when it was written."""
+
+    keys: tuple[str, ...] = ()
+    saved_unix_s: float = 0.0
+
+
+class FoundKeys(Value, frozen=True, kw_only=True):
+    """What a file gave; `note` says why there are no keys, or is empty."""
+
+    found: KeyList = KeyList()
+    note: str = ""
+
+
+class RestartStatistics(Value, frozen=True, kw_only=True):
+    """What the key list brought to the first `requests` requests after the start.
+
+    `misses_ratio` is misses with it over misses without, by the keys that are held back; None while it
+    cannot be told, as are the hit ratios.
+    """
+
+    listed: int = 0
+    from_remote: int = 0
+    from_loaders: int = 0
+    requests: int = 0
+    hit_ratio: float | None = None
+    hit_ratio_without: float | None = None
+    misses_ratio: RatioInterval | None = None
+    note: str = ""
+
+
+def write_keys(path: Path, keys: KeyList) -> None:
+    """Put the file in place of an older one, whole or not at all; readable by its owner only.
+
+    Raises:
+        OSError: it cannot be written; an older file stays as it is.
+    """
+    content = msgspec.msgpack.encode(keys)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_MAGIC + hashlib.sha256(content).digest() + content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(partial).unlink()
+        raise
+
+
+def read_keys(path: Path, policy: RestartPolicy) -> FoundKeys:
+    """What an earlier process left; never raises for what the file is or holds."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(policy.most_bytes + 1)
+    except FileNotFoundError:
+        return FoundKeys(note=f"starts cold: there is no {path} yet")
+    except OSError as error:
+        return FoundKeys(note=f"starts cold: {path} cannot be read: {error}")
+    if len(content) > policy.most_bytes:
+        return FoundKeys(note=f"starts cold: {path} has more than {policy.most_bytes} bytes")
+    if not content.startswith(_MAGIC):
+        return FoundKeys(
+            note=f"starts cold: {path} is no list of keys, or one of another version of perfloop"
+        )
+    start = len(_MAGIC) + _DIGEST_BYTES
+    if hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
+        return FoundKeys(note=f"starts cold: {path} is damaged")
+    try:
+        found = msgspec.msgpack.decode(content[start:], type=KeyList)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return FoundKeys(note=f"starts cold: {path} holds something else: {error}")
+    return FoundKeys(found=msgspec.structs.replace(found, keys=found.keys[: policy.most_keys]))
+
+
+def rest_s(policy: RestartPolicy, *, rows: int, elapsed_s: float) -> float:
+    """How long to wait after a loader's call for so many rows took so long."""
+    return max(rows / policy.loaded_rows_per_s - elapsed_s, elapsed_s)
+
+
+class RestartTrial:
+    """Compares the keys that are loaded at the start with those held back, over the first requests."""
+
+    def __init__(self, policy: RestartPolicy, salt: int) -> None:
+        self._keys = HeldBack(policy.held_back_ratio, salt)
+
+    def holds(self, key: str) -> bool:
+        """Whether this key is not to be loaded at the start."""
+        return self._keys.holds(key)
+
+    def missed(self, key: str) -> None:
+        """A request among the first had to load this key."""
+        self._keys.missed(key)
+
+    def statistics(self, requests: int) -> RestartStatistics:
+        """What `requests` requests show so far."""
+        ratio = self._keys.misses_ratio()
+        if ratio is None or not requests:
+            return RestartStatistics(requests=requests)
+        misses, held_misses = self._keys.warmed_misses(), self._keys.held_misses()
+        return RestartStatistics(
+            requests=requests,
+            hit_ratio=1 - (misses + held_misses) / requests,
+            hit_ratio_without=max(0.0, 1 - held_misses / (requests * self._keys.held_ratio)),
+            misses_ratio=ratio,
+        )
