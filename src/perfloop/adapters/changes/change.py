@@ -51,6 +51,9 @@ class SourceLag:
     kept_bytes: int = 0
     """What the database keeps on disk for this source."""
 
+    is_over_limit: bool = False
+    """Whether that is more than the source's policy allows."""
+
 
 class ChangeSource(Protocol):
     """One reader of committed changes; it is used by one thread, but for `abort` and `lag`."""

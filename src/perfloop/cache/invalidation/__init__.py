@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from perfloop.adapters.changes.change import EVERYTHING, ChangeSource, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_reader import Outbox, OutboxPolicy
+from perfloop.adapters.changes.slot_reader import ReplicationSlot, SlotPolicy
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
 from perfloop.cache.invalidation.listener import AsyncChangeListener, ChangeListener, ListenerPolicy
@@ -27,6 +28,8 @@ __all__ = [
     "ListenerPolicy",
     "Outbox",
     "OutboxPolicy",
+    "ReplicationSlot",
+    "SlotPolicy",
     "TableChange",
     "TagMap",
     "WatchedTable",

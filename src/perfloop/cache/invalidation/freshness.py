@@ -39,6 +39,9 @@ class InvalidationStatistics:
     kept_bytes: int
     """What the database keeps on disk for the reader: the outbox, or log behind the slot."""
 
+    is_over_limit: bool
+    """Whether that is more than the policy of the slot allows; an alarm."""
+
 
 class FreshnessMetrics:
     """The same as metrics, for a scrape; made in the registry that is given."""
@@ -54,6 +57,7 @@ class FreshnessMetrics:
         )
         self._behind = registry.gauge(f"{prefix}_behind_seconds", "All committed longer ago is invalidated")
         self._kept = registry.gauge(f"{prefix}_kept_bytes", "Kept by the database for the listener")
+        self._over = registry.gauge(f"{prefix}_over_limit", "1 while the slot keeps more than it may")
         self._seen = (0, 0, 0)
 
     def publish(self, now: InvalidationStatistics) -> None:
@@ -67,3 +71,4 @@ class FreshnessMetrics:
         self._oldest.set(now.oldest_change_s)
         self._behind.set(now.behind_s or 0.0)
         self._kept.set(now.kept_bytes)
+        self._over.set(now.is_over_limit)

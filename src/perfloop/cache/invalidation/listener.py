@@ -110,6 +110,7 @@ class _Listening:
             oldest_change_s=0.0 if lag.oldest_at_s is None else now_s - lag.oldest_at_s,
             behind_s=None if lag.current_at_s is None else now_s - lag.current_at_s,
             kept_bytes=lag.kept_bytes,
+            is_over_limit=lag.is_over_limit,
         )
 
     def _listen(self) -> None:
