@@ -24,6 +24,9 @@ from perfloop.errors import InvalidInput
 TRACES: Final = ("orm-busy", "orm-night", "web07", "web12", "nasa")
 
 
+_SERVED: Final = ("200", "304")
+
+
 class WebRequest(NamedTuple):
     """One line of the nasa trace, which alone has a clock and tells its clients apart."""
 
@@ -50,11 +53,16 @@ def trace(name: str, limit: int | None = None) -> Sequence[str]:
 
 
 def web_requests() -> Sequence[WebRequest]:
-    """The nasa trace with its clock and its clients. Raises InvalidInput where it is not found."""
+    """The nasa trace with its clock and its clients, without what was moved or not found.
+
+    Raises:
+        InvalidInput: there is no such file in the folder.
+    """
     with lzma.open(_found("nasa_19950801.csv.xz"), "rt", encoding="utf-8") as file:
         return [
             WebRequest(int(row["time"]), int(row["host_id"]), sys.intern(row["url"]))
             for row in csv.DictReader(file)
+            if row["status"] in _SERVED
         ]
 
 
