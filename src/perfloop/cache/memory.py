@@ -104,6 +104,10 @@ class MemoryTier:
             return True
         return trusting
 
+    def peek(self, key: str) -> Entry | None:
+        """What is kept for a key, be it of any use or not; counts nothing."""
+        return self._find(key)
+
     def examine(self, key: str, *, trusting: bool = False) -> tuple[Freshness, Entry | None]:
         """What may be done with what is kept for a key; the entry comes with all but EXPIRED.
 
