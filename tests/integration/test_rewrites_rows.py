@@ -21,11 +21,11 @@ from perfloop.tune.rewrites.rules import RULES
 from perfloop.tune.row_digests import difference, digest, read_order
 from perfloop.tune.same_rows import compare_rows, is_planned_alike, refusal
 
-SCHEMA = (
-    "CREATE TABLE users (id bigint PRIMARY KEY, name text, seen timestamptz, born date)",
-    "CREATE TABLE orders (id int PRIMARY KEY, user_id bigint NOT NULL, voucher bigint, cents int NOT NULL,"
-    ' price numeric(10,2), placed timestamp, ref uuid, "Note" text)',
-)
+SCHEMA = """
+CREATE TABLE users (id bigint PRIMARY KEY, name text, seen timestamptz, born date);
+CREATE TABLE orders (id int PRIMARY KEY, user_id bigint NOT NULL, voucher bigint, cents int NOT NULL,
+                     price numeric(10,2), placed timestamp, ref uuid, "Note" text);
+"""
 ID = st.integers(1, 5)
 WORD = st.none() | st.sampled_from(["", "a", "b"])
 MOMENT = st.none() | st.sampled_from(
@@ -109,23 +109,23 @@ STATEMENTS = {
 
 
 @pytest.fixture
-def connection(each_postgres_dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(each_postgres_dsn, autocommit=True, prepare_threshold=None) as connection:
+def connection(each_module_dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """A session on empty tables."""
+    with psycopg.connect(each_module_dsn, autocommit=True, prepare_threshold=None) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for statement in SCHEMA:
-            connection.execute(statement.encode())
+        connection.execute("TRUNCATE users, orders")
         yield connection
 
 
-@pytest.fixture
-def catalogue(connection: psycopg.Connection[Any]) -> Catalogue:
-    tables = catalog.read_tables(connection)
-    columns = catalog.read_columns(connection, tables)
-    return Catalogue(
-        tables=catalog.with_columns(tables, columns),
-        indexes=catalog.read_indexes(connection, tables),
-        is_utc=True,
-    )
+@pytest.fixture(scope="module")
+def catalogue(each_module_dsn: str) -> Catalogue:
+    with psycopg.connect(each_module_dsn, autocommit=True) as connection:
+        tables = catalog.read_tables(connection)
+        return Catalogue(
+            tables=catalog.with_columns(tables, catalog.read_columns(connection, tables)),
+            indexes=catalog.read_indexes(connection, tables),
+            is_utc=True,
+        )
 
 
 def rewriting_of(name: str, text: str, catalogue: Catalogue) -> str:
