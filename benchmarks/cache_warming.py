@@ -24,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -100,9 +101,6 @@ class Replay:
         """Ask for what `get` did not give; whether it had to be loaded."""
         _, entry = self.tier.examine(key)
         if entry is not None:
-            if self.tier.first_use(entry):
-                self.used += 1
-                self.used_first(key)
             return False
         self.load(key)
         return True
@@ -110,10 +108,12 @@ class Replay:
     def load(self, key: str) -> None:
         self.put(key)
 
-    def used_first(self, key: str) -> None: ...
+    def used_first(self, key: str) -> None:
+        self.used += 1
 
     def put(self, key: str, *, ahead: bool = False) -> None:
-        self.tier.store(self.tier.begin(key).flight, None, policy=_FOREVER, ahead=ahead)
+        told = partial(self.used_first, key) if ahead else None
+        self.tier.store(self.tier.begin(key).flight, None, policy=_FOREVER, ahead=told)
 
 
 class WithBundles(Replay):
@@ -143,6 +143,7 @@ class WithBundles(Replay):
         self.events.append((key, False))
 
     def used_first(self, key: str) -> None:
+        super().used_first(key)
         warming, trail, _ = self._of(key)
         warming.used(trail, key)
         self.events.append((key, True))

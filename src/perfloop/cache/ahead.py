@@ -34,7 +34,7 @@ class AheadEntries:
                 entry = self._entries.popleft()
             except IndexError:  # another thread was faster
                 break
-            if not entry.ahead:
+            if entry.ahead is None:
                 continue
             if entry.queue is None:
                 wasted += 1

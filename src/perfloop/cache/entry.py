@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from perfloop.cache.policy import CachePolicy, drawn_life_s, quiet_s
@@ -48,8 +48,8 @@ class Entry(Node):
     )
 
     key: str
-    ahead: bool
-    """Loaded before anybody asked for it, and not asked for yet."""
+    ahead: Callable[[], None] | None
+    """Loaded before anybody asked for it, and not asked for yet: what its first request is told to."""
     attention_s: float
     """Until this time of the tier's clock it is fresh and nothing is due; then `examine` decides."""
     born: int
@@ -67,7 +67,7 @@ class Entry(Node):
         super().__init__(key)
         self.value = value
         self.policy = policy
-        self.ahead = False
+        self.ahead = None
 
     def set_times(
         self, loaded_s: float, rand: float, *, load_s: float = 0.0, life_s: float | None = None
@@ -80,14 +80,14 @@ class Entry(Node):
         self.fresh_until_s = loaded_s + life_s
         self._set_attention(loaded_s)
 
-    def await_use(self) -> None:
+    def await_use(self, ahead: Callable[[], None]) -> None:
         """It is loaded ahead: lead the first request to `examine`; after `set_times`."""
-        self.ahead = True
+        self.ahead = ahead
         self.attention_s = -math.inf
 
     def begin_use(self) -> None:
         """The first request for it is there: it counts as the load that it spares, not as a visit."""
-        self.ahead = False
+        self.ahead = None
         self.visits = 0
         self._set_attention(self.fresh_until_s - self.life_s)
 

@@ -129,8 +129,7 @@ class MemoryTier:
             self._misses.inc()
             self._drop(entry, expired=True)
             return found, None
-        if entry.visits < MOST_VISITS:
-            entry.visits += 1
+        self._visit(entry)
         if entry.born < self._epoch and not trusting:
             found = Freshness.UNCHECKED
         if found is Freshness.FRESH or found is Freshness.DUE:
@@ -139,6 +138,18 @@ class MemoryTier:
         else:
             self._stale.inc()
         return found, entry
+
+    def _visit(self, entry: Entry) -> None:
+        if entry.ahead is None:
+            if entry.visits < MOST_VISITS:
+                entry.visits += 1
+            return
+        with self._lock:
+            ahead = entry.ahead
+            if ahead is not None:  # no other thread was faster
+                entry.begin_use()
+        if ahead is not None:
+            ahead()
 
     def _freshness(self, entry: Entry, rand: float) -> Freshness:
         left_s = entry.fresh_until_s - self._clock()
@@ -176,7 +187,7 @@ class MemoryTier:
         age_s: float = 0.0,
         life_s: float | None = None,
         size_bytes: int | None = None,
-        ahead: bool = False,
+        ahead: Callable[[], None] | None = None,
     ) -> bool:
         """End a load and keep its value, unless the key or a tag was invalidated since it began.
 
@@ -191,13 +202,13 @@ class MemoryTier:
             age_s: how much of its life is over; for values from a remote tier.
             life_s: the life that was drawn for it there; None draws one by the policy.
             size_bytes: of the value; None measures it.
-            ahead: nobody has asked for it yet; whoever does first is led to `examine`, and calls `first_use`.
+            ahead: nobody has asked for it yet; to be called by the first request, which is led to `examine`.
         """
         tags = tuple(tags)
         entry = self._entry(flight.key, value, policy, tags, size_bytes)
         entry.set_times(self._clock() - age_s, self._rand(), load_s=load_s, life_s=life_s)
-        if ahead:
-            entry.await_use()
+        if ahead is not None:
+            entry.await_use(ahead)
         with self._lock:
             is_current = self._flights.land(flight)
             # A tag may have been cleared although the key was, too: the callers want to know of either.
@@ -209,14 +220,6 @@ class MemoryTier:
             gone = self._put(entry, flight.birth, tags)
         del gone  # here, without the lock: a value's finaliser may come back to the cache
         return entry.queue is not None
-
-    def first_use(self, entry: Entry) -> bool:
-        """Whether this request is the first for an entry that was loaded ahead; True once."""
-        with self._lock:
-            is_first = entry.ahead
-            if is_first:
-                entry.begin_use()
-        return is_first
 
     def put(
         self,
