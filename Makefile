@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A file's tests share servers, so that a file stays in one process.
-PARALLEL := --numprocesses 2 --dist loadfile
+# A file's tests share servers, so that a file stays in one process; tests/conftest.py orders the files.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-all check format clean
 

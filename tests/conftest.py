@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import psycopg
@@ -28,6 +29,7 @@ from perfloop.adapters.servers import (
 )
 from perfloop.errors import ServerNotFound
 
+TESTS = Path(__file__).parent
 TEST_DSN = os.environ.get("PERFLOOP_TEST_DSN")
 TEST_REDIS = os.environ.get("PERFLOOP_TEST_REDIS")
 
@@ -52,6 +54,14 @@ def pytest_report_header() -> list[str]:
         f"postgres: {', '.join(postgres) or NONE}" + (" and PERFLOOP_TEST_DSN" if TEST_DSN else ""),
         f"redis: {', '.join(redis) or NONE}" + (" and PERFLOOP_TEST_REDIS" if TEST_REDIS else ""),
     ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests first, so that no process ends with one of them when the others are idle."""
+    folders = ("acceptance", "integration", "statistical")
+    ranks = {TESTS / folder: rank for rank, folder in enumerate(folders)}
+    items.sort(key=lambda item: ranks.get(item.path.parent, len(folders)))
 
 
 def missing(what: str) -> NoReturn:
