@@ -28,9 +28,11 @@ class Flight:
     def serves(self, number: int) -> bool:
         """Whether a caller that boarded at this number may have the value; to be asked after `store`.
 
-        No to a caller that may have come after the invalidation of a tag that only the value named.
+        The leader always may. No to a caller that may have come after the invalidation of a tag that only the
+        value named; of a detached flight, to all who came after any invalidation of a tag, since the tags'
+        numbers are not kept for it. Whoever gets a no begins anew.
         """
-        return not self.overtaken or number == self.birth
+        return number == self.birth or not (self.overtaken or self.detached)
 
 
 class Boarding(NamedTuple):

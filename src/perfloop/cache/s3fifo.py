@@ -9,8 +9,8 @@ Where we depart from the paper, and why (hit ratios on five real traces, benchma
 
 - As in libCacheSim, the main queue is filled, too, until something has to be evicted. Otherwise a loop that
   is slightly larger than the cache would find nothing in it, ever.
-- Visits count to 5 instead of 3, and there are 0.95 ghosts a node instead of 0.9. Together that gains 0.0 to 0.4
-  points and loses nowhere; 4 visits and ratios from 0.9 to 1 are within 0.3 of it.
+- Visits count to 5 instead of 3, and there are 0.95 ghosts a node instead of 0.9. Together that gains 0.0 to
+  0.4 points and loses nowhere; 4 visits and ratios from 0.9 to 1 are within 0.4 of it.
 - Rejected: promotion at one visit. It gains up to 1.6 points where the cache is far too small (orm-busy at
   1 % of its keys) and loses up to 0.5 at all other sizes.
 """
