@@ -15,7 +15,8 @@ Catch `PerfloopError` to catch them all::
     │   └── ChangeForbidden       a knob that perfloop never touches
     ├── StudyNotFound             no study or change of that name in the journal
     ├── BaselineNotFound          no baseline of that name in the journal
-    └── JournalDamaged            the journal cannot be read or written
+    ├── JournalDamaged            the journal cannot be read or written
+    └── LoadTimedOut              a loader of the cache took longer than its hard_timeout_s
 
 A message states the fact and then the way out.
 """
@@ -77,3 +78,7 @@ class BaselineNotFound(PerfloopError):
 
 class JournalDamaged(PerfloopError):
     """The journal cannot be read or written."""
+
+
+class LoadTimedOut(PerfloopError, TimeoutError):
+    """A loader of the cache took longer than the hard_timeout_s of its policy."""

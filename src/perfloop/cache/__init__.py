@@ -1,1 +1,58 @@
-"""The cache: two tiers, tags, a fence."""
+"""The cache: values by key in two tiers, with tags, one load for all who ask, and a fence around it.
+
+The names below are loaded when they are first used, as in `perfloop`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfloop.cache._async.cache import AsyncTieredCache
+    from perfloop.cache._sync.cache import TieredCache
+    from perfloop.cache.breaker import BreakerPolicy, BreakerState
+    from perfloop.cache.events import CacheEvent
+    from perfloop.cache.in_memory_remote import AsyncInMemoryRemote, InMemoryRemote, InMemoryServer
+    from perfloop.cache.loaded import Loaded
+    from perfloop.cache.policy import CachePolicy
+    from perfloop.cache.remote import AsyncRemoteTier, RemoteTier
+    from perfloop.cache.statistics import CacheStatistics
+
+__all__ = [
+    "AsyncInMemoryRemote",
+    "AsyncRemoteTier",
+    "AsyncTieredCache",
+    "BreakerPolicy",
+    "BreakerState",
+    "CacheEvent",
+    "CachePolicy",
+    "CacheStatistics",
+    "InMemoryRemote",
+    "InMemoryServer",
+    "Loaded",
+    "RemoteTier",
+    "TieredCache",
+]
+
+_HOMES = {
+    "AsyncInMemoryRemote": "perfloop.cache.in_memory_remote",
+    "AsyncRemoteTier": "perfloop.cache.remote",
+    "AsyncTieredCache": "perfloop.cache._async.cache",
+    "BreakerPolicy": "perfloop.cache.breaker",
+    "BreakerState": "perfloop.cache.breaker",
+    "CacheEvent": "perfloop.cache.events",
+    "CachePolicy": "perfloop.cache.policy",
+    "CacheStatistics": "perfloop.cache.statistics",
+    "InMemoryRemote": "perfloop.cache.in_memory_remote",
+    "InMemoryServer": "perfloop.cache.in_memory_remote",
+    "Loaded": "perfloop.cache.loaded",
+    "RemoteTier": "perfloop.cache.remote",
+    "TieredCache": "perfloop.cache._sync.cache",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

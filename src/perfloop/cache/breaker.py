@@ -27,16 +27,13 @@ class BreakerState(enum.StrEnum):
 
 
 class BreakerPolicy(Value, frozen=True, kw_only=True):
-    """When a tier counts as away, and how often it is probed then."""
+    """How often a tier that is away is probed. One failure opens the breaker: callers wait for it once."""
 
-    failures: int = 1
-    """So many failures in a row open the breaker; each costs a caller the tier's time limit."""
     first_retry_s: float = 0.1
     longest_retry_s: float = 2.0
     """The time between probes doubles from the first to the longest."""
 
     def __post_init__(self) -> None:
-        require(self.failures >= 1, f"failures is {self.failures}; it must be 1 or more")
         require(self.first_retry_s > 0, f"first_retry_s is {self.first_retry_s}; it must be above 0")
         require(self.longest_retry_s >= self.first_retry_s, "longest_retry_s must not be below first_retry_s")
 
@@ -47,23 +44,21 @@ FACTOR: Final = 2.0
 class Breaker:
     """The state of one tier. Its users hold their own lock around the calls, or have one thread."""
 
-    __slots__ = ("_failures", "_policy", "_probe_at_s", "_retry_s", "openings", "state")
+    __slots__ = ("_policy", "_probe_at_s", "_retry_s", "openings", "state")
 
     def __init__(self, policy: BreakerPolicy | None = None) -> None:
         self._policy = policy or BreakerPolicy()
         self.state = BreakerState.CLOSED
         self.openings = 0
         """How often it opened since it was made."""
-        self._failures = 0
         self._retry_s = self._policy.first_retry_s
         self._probe_at_s = 0.0
 
     def fail(self, now_s: float) -> bool:
         """A call failed; whether this one opened the breaker."""
-        self._failures += 1
         if self.state is BreakerState.HALF_OPEN:
             self._retry_s = min(self._retry_s * FACTOR, self._policy.longest_retry_s)
-        elif self.state is BreakerState.OPEN or self._failures < self._policy.failures:
+        elif self.state is BreakerState.OPEN:
             return False
         was_closed = self.state is BreakerState.CLOSED
         self.state = BreakerState.OPEN
@@ -78,7 +73,6 @@ class Breaker:
         """
         if self.state is BreakerState.OPEN:
             return False
-        self._failures = 0
         self._retry_s = self._policy.first_retry_s
         was_half_open = self.state is BreakerState.HALF_OPEN
         self.state = BreakerState.CLOSED

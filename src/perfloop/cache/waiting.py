@@ -16,28 +16,31 @@ JOIN_S: Final = 5.0
 """How long closing waits for a thread; a thread cannot be cancelled."""
 
 
+def concerns_waiters(error: BaseException) -> bool:
+    """Whether those who wait for a loader get this error of it, not only the thread it ran in."""
+    return isinstance(error, Exception | asyncio.CancelledError)
+
+
 class AsyncSignal:
     """Given once, and many may wait for it."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "is_given")
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    @property
-    def is_given(self) -> bool:
-        return self._event.is_set()
+        self.is_given = False
+        self._event: asyncio.Event | None = None  # made by the first who waits: most are given before
 
     def give(self) -> None:
-        self._event.set()
+        self.is_given = True
+        if self._event is not None:
+            self._event.set()
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Whether it was given within the time; without one, waits for as long as it takes."""
-        if timeout_s is None:
-            await self._event.wait()
+        if self.is_given:
             return True
-        if self._event.is_set():
-            return True
+        if self._event is None:
+            self._event = asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
@@ -80,14 +83,12 @@ class AsyncWork:
 
 
 class Work:
-    """A thread that may outlive its caller; it cannot be stopped, so that abandoning it does nothing."""
+    """A thread that may outlive its caller."""
 
-    __slots__ = ("_thread",)
+    __slots__ = ()
 
-    def __init__(self, thread: threading.Thread | None) -> None:
-        self._thread = thread
-
-    def abandon(self) -> None: ...
+    def abandon(self) -> None:
+        """Nobody wants it any more, but a thread cannot be stopped."""
 
 
 class AsyncCrew:
@@ -106,18 +107,19 @@ class AsyncCrew:
         task.add_done_callback(self._tasks.discard)
         return AsyncWork(task)
 
-    async def lead(
-        self, is_limited: bool, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
-    ) -> AsyncWork:
+    async def lead(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncWork:
         """Begin what others wait for as well: a task, so that a caller who is cancelled stops nobody else."""
         return self.spawn(function, *arguments)
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def join(self) -> None:
+        """Nothing is left after `stop`."""
 
 
 class Crew:
@@ -144,17 +146,18 @@ class Crew:
         with self._lock:
             self._threads.add(thread)
         thread.start()
-        return Work(thread)
+        return Work()
 
-    def lead(self, is_limited: bool, function: Callable[..., None], *arguments: Any) -> Work:
-        """Do what others wait for as well: in the caller's own thread, unless it may leave before the end."""
-        if is_limited:
-            return self.spawn(function, *arguments)
+    def lead(self, function: Callable[..., None], *arguments: Any) -> Work:
+        """Do what others wait for as well, in the caller's own thread."""
         function(*arguments)
-        return Work(None)
+        return Work()
 
-    def close(self) -> None:
-        """Wait for what still runs; it has been told to end."""
+    def stop(self) -> None:
+        """Threads cannot be cancelled; what they wait for has been told to end."""
+
+    def join(self) -> None:
+        """Wait for what still runs."""
         ends_s = time.monotonic() + JOIN_S
         with self._lock:
             threads = [thread for thread in self._threads if thread is not threading.current_thread()]

@@ -1,0 +1,1 @@
+"""The cache for asyncio; what exists for threads is generated from it."""

@@ -1,0 +1,246 @@
+"""The cache as its users see it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from importlib import import_module
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from perfloop.cache._async.link import AsyncLink
+from perfloop.cache._async.loading import AsyncLoading
+from perfloop.cache._async.plain import AsyncPlain
+from perfloop.cache._async.storing import AsyncStoring
+from perfloop.cache.breaker import BreakerPolicy
+from perfloop.cache.codec import Codec, Serializer
+from perfloop.cache.events import CacheEvent
+from perfloop.cache.loaded import Loaded, Request, Terms, kind_of
+from perfloop.cache.memory import MemoryTier
+from perfloop.cache.policy import CachePolicy
+from perfloop.cache.remote import AsyncRemoteTier
+from perfloop.cache.statistics import CacheStatistics, Counts
+from perfloop.metrics.fork import restart_in_child
+
+ValueT = TypeVar("ValueT")
+
+
+def _ignore(event: CacheEvent) -> None:
+    """Nobody listens."""
+
+
+class AsyncTieredCache:
+    """Values by key in this process, and in Redis or Valkey where one is given, for asyncio.
+
+    One event loop uses it. Without `redis` and `remote` it needs no opening; with one of them
+    `async with` opens the connections and closes them.
+
+    Args:
+        redis: URL of the shared tier; None keeps values in this process alone.
+        prefix: Of all keys in the shared tier; caches with the same prefix share their values.
+        capacity: Entries that the process holds.
+        max_bytes: Bounds the process's entries by their size instead.
+        policy: For calls that give none; without it each call says `ttl_s`.
+        serializer: For the shared tier: msgpack, pickle (which needs a secret), or one's own.
+        secret: Signs the values in the shared tier; at least 16 bytes, the same in all processes.
+        lease_s: The longest that one process's load keeps others from loading the same key.
+        breaker: How often a shared tier that is away is probed.
+        remote: A shared tier of one's own, such as `AsyncInMemoryRemote` in tests.
+        on_event: Is told what the cache does, except hits; in the caller's path, so that it must be quick.
+        clock: Seconds, never going back.
+        rand: Numbers from [0, 1), for jitter and XFetch.
+    """
+
+    def __init__(
+        self,
+        redis: str | None = None,
+        *,
+        prefix: str = "perfloop",
+        capacity: int = 100_000,
+        max_bytes: int | None = None,
+        policy: CachePolicy | None = None,
+        serializer: Literal["msgpack", "pickle"] | Serializer = "msgpack",
+        secret: bytes | None = None,
+        lease_s: float = 10.0,
+        breaker: BreakerPolicy | None = None,
+        remote: AsyncRemoteTier | None = None,
+        on_event: Callable[[CacheEvent], None] = _ignore,
+        clock: Callable[[], float] = time.monotonic,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        if redis is not None and remote is None:
+            remote = _redis_tier(redis, prefix)
+        self._memory = MemoryTier(capacity, max_bytes=max_bytes, clock=clock, rand=rand)
+        self._hit = self._memory.get
+        self._terms = Terms(policy)
+        self._counts = Counts()
+        self._link = None
+        if remote is not None:
+            self._link = AsyncLink(
+                remote, self._memory, policy=breaker or BreakerPolicy(), clock=clock, tell=on_event
+            )
+        self._storing = AsyncStoring(
+            self._memory,
+            self._link,
+            codec=Codec(serializer, secret=secret, scope=prefix),
+            terms=self._terms,
+            lease_s=lease_s,
+            rand=rand,
+            counts=self._counts,
+            tell=on_event,
+        )
+        self._loading = AsyncLoading(
+            self._memory,
+            self._link,
+            storing=self._storing,
+            counts=self._counts,
+            clock=clock,
+            tell=on_event,
+        )
+        self._plain = AsyncPlain(
+            self._memory,
+            self._link,
+            self._loading,
+            self._storing,
+            terms=self._terms,
+            counts=self._counts,
+            rand=rand,
+        )
+        restart_in_child(self)
+
+    async def __aenter__(self) -> Self:
+        if self._link is not None:
+            await self._link.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End loads and refreshes that are under way, stop listening, and close the connections."""
+        await self._loading.crew.stop()
+        await self._loading.crew.join()
+        if self._link is not None:
+            await self._link.close()
+
+    def restart(self) -> None:
+        """In a forked child: the parent's loads, threads and connections are not ours."""
+        self._loading.restart()
+        if self._link is not None:
+            self._link.restart()
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[ValueT | Loaded[ValueT]]],
+        *,
+        ttl_s: float | None = None,
+        stale_for_s: float | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+        kind: Any = None,
+    ) -> ValueT:
+        """The value of a key; where there is none, of all who ask for it one runs the loader.
+
+        Args:
+            key: Any text.
+            loader: Takes nothing; returns the value, or a Loaded with terms of its own.
+            ttl_s: Life of the value; None takes the policy's.
+            stale_for_s: How long after it the value may be served while a new one is loaded behind.
+            tags: What `invalidate_tag` finds the value by.
+            policy: The other terms.
+            kind: The type of the value, for msgpack to make; None takes the loader's return type.
+
+        Raises:
+            LoadTimedOut: The policy has a hard_timeout_s, and the loader took longer.
+            InvalidInput: Nothing says how long the value lives.
+        """
+        entry = self._hit(key)
+        if entry is not None:
+            return entry.value  # type: ignore[return-value]  # a key has one type, which its callers know
+        terms = self._terms.policy(policy, ttl_s, stale_for_s)
+        request = Request(key, loader, terms, tuple(tags), kind or self._kind(loader))
+        return await self._loading.serve(request)  # type: ignore[no-any-return]  # as above
+
+    def _kind(self, loader: Callable[..., Any]) -> Any:
+        return None if self._link is None else kind_of(loader)
+
+    async def get(self, key: str, default: Any = None, *, kind: Any = None) -> Any:
+        """The value of a key if a tier has it, or a stale one that may be served; loads nothing."""
+        entry = self._hit(key)
+        if entry is not None:
+            return entry.value
+        return (await self._plain.look((key,), kind)).get(key, default)
+
+    async def get_many(self, keys: Iterable[str], *, kind: Any = None) -> dict[str, Any]:
+        """The values of those keys that a tier has, as `get` does, in one step."""
+        return await self._plain.look(tuple(dict.fromkeys(keys)), kind)
+
+    async def set(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl_s: float | None = None,
+        stale_for_s: float | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+        kind: Any = None,
+    ) -> None:
+        """Keep a value that is true now; loads of the key that are under way will not be kept."""
+        terms = self._terms.policy(policy, ttl_s, stale_for_s)
+        await self._plain.put(Request(key, None, terms, tuple(tags), kind), value)
+
+    async def delete(self, *keys: str) -> None:
+        """Make the values of these keys invalid, in all processes; loads under way will not be kept."""
+        await self._invalidate(keys, ())
+
+    async def invalidate_tag(self, *tags: str) -> None:
+        """Make all that carry one of these tags invalid, in all processes, in one step a tag."""
+        await self._invalidate((), tags)
+
+    async def _invalidate(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
+        self._forget(keys, tags)
+        if self._link is not None:
+            # What was fetched from the remote tier while it was told is older than the invalidation.
+            try:
+                await self._link.invalidate(keys, tags)
+            finally:
+                self._forget(keys, tags)
+
+    def _forget(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
+        if keys:
+            self._memory.invalidate(keys)
+        if tags:
+            self._memory.invalidate_tags(tags)
+
+    def statistics(self) -> CacheStatistics:
+        """What it did since it was made."""
+        counts, link = self._counts, self._link
+        memory = self._memory.statistics()
+        return CacheStatistics(
+            memory=memory,
+            remote_hits=int(counts.remote_hits.value),
+            stale_hits=int(counts.stale.value),
+            loads=int(counts.loads.value),
+            load_s=counts.load_s.value,
+            load_failures=int(counts.load_failures.value),
+            refused_stores=memory.refused + int(counts.refused.value),
+            unreadable=int(counts.rejected.value),
+            unencodable=int(counts.unencodable.value),
+            breaker=None if link is None else link.breaker.state,
+            breaker_openings=0 if link is None else link.breaker.openings,
+            pending_invalidations=0 if link is None else link.pending,
+            hears_news=link is None or not link.is_deaf,
+        )
+
+
+def _redis_tier(url: str, prefix: str) -> AsyncRemoteTier:
+    tier: AsyncRemoteTier = import_module("perfloop.adapters.remote").AsyncRedisTier(url, prefix=prefix)
+    return tier

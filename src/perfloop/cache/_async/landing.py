@@ -1,0 +1,46 @@
+"""How a load ends for those who wait for it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Final
+
+from perfloop.cache.waiting import AsyncSignal, AsyncWork
+
+NOTHING: Final[Any] = object()
+"""No value, where None is one."""
+
+
+class AsyncLanding:
+    """Ends once: with a value, with the loader's error, or with nothing, and then its callers board anew."""
+
+    __slots__ = ("_traceback", "error", "is_kept", "signal", "spare", "value", "waiters", "work")
+
+    def __init__(self) -> None:
+        self.signal = AsyncSignal()
+        self.value = NOTHING
+        self.error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self.spare = NOTHING
+        """A value that may stand in for that of a loader that fails."""
+        self.waiters = 0
+        self.work: AsyncWork | None = None
+        self.is_kept = False
+        """It goes on although nobody waits."""
+
+    def land(self, value: object) -> None:
+        self.value = value
+        self.signal.give()
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self._traceback = error.__traceback__
+        self.signal.give()
+
+    def turn_back(self) -> None:
+        self.signal.give()
+
+    def reraise(self) -> None:
+        """Raise the loader's error as it was raised; each caller sees the loader's frames, and no other's."""
+        if self.error is not None:
+            raise self.error.with_traceback(self._traceback)

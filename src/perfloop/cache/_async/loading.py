@@ -1,0 +1,278 @@
+"""What happens when the memory tier has no value to serve at once: one load for all who ask."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from perfloop.cache._async.landing import NOTHING, AsyncLanding
+from perfloop.cache._async.link import AsyncLink
+from perfloop.cache._async.storing import AsyncStoring
+from perfloop.cache.entry import Entry
+from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed, StaleServed
+from perfloop.cache.flights import Flight
+from perfloop.cache.loaded import Request
+from perfloop.cache.memory import MemoryTier
+from perfloop.cache.policy import CachePolicy, Freshness
+from perfloop.cache.remote import Fetched, Lease, RemoteEntry
+from perfloop.cache.statistics import Counts
+from perfloop.cache.waiting import AsyncCrew, concerns_waiters
+from perfloop.errors import LoadTimedOut
+
+SLACK_RATIO = 0.02
+"""Two tiers measure one life a little differently: what has so much more of it left is another value."""
+
+
+class AsyncLoading:
+    """Loads of one cache: from the remote tier if there is one, else by their loaders."""
+
+    def __init__(
+        self,
+        memory: MemoryTier,
+        link: AsyncLink | None,
+        *,
+        storing: AsyncStoring,
+        counts: Counts,
+        clock: Callable[[], float],
+        tell: Callable[[CacheEvent], None],
+    ) -> None:
+        self._memory = memory
+        self._link = link
+        self._storing = storing
+        self.counts = counts
+        self._clock = clock
+        self._tell = tell
+        self.restart()
+
+    def restart(self) -> None:
+        """In a forked child: nothing of the parent's work goes on."""
+        self.crew = AsyncCrew()
+        self._lock = threading.Lock()
+        self._refreshing: set[str] = set()
+
+    async def serve(self, request: Request) -> Any:
+        """The value of a key that the memory tier could not serve at once."""
+        link = self._link
+        found, entry = self._memory.examine(request.key, trusting=link is not None and link.serves_alone)
+        if entry is None or found is Freshness.UNCHECKED:
+            return await self.obtain(request)
+        if found is Freshness.FRESH:
+            return entry.value
+        if found is Freshness.SPARE:
+            return await self.obtain(request, entry.value)
+        if found is Freshness.STALE:
+            self.counts.stale.inc()
+            self._tell(StaleServed(key=request.key, is_spare=False))
+        self.refresh(request, entry)
+        return entry.value
+
+    def refresh(self, request: Request, entry: Entry | None = None) -> None:
+        """Load anew beside the caller, unless that is going on already."""
+        key = request.key
+        if key in self._refreshing:
+            return
+        self._refreshing.add(key)
+        behind = Request(key, request.loader, request.policy, request.tags, request.kind)
+        behind.is_background = True
+        if entry is not None:
+            left_s = entry.fresh_until_s - self._clock()
+            behind.early_s = max(0.0, left_s + SLACK_RATIO * entry.life_s)
+        self.crew.spawn(self._refresh, behind)
+
+    async def _refresh(self, request: Request) -> None:
+        try:
+            await self.obtain(request)
+        except Exception:  # noqa: BLE001 - nobody waits for it, and those who load have told of the error
+            return
+        finally:
+            self._refreshing.discard(request.key)
+
+    async def obtain(self, request: Request, spare: object = NOTHING) -> Any:
+        """Board the load of the key, or lead one; a value that an invalidation overtook is loaded again."""
+        policy = request.policy
+        while True:
+            flight, leads, number = self._memory.begin(request.key, request.tags)
+            landing = self.board(flight)
+            try:
+                if leads:
+                    landing.spare = spare
+                    await self._lead(request, flight, landing)
+                if not landing.signal.is_given and not await self._wait(landing, policy):
+                    return self._spare(request, landing)
+            finally:
+                self._leave(flight, landing)
+            if landing.error is not None:
+                return self._stand_in(request, landing)
+            if landing.value is not NOTHING and flight.serves(number):
+                return landing.value
+
+    def board(self, flight: Flight) -> AsyncLanding:
+        """What the callers of a flight wait for; one more waits for it."""
+        with self._lock:
+            landing = flight.future
+            if not isinstance(landing, AsyncLanding):
+                landing = flight.future = AsyncLanding()
+            landing.waiters += 1
+        return landing
+
+    def _leave(self, flight: Flight, landing: AsyncLanding) -> None:
+        with self._lock:
+            landing.waiters -= 1
+            is_deserted = landing.waiters == 0 and not landing.is_kept and not landing.signal.is_given
+        if is_deserted:
+            self._memory.end(flight)
+            if landing.work is not None:
+                landing.work.abandon()
+
+    async def _wait(self, landing: AsyncLanding, policy: CachePolicy) -> bool:
+        """Whether it landed before the caller has something better to do."""
+        soft_s, hard_s = policy.soft_timeout_s, policy.hard_timeout_s
+        if soft_s is not None and (hard_s is None or soft_s < hard_s):
+            if await landing.signal.wait(soft_s):
+                return True
+            if landing.spare is not NOTHING:
+                landing.is_kept = True
+                return False
+            hard_s = None if hard_s is None else hard_s - soft_s
+        return await landing.signal.wait(hard_s)
+
+    def _spare(self, request: Request, landing: AsyncLanding) -> Any:
+        if landing.spare is NOTHING:
+            raise LoadTimedOut(
+                f"the loader of {request.key!r} took longer than {request.policy.hard_timeout_s} s; raise"
+                " hard_timeout_s, or keep old values for such times with fail_safe_for_s"
+            )
+        self.counts.stale.inc()
+        self._tell(StaleServed(key=request.key, is_spare=True))
+        return landing.spare
+
+    def _stand_in(self, request: Request, landing: AsyncLanding) -> Any:
+        if landing.spare is NOTHING or not isinstance(landing.error, Exception):
+            landing.reraise()
+        return self._spare(request, landing)
+
+    async def _lead(self, request: Request, flight: Flight, landing: AsyncLanding) -> None:
+        if not request.is_background:
+            self._tell(Missed(key=request.key))
+        policy = request.policy
+        if policy.hard_timeout_s is not None or policy.soft_timeout_s is not None:
+            landing.work = self.crew.spawn(self._load, request, flight, landing, True)
+        else:
+            await self._load(request, flight, landing, False)
+
+    async def _load(self, request: Request, flight: Flight, landing: AsyncLanding, is_apart: bool) -> None:
+        """From the remote tier, else by the loader; `is_apart` where it has a task of its own already."""
+        lease = None
+        link = self._link
+        try:
+            if link is not None and not link.is_away:
+                lease = await self._look_up(link, request, flight, landing)
+        except BaseException:  # the leader was cancelled: the others choose a new one
+            self._memory.end(flight)
+            landing.turn_back()
+            raise
+        if landing.signal.is_given:
+            return
+        if is_apart:
+            await self._run(request, flight, landing, lease)
+        else:
+            landing.work = await self.crew.lead(self._run, request, flight, landing, lease)
+
+    async def _look_up(
+        self, link: AsyncLink, request: Request, flight: Flight, landing: AsyncLanding
+    ) -> Lease | None:
+        """Land with what the remote tier has, else return the lease it gave, if it gave one."""
+        early_s = request.early_s
+        while True:
+            seen = link.news
+            answer = await link.fetch((request.key,), self._storing.lease_s, early_s)
+            if answer is None:
+                return None
+            fetched = answer[request.key]
+            entry = fetched.entry
+            if entry is not None and self._settle(request, flight, landing, fetched, entry):
+                return None
+            if fetched.lease is not None:
+                return fetched.lease
+            if entry is not None and fetched.held_for_s is None:
+                early_s = float("inf")  # it cannot be read: claim its place
+                continue
+            if fetched.held_for_s is None:
+                return None
+            await link.wait_for_news(request.key, seen, fetched.held_for_s)
+            if flight.detached:
+                landing.turn_back()
+                return None
+
+    def _settle(
+        self, request: Request, flight: Flight, landing: AsyncLanding, fetched: Fetched, entry: RemoteEntry
+    ) -> bool:
+        """Whether the entry is what its callers get; a lease that came with it goes to a refresh."""
+        value = self._storing.decoded(request, entry)
+        if value is NOTHING:
+            return False
+        left_s = entry.ttl_s - entry.age_s
+        is_fresh = left_s > 0
+        if request.is_background and (fetched.lease is not None or not is_fresh):
+            landing.spare = value if is_fresh or landing.spare is NOTHING else landing.spare
+            return False
+        if not is_fresh and -left_s >= entry.stale_for_s:
+            landing.spare = value
+            return False
+        self._storing.keep_fetched(request, flight, entry, value)
+        landing.land(value)
+        if is_fresh:
+            self.counts.remote_hits.inc()
+        else:
+            self.counts.stale.inc()
+            self._tell(StaleServed(key=request.key, is_spare=False))
+        if fetched.lease is not None:
+            self._refresh_with(request, fetched.lease)
+        return True
+
+    def _refresh_with(self, request: Request, lease: Lease) -> None:
+        """Load behind the callers, with the lease that came with the stale value."""
+        flight, leads, _ = self._memory.begin(request.key, request.tags)
+        landing = self.board(flight)
+        if not leads:
+            self._leave(flight, landing)
+            self.crew.spawn(self._storing.give_back, lease)
+            return
+        landing.is_kept = True
+        self._refreshing.add(request.key)
+        landing.work = self.crew.spawn(self._run_behind, request, flight, landing, lease)
+
+    async def _run_behind(
+        self, request: Request, flight: Flight, landing: AsyncLanding, lease: Lease
+    ) -> None:
+        try:
+            await self._run(request, flight, landing, lease)
+        finally:
+            self._refreshing.discard(request.key)
+
+    async def _run(
+        self, request: Request, flight: Flight, landing: AsyncLanding, lease: Lease | None
+    ) -> None:
+        """Run the loader and land."""
+        begun_s = self._clock()
+        try:
+            loader = request.loader
+            assert loader is not None
+            loaded = await loader()
+            load_s = self._clock() - begun_s
+            self.counts.loaded(load_s)
+            self._tell(LoadEnded(key=request.key, load_s=load_s))
+            landing.land(await self._storing.keep_loaded(request, flight, lease, loaded, load_s))
+        except BaseException as error:
+            self._memory.end(flight)
+            if concerns_waiters(error):
+                landing.fail(error)
+            else:
+                landing.turn_back()
+            self.counts.load_failures.inc()
+            self._tell(LoadFailed(key=request.key, error=repr(error)))
+            if lease is not None:
+                await self._storing.give_back(lease)
+            if not isinstance(error, Exception):
+                raise

@@ -1,0 +1,118 @@
+"""Looking and setting, where no loader is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from perfloop.cache._async.landing import NOTHING
+from perfloop.cache._async.link import AsyncLink
+from perfloop.cache._async.loading import AsyncLoading
+from perfloop.cache._async.storing import AsyncStoring
+from perfloop.cache.loaded import Request, Terms
+from perfloop.cache.memory import MemoryTier
+from perfloop.cache.policy import Freshness, drawn_life_s
+from perfloop.cache.remote import RemoteEntry
+from perfloop.cache.statistics import Counts
+
+SERVED = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
+
+
+class AsyncPlain:
+    """Gets and sets of one cache."""
+
+    def __init__(
+        self,
+        memory: MemoryTier,
+        link: AsyncLink | None,
+        loading: AsyncLoading,
+        storing: AsyncStoring,
+        *,
+        terms: Terms,
+        counts: Counts,
+        rand: Callable[[], float],
+    ) -> None:
+        self._memory = memory
+        self._link = link
+        self._loading = loading
+        self._storing = storing
+        self._terms = terms
+        self._counts = counts
+        self._rand = rand
+
+    async def look(self, keys: Sequence[str], kind: Any) -> dict[str, Any]:
+        """The values that a tier has, stale ones included where they may be served."""
+        values: dict[str, Any] = {}
+        absent: list[str] = []
+        link = self._link
+        for key in keys:
+            found, entry = self._memory.examine(key, trusting=link is not None and link.serves_alone)
+            if entry is not None and found in SERVED:
+                values[key] = entry.value
+            else:
+                absent.append(key)
+        if absent and link is not None and not link.is_away:
+            values.update(await self._look_up(link, absent, kind))
+        return values
+
+    async def _look_up(self, link: AsyncLink, keys: Sequence[str], kind: Any) -> dict[str, Any]:
+        led = {}
+        for key in keys:
+            flight, leads, _ = self._memory.begin(key)
+            if leads:
+                led[key] = (flight, self._loading.board(flight))
+        values: dict[str, Any] = {}
+        try:
+            answer = await link.fetch(keys, None)
+            for key in keys if answer is not None else ():
+                entry = answer[key].entry if answer is not None else None
+                value = NOTHING if entry is None else self._value(key, entry, kind)
+                if entry is None or value is NOTHING:
+                    continue
+                values[key] = value
+                if key in led:
+                    flight, landing = led.pop(key)
+                    self._storing.keep_fetched(self._request(key, entry, kind), flight, entry, value)
+                    landing.land(value)
+        finally:
+            for flight, landing in led.values():  # whoever joined meanwhile has a loader
+                self._memory.end(flight)
+                landing.turn_back()
+        return values
+
+    def _value(self, key: str, entry: RemoteEntry, kind: Any) -> Any:
+        left_s = entry.ttl_s - entry.age_s
+        if -left_s >= entry.stale_for_s and left_s <= 0:
+            return NOTHING
+        value = self._storing.decoded(self._request(key, entry, kind), entry)
+        if value is not NOTHING:
+            (self._counts.remote_hits if left_s > 0 else self._counts.stale).inc()
+        return value
+
+    def _request(self, key: str, entry: RemoteEntry, kind: Any) -> Request:
+        policy = self._terms.kept(entry.ttl_s, entry.stale_for_s, entry.fail_safe_for_s)
+        return Request(key, None, policy, entry.tags, kind)
+
+    async def put(self, request: Request, value: object) -> None:
+        """Keep a value in both tiers, fenced like a load: who asks meanwhile waits for it."""
+        policy, tags = request.policy, request.tags
+        drawn_s = drawn_life_s(policy, self._rand(), negative=value is None)
+        link = self._link
+        if link is None or drawn_s <= 0:
+            self._memory.put(request.key, value, policy=policy, tags=tags)
+            if link is not None:
+                await link.invalidate((request.key,), ())
+            return
+        write = self._storing.write(request, value, policy, tags, drawn_s, None)
+        leads = False
+        while not leads:
+            self._memory.invalidate((request.key,))
+            flight, leads, _ = self._memory.begin(request.key, tags)
+        landing = self._loading.board(flight)
+        try:
+            await link.store([write])
+            self._storing.keep_in_memory(flight, value, policy, tags, drawn_s, 0.0)
+            landing.land(value)
+        finally:
+            self._memory.end(flight)
+            landing.turn_back()

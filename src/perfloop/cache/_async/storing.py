@@ -1,0 +1,153 @@
+"""Where values go: into both tiers, or into neither."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from perfloop.cache._async.landing import NOTHING
+from perfloop.cache._async.link import AsyncLink
+from perfloop.cache.codec import Codec, Rejection
+from perfloop.cache.events import CacheEvent, StoreRefused
+from perfloop.cache.flights import Flight
+from perfloop.cache.loaded import Request, Terms, unpacked
+from perfloop.cache.memory import MemoryTier
+from perfloop.cache.policy import CachePolicy, drawn_life_s
+from perfloop.cache.remote import Lease, RemoteEntry, StoreOutcome, Write
+from perfloop.cache.statistics import Counts
+from perfloop.errors import InvalidInput
+
+LONGEST_S: Final = 10 * 365 * 86400.0
+"""An endless life, as the remote tier has it."""
+
+_log = logging.getLogger("perfloop.cache")
+
+
+class AsyncStoring:
+    """Encodes, stores and decodes for one cache. A fence of either tier keeps a value out of both."""
+
+    def __init__(
+        self,
+        memory: MemoryTier,
+        link: AsyncLink | None,
+        *,
+        codec: Codec,
+        terms: Terms,
+        lease_s: float,
+        rand: Callable[[], float],
+        counts: Counts,
+        tell: Callable[[CacheEvent], None],
+    ) -> None:
+        self._memory = memory
+        self._link = link
+        self._codec = codec
+        self._terms = terms
+        self.lease_s = lease_s
+        self._rand = rand
+        self._counts = counts
+        self._tell = tell
+        self._warned = False
+
+    async def keep_loaded(
+        self, request: Request, flight: Flight, lease: Lease | None, loaded: object, load_s: float
+    ) -> Any:
+        """Keep what a loader returned, where nothing was invalidated meanwhile; returns the value."""
+        value, policy, tags = unpacked(loaded, request.policy, request.tags, self._terms)
+        drawn_s = drawn_life_s(policy, self._rand(), negative=value is None)
+        if lease is not None and self._link is not None:
+            outcomes = await self._link.store([self.write(request, value, policy, tags, drawn_s, lease)])
+            # A lease that ran out says nothing of invalidations; the news will tell the memory tier of any.
+            is_fenced = outcomes is not None and outcomes[0] is StoreOutcome.FENCED
+            if is_fenced and load_s < self.lease_s:
+                self.refuse(flight)
+                return value
+        self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s)
+        return value
+
+    def refuse(self, flight: Flight) -> None:
+        """An invalidation in another process overtook the load."""
+        flight.overtaken = True
+        self._memory.end(flight)
+        self._counts.refused.inc()
+        self._tell(StoreRefused(key=flight.key, reason="invalidated while it was loaded"))
+
+    def keep_in_memory(
+        self,
+        flight: Flight,
+        value: object,
+        policy: CachePolicy,
+        tags: tuple[str, ...],
+        drawn_s: float,
+        load_s: float,
+    ) -> None:
+        """Land in the memory tier, unless it could not hear of invalidations."""
+        if self._link is not None and not self._link.may_keep:
+            self._memory.end(flight)
+            return
+        self._memory.store(flight, value, policy=policy, tags=tags, load_s=load_s, life_s=drawn_s)
+        if flight.detached or flight.overtaken:
+            self._tell(StoreRefused(key=flight.key, reason="invalidated while it was loaded"))
+
+    def keep_fetched(self, request: Request, flight: Flight, entry: RemoteEntry, value: object) -> None:
+        """Land with an entry of the remote tier."""
+        if self._link is None or not self._link.may_keep:
+            self._memory.end(flight)
+            return
+        self._memory.store(
+            flight, value, policy=request.policy, tags=entry.tags, age_s=entry.age_s, life_s=entry.ttl_s
+        )
+
+    def write(
+        self,
+        request: Request,
+        value: object,
+        policy: CachePolicy,
+        tags: tuple[str, ...],
+        drawn_s: float,
+        lease: Lease | None,
+    ) -> Write:
+        """What the remote tier is to store; without a payload where the value has no life or no bytes.
+
+        Raises:
+            InvalidInput: It is a plain set, and no serialiser takes the value.
+        """
+        payload = None
+        if drawn_s > 0:
+            payload = self._encoded(request, value, must=lease is None)
+        return Write(
+            key=request.key,
+            payload=payload,
+            ttl_s=min(drawn_s, LONGEST_S),
+            stale_for_s=min(policy.stale_for_s, LONGEST_S),
+            fail_safe_for_s=min(policy.fail_safe_for_s, LONGEST_S),
+            tags=tags,
+            lease=lease,
+        )
+
+    def _encoded(self, request: Request, value: object, *, must: bool) -> bytes | None:
+        """None for a value that only this process can keep: its loader's caller is to get it all the same."""
+        try:
+            return self._codec.encode(request.key, value, request.kind)
+        except InvalidInput as error:
+            if must:
+                raise
+            self._counts.unencodable.inc()
+            self._tell(StoreRefused(key=request.key, reason=str(error)))
+            if not self._warned:
+                self._warned = True
+                _log.warning("kept in this process only: %s (said once; statistics() counts)", error)
+            return None
+
+    def decoded(self, request: Request, entry: RemoteEntry) -> Any:
+        """The value, or NOTHING where its bytes cannot be read or trusted."""
+        value = self._codec.decode(request.key, entry.payload, request.kind)
+        if isinstance(value, Rejection):
+            self._counts.rejected.inc()
+            return NOTHING
+        return value
+
+    async def give_back(self, lease: Lease) -> None:
+        """End a lease without a value, so that others need not wait for its time to pass."""
+        if self._link is not None:
+            await self._link.store([Write(key=lease.key, payload=None, lease=lease)])

@@ -1,0 +1,56 @@
+"""What a cache tells its listener. Hits are not told: they are counted, and cost nothing else."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from perfloop.model.value import Value
+
+
+class Missed(Value, frozen=True, kw_only=True, tag="missed"):
+    """No tier had a value to serve; the caller waits."""
+
+    key: str
+
+
+class StaleServed(Value, frozen=True, kw_only=True, tag="stale_served"):
+    """A value past its life was served; `is_spare` where it stood in for a loader that failed or was slow."""
+
+    key: str
+    is_spare: bool
+
+
+class LoadEnded(Value, frozen=True, kw_only=True, tag="load_ended"):
+    """A loader returned."""
+
+    key: str
+    load_s: float
+
+
+class LoadFailed(Value, frozen=True, kw_only=True, tag="load_failed"):
+    """A loader raised, or the background refresh of a value did."""
+
+    key: str
+    error: str
+
+
+class StoreRefused(Value, frozen=True, kw_only=True, tag="store_refused"):
+    """A loaded value was not kept: an invalidation overtook it, or no serialiser took it."""
+
+    key: str
+    reason: str
+
+
+class BreakerOpened(Value, frozen=True, kw_only=True, tag="breaker_opened"):
+    """The remote tier is away; the memory tier serves alone."""
+
+    error: str
+
+
+class BreakerClosed(Value, frozen=True, kw_only=True, tag="breaker_closed"):
+    """The remote tier is back, and has what was invalidated meanwhile."""
+
+
+CacheEvent: TypeAlias = (
+    Missed | StaleServed | LoadEnded | LoadFailed | StoreRefused | BreakerOpened | BreakerClosed
+)

@@ -1,0 +1,77 @@
+"""What a cache did, in numbers."""
+
+from __future__ import annotations
+
+from perfloop.cache.breaker import BreakerState
+from perfloop.cache.memory_statistics import MemoryStatistics
+from perfloop.metrics.counter import Counter
+from perfloop.model.value import Value
+
+
+class Counts:
+    """What the cache counts above its tiers; none of it on a hit of the memory tier."""
+
+    __slots__ = (
+        "load_failures",
+        "load_s",
+        "loads",
+        "refused",
+        "rejected",
+        "remote_hits",
+        "stale",
+        "unencodable",
+    )
+
+    def __init__(self) -> None:
+        self.remote_hits = Counter()
+        self.stale = Counter()
+        self.loads = Counter()
+        self.load_s = Counter()
+        self.load_failures = Counter()
+        self.refused = Counter()
+        self.rejected = Counter()
+        self.unencodable = Counter()
+
+    def loaded(self, load_s: float) -> None:
+        self.loads.inc()
+        self.load_s.inc(max(0.0, load_s))
+
+
+class CacheStatistics(Value, frozen=True, kw_only=True):
+    """One cache since it was made, in this process."""
+
+    memory: MemoryStatistics
+    remote_hits: int
+    """Fresh values that the remote tier had."""
+    stale_hits: int
+    """Values past their life that were served, spare ones for failed loaders included."""
+    loads: int
+    """Loaders that returned."""
+    load_s: float
+    """What they took together."""
+    load_failures: int
+    refused_stores: int
+    """Loaded values that an invalidation overtook, and which were therefore kept nowhere."""
+    unreadable: int
+    """Values of the remote tier that could not be read, or whose signature was wrong."""
+    unencodable: int
+    """Values that no serialiser took, so that this process alone keeps them."""
+    breaker: BreakerState | None
+    """None without a remote tier."""
+    breaker_openings: int
+    pending_invalidations: int
+    """To be sent when the remote tier is back."""
+    hears_news: bool
+    """Whether invalidations of other processes are heard; True without a remote tier."""
+
+    @property
+    def hits(self) -> int:
+        """Fresh values served, from either tier."""
+        return self.memory.hits + self.remote_hits
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """Fresh and stale hits of all that were asked for; None before the first."""
+        served = self.hits + self.stale_hits
+        asked = served + self.loads + self.load_failures
+        return served / asked if asked else None
