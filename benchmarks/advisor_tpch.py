@@ -213,15 +213,18 @@ def search(name: str, dsn: str, snapshot: Snapshot, mix: tuple[Operation, ...], 
             rehearsal = rehearsal_beside(connection, what_if)
             found = search_indexes(snapshot, workload, what_if, policy, rehearsal=rehearsal)
             search_s = time.monotonic() - began_s
+            explains = what_if.statistics().explains + (rehearsal.explains if rehearsal else 0)
+            # Asked of the planner and the formula: the rehearsal's own figures are those of real indexes.
+            indexes = found.result.chosen
             return Chosen(
                 name=name,
-                indexes=found.result.chosen,
+                indexes=indexes,
                 search_s=search_s,
-                explains=what_if.statistics().explains + (rehearsal.explains if rehearsal else 0),
-                predicted_bytes={index.name: found.known.size_bytes(index) for index in found.result.chosen},
+                explains=explains,
+                predicted_bytes={index.name: what_if.size_bytes(index) for index in indexes},
                 predicted_costs={
-                    each.label: each.base_costs[0] * ratio
-                    for each, ratio in zip(found.reading.statements, found.result.ratios, strict=True)
+                    each.label: what_if.cost(each.instances[0], indexes).total_cost
+                    for each in found.reading.statements
                     if not each.writes
                 },
             )

@@ -49,8 +49,8 @@ class SearchPolicy(Value, frozen=True, kw_only=True):
     """No statement's planner cost may come to this multiple of its cost before."""
     max_write_ratio: float = 3.0
     """Nor may what a statement writes; the trial allows no more WAL."""
-    max_questions: int = 4000
-    """How often the planner may be asked for a cost."""
+    max_questions: int = 3500
+    """How often the planner may be asked for a cost; a rehearsal asks up to 500 times beside that."""
     built_bytes: int | None = None
     """What real builds may take on the lab's disk, for time and space; None for eight times the tables."""
     max_keys: int = 4
