@@ -26,7 +26,8 @@ from perfloop.stats.interval import RatioInterval
 from perfloop.stats.means import MeanOf, ratio_of_means
 
 _BUCKETS: Final = 400
-_LEAST_HELD_MISSES: Final = 50
+LEAST_HELD_MISSES: Final = 50
+"""Of members that are held back, before anything is said about them."""
 
 
 class HeldBack:
@@ -48,7 +49,7 @@ class HeldBack:
     def misses_ratio(self) -> RatioInterval | None:
         """Misses with warming over misses without; None while there are too few to say."""
         held, warmed = self._misses[: self._held_buckets], self._misses[self._held_buckets :]
-        if sum(held) < _LEAST_HELD_MISSES or not any(warmed):
+        if sum(held) < LEAST_HELD_MISSES or not any(warmed):
             return None
         return ratio_of_means(_mean_of(held), _mean_of(warmed))
 

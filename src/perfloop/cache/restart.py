@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from perfloop.cache.held_back import HeldBack
+from perfloop.cache.held_back import LEAST_HELD_MISSES, HeldBack
 from perfloop.model.value import Value, require
 from perfloop.stats.interval import RatioInterval
 
@@ -68,8 +68,8 @@ class FoundKeys(Value, frozen=True, kw_only=True):
 class RestartStatistics(Value, frozen=True, kw_only=True):
     """What the key list brought to the first `requests` requests after the start.
 
-    `misses_ratio` is misses with it over misses without, by the keys that are held back; None while it
-    cannot be told, as are the hit ratios.
+    `hit_ratio_without` and `misses_ratio`, misses with the list over misses without, are those of the keys
+    that are held back; None while there are too few to tell.
     """
 
     listed: int = 0
@@ -148,13 +148,13 @@ class RestartTrial:
 
     def statistics(self, requests: int) -> RestartStatistics:
         """What `requests` requests show so far."""
-        ratio = self._keys.misses_ratio()
-        if ratio is None or not requests:
-            return RestartStatistics(requests=requests)
-        misses, held_misses = self._keys.warmed_misses(), self._keys.held_misses()
+        if not requests:
+            return RestartStatistics()
+        held_misses = self._keys.held_misses()
+        without = 1 - held_misses / (requests * self._keys.held_ratio)
         return RestartStatistics(
             requests=requests,
-            hit_ratio=1 - (misses + held_misses) / requests,
-            hit_ratio_without=max(0.0, 1 - held_misses / (requests * self._keys.held_ratio)),
-            misses_ratio=ratio,
+            hit_ratio=1 - (self._keys.warmed_misses() + held_misses) / requests,
+            hit_ratio_without=max(0.0, without) if held_misses >= LEAST_HELD_MISSES else None,
+            misses_ratio=self._keys.misses_ratio(),
         )
