@@ -186,7 +186,7 @@ class InMemoryServer:
         if claim is not None and claim.is_awaited:
             self._tell(LoadsFinished(keys=(key,)))
 
-    def _invalidate(self, origin: int, keys: Sequence[str], tags: Sequence[str]) -> int:
+    def _invalidate(self, origin: int, keys: Sequence[str], tags: Sequence[str]) -> None:
         with self._lock:
             self._reach()
             number = self._next()
@@ -200,7 +200,6 @@ class InMemoryServer:
                 self._tell(Gap(is_over=True), besides=origin)
             elif tags:
                 self._tell(TagsChanged(tags=tuple(tags)), besides=origin)
-            return number
 
     def _next(self) -> int:
         self._number += 1
@@ -246,11 +245,10 @@ class AsyncInMemoryRemote:
         await asyncio.sleep(0)
         return outcomes
 
-    async def invalidate(self, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> int:
+    async def invalidate(self, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> None:
         await asyncio.sleep(0)
-        number = self.server._invalidate(self._origin, keys, tags)
+        self.server._invalidate(self._origin, keys, tags)
         await asyncio.sleep(0)
-        return number
 
     async def listen(self, hear: Callable[[News], None]) -> None:
         """Hear at once, in the caller's own step; see `InMemoryServer.withhold_news` for a slow network."""
@@ -285,8 +283,8 @@ class InMemoryRemote:
     def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome]:
         return self.server._store(self._origin, writes)
 
-    def invalidate(self, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> int:
-        return self.server._invalidate(self._origin, keys, tags)
+    def invalidate(self, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> None:
+        self.server._invalidate(self._origin, keys, tags)
 
     def listen(self, hear: Callable[[News], None]) -> None:
         self.server._listen(self._origin, hear)

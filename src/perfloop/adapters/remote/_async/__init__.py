@@ -1,0 +1,1 @@
+"""The tier on Redis for asyncio; what exists for threads is generated from it."""

@@ -1,0 +1,102 @@
+"""Hears what other processes do: on a connection of its own, which is opened again whenever it breaks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from perfloop.adapters.remote.address import Address
+from perfloop.adapters.remote.connection import AsyncConnection
+from perfloop.adapters.remote.faults import fault_of
+from perfloop.adapters.remote.messages import read_news
+from perfloop.adapters.remote.resp import ServerError, pack
+from perfloop.adapters.remote.wire import AsyncEnd
+from perfloop.errors import TargetUnreachable
+from perfloop.model.remote import Gap, News
+
+HEARTBEAT_S: Final = 0.5
+"""Of silence, before the server is asked whether it is there; as much again, and it is not."""
+CONNECT_S: Final = 1.0
+FIRST_PAUSE_S: Final = 0.02
+LONGEST_PAUSE_S: Final = 1.0
+
+
+class AsyncListener:
+    """Messages come by pub/sub, in the order of what they tell; a flush of the server by client tracking.
+
+    Args:
+        address: Of the server.
+        prefix: Of keys and channel.
+        origin: Says what this process calls itself; what it did is not told to it.
+    """
+
+    def __init__(self, address: Address, prefix: str, origin: Callable[[], bytes]) -> None:
+        self._address = address
+        self._prefix = prefix
+        self._origin = origin
+        self._end = AsyncEnd()
+        self._connection: AsyncConnection | None = None
+
+    async def close(self) -> None:
+        self._end.give()
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def run(self, hear: Callable[[News], None]) -> None:
+        """Listen until closed.
+
+        Raises:
+            MissingRights: The user may not subscribe.
+        """
+        pause_s = FIRST_PAUSE_S
+        while not self._end.is_given:
+            is_listening = False
+            try:
+                self._connection = connection = await AsyncConnection.open(self._address, CONNECT_S)
+                await self._subscribe(connection)
+                is_listening = True
+                pause_s = FIRST_PAUSE_S
+                hear(Gap(is_over=True))
+                await self._pass_on(connection, hear)
+            except TargetUnreachable:
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            finally:
+                if self._connection is not None:
+                    await self._connection.close()
+            if is_listening and not self._end.is_given:
+                hear(Gap(is_over=False))
+            await self._end.wait(pause_s * random.uniform(0.5, 1.0))  # many processes lose one server at once
+
+    async def _subscribe(self, connection: AsyncConnection) -> None:
+        """Where the server refuses version 3 of the protocol, or tracking, a flush is not heard of."""
+        login = self._address.login()
+        for reply in await connection.ask(b"".join(login), len(login)):
+            self._check(reply)
+        (hello,) = await connection.ask(pack("HELLO", 3), 1)
+        if not isinstance(hello, ServerError):
+            prefix = f"{self._prefix}none"  # no key is called so: only what concerns all keys is of interest
+            await connection.ask(pack("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix), 1)
+        connection.send(pack("SUBSCRIBE", f"{self._prefix}news"))
+        self._check(await connection.hear(CONNECT_S))
+
+    async def _pass_on(self, connection: AsyncConnection, hear: Callable[[News], None]) -> None:
+        is_asked = False
+        while not self._end.is_given:
+            reply = await connection.hear(HEARTBEAT_S)
+            if reply is not None:
+                is_asked = False
+                news = read_news(reply, self._origin())
+                if news is not None:
+                    hear(news)
+            elif is_asked:
+                raise TargetUnreachable(f"Redis at {self._address} does not answer")
+            else:
+                is_asked = True
+                connection.send(pack("PING"))
+
+    def _check(self, reply: object) -> None:
+        if reply is None:
+            raise TargetUnreachable(f"Redis at {self._address} does not answer")
+        if isinstance(reply, ServerError):
+            raise fault_of(reply, self._address, self._prefix)

@@ -1,0 +1,136 @@
+"""The shared tier on one Redis or Valkey server: a Lua call for each of its acts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Self
+
+from perfloop.adapters.remote._async.listener import AsyncListener
+from perfloop.adapters.remote.address import Address
+from perfloop.adapters.remote.connection import AsyncConnection
+from perfloop.adapters.remote.faults import fault_of
+from perfloop.adapters.remote.messages import (
+    KEYS_A_CALL,
+    Script,
+    chunks,
+    fetch_words,
+    load_script,
+    read_fetched,
+    read_outcomes,
+    store_words,
+)
+from perfloop.adapters.remote.resp import Reply, ServerError, as_bytes, pack
+from perfloop.adapters.remote.wire import AsyncWire
+from perfloop.errors import InvalidInput
+from perfloop.model.remote import Fetched, News, StoreOutcome, Write
+
+TIMEOUT_S: Final = 0.04
+"""Without any progress; then the cache takes the server for gone, and serves from memory."""
+
+
+class AsyncRedisTier:
+    """Redis 6.2 or later, or Valkey, as the tier that processes share. It is no cluster client.
+
+    Args:
+        url: `redis://user:password@host:6379/0`, `rediss://…` or `unix:///path`.
+        prefix: Keeps several caches on one server apart; letters, digits and `_.:-`.
+        timeout_s: How long the server may make no progress.
+
+    Raises:
+        InvalidInput: The URL or the prefix cannot be used.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "perfloop", timeout_s: float = TIMEOUT_S) -> None:
+        if not re.fullmatch(r"[\w.:-]+", prefix, re.ASCII):
+            raise InvalidInput(f"the prefix {prefix!r} cannot be used; it takes letters, digits and _.:-")
+        self._address = Address.parse(url)
+        self._prefix = f"{{{prefix}}}:"
+        self._raw_prefix = self._prefix.encode()
+        self._clock = self._raw_prefix + b"clock"
+        self._run = b""
+        self._name = secrets.token_hex(8)
+        self._tokens = itertools.count(1)
+        self._wire = AsyncWire(self._address, timeout_s, self._greet)
+        self._listener = AsyncListener(self._address, self._prefix, lambda: self._origin)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._listener.close()
+        await self._wire.close()
+
+    @property
+    def _origin(self) -> bytes:
+        """This process, even where it was forked: its own news is not told to it."""
+        return f"{self._name}-{os.getpid()}".encode()
+
+    async def fetch(
+        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0
+    ) -> Mapping[str, Fetched]:
+        """See `perfloop.cache.remote`, where the contract is."""
+        token = f"{self._name}-{os.getpid()}-{next(self._tokens)}"
+        parts = [keys] if len(keys) <= KEYS_A_CALL else list(chunks(keys))
+        words = [fetch_words(self._raw_prefix, part, lease_s, early_s, token.encode()) for part in parts]
+        fetched: dict[str, Fetched] = {}
+        for part, reply in zip(parts, await self._ask(load_script("fetch"), words), strict=True):
+            fetched.update(read_fetched(part, reply, token))
+        return fetched
+
+    async def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome]:
+        """See `perfloop.cache.remote`, where the contract is."""
+        head = [self._raw_prefix, self._origin, self._run]
+        calls = []
+        for start in range(0, len(writes), KEYS_A_CALL):
+            words = list(head)
+            for write in writes[start : start + KEYS_A_CALL]:
+                words += store_words(write)
+            calls.append(words)
+        outcomes: list[StoreOutcome] = []
+        for reply in await self._ask(load_script("store"), calls):
+            outcomes += read_outcomes(reply)
+        return outcomes
+
+    async def invalidate(self, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> None:
+        """See `perfloop.cache.remote`, where the contract is."""
+        head = [self._raw_prefix, self._origin, self._run]
+        calls = [[*head, b"%d" % len(part), *map(as_bytes, part)] for part in chunks(keys)]
+        calls += [[*head, b"0", *map(as_bytes, part)] for part in chunks(tags)]
+        await self._ask(load_script("invalidate"), calls)
+
+    async def listen(self, hear: Callable[[News], None]) -> None:
+        """See `perfloop.cache.remote`, where the contract is."""
+        await self._listener.run(hear)
+
+    async def _ask(self, script: Script, calls: Sequence[Sequence[bytes]]) -> list[Reply]:
+        if not calls:
+            return []
+        request = b"".join([script.call(self._clock, words) for words in calls])
+        replies = await self._wire.ask(request, len(calls))
+        for index, reply in enumerate(replies):
+            if isinstance(reply, ServerError):
+                if reply.startswith("NOSCRIPT"):
+                    (reply,) = await self._wire.ask(script.call_whole(self._clock, calls[index]), 1)
+                    replies[index] = reply
+                self._check(reply)
+        return replies
+
+    async def _greet(self, connection: AsyncConnection) -> None:
+        """Log in, and make sure that the server is in the state in which it was left."""
+        login = [*self._address.login(), pack("INFO", "server")]
+        *answers, told = await connection.ask(b"".join(login), len(login))
+        for reply in (*answers, told):
+            self._check(reply)
+        found = re.search(rb"run_id:(\w+)", told) if isinstance(told, bytes) else None
+        self._run = found[1] if found else b"unknown"
+        greeting = load_script("greet").call_whole(self._clock, [self._raw_prefix, self._run])
+        for reply in await connection.ask(greeting, 1):
+            self._check(reply)
+
+    def _check(self, reply: Reply) -> None:
+        if isinstance(reply, ServerError):
+            raise fault_of(reply, self._address, self._prefix)

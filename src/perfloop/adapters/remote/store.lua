@@ -1,0 +1,74 @@
+-- Stores values whose lease and tags still hold, and tells those who wait for them.
+-- KEYS: the clock. ARGV: prefix, origin, run id of the server, then for each write: key, token or '' for a
+-- plain set, birth, milliseconds to keep it, number of tags, the tags, and the bytes after the birth or '' to
+-- give the lease back. Answers for each 0: stored, 1: fenced, 2: no memory, 3: given back.
+local prefix, origin, run = ARGV[1], ARGV[2], ARGV[3]
+local clock = KEYS[1]
+local fresh = nil  -- the number of the tags that this call creates
+local changed, finished = {}, {}
+
+-- What the clock knows of the last invalidation of a tag that is missing: nothing later than this, at least.
+local function remembered_fence(tag)
+  local latest = try('ZSCORE', clock, 't:' .. tag) or try('ZSCORE', clock, 'floor')
+  return latest and string.format('%.0f', latest) or next_number(clock)
+end
+
+local function is_fenced(tags, birth)
+  for _, tag in ipairs(tags) do
+    local _, fence = read_tag(prefix, tag)
+    if tonumber(fence or remembered_fence(tag)) > birth then return true end
+  end
+  return false
+end
+
+-- Sees to it that the tag exists for as long as the entry does.
+local function keep_tag(tag, kept_ms)
+  local name = prefix .. 't:' .. tag
+  if read_tag(prefix, tag) then
+    if redis.call('PTTL', name) < kept_ms then redis.call('PEXPIRE', name, kept_ms) end
+    return nil
+  end
+  if not fresh then
+    fresh = next_number(clock)
+    if try('ZADD', clock, fresh, 'last') == FULL then return FULL end
+  end
+  return try('SET', name, tag_value(tag, fresh, remembered_fence(tag), run), 'PX', kept_ms)
+end
+
+local function put(key, kept_ms, tags, rest)
+  for _, tag in ipairs(tags) do
+    if keep_tag(tag, kept_ms + MARGIN_MS) == FULL then return 2 end
+  end
+  local bytes = struct.pack('>I2I8', MAGIC, last_number(clock)) .. rest
+  return try('SET', prefix .. 'v:' .. key, bytes, 'PX', kept_ms) == FULL and 2 or 0
+end
+
+local function store(key, token, birth, kept_ms, tags, rest)
+  local lease = prefix .. 'l:' .. key
+  local holder = get(lease)
+  if token ~= '' and holder ~= token and holder ~= token .. '!' then return 1 end
+  if holder then redis.call('DEL', lease) end
+  if holder and string.sub(holder, -1) == '!' then finished[#finished + 1] = key end
+  if rest == '' then return 3 end
+  if token ~= '' then
+    return is_fenced(tags, birth) and 1 or put(key, kept_ms, tags, rest)
+  end
+  changed[#changed + 1] = key
+  local outcome = put(key, kept_ms, tags, rest)
+  if outcome ~= 0 then redis.call('DEL', prefix .. 'v:' .. key) end
+  return outcome
+end
+
+local outcomes, i = {}, 4
+while i <= #ARGV do
+  local count, tags = tonumber(ARGV[i + 4]), {}
+  for t = 1, count do tags[t] = ARGV[i + 4 + t] end
+  tags[count + 1] = '*'
+  local rest = ARGV[i + 5 + count]
+  outcomes[#outcomes + 1] =
+    store(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), tags, rest)
+  i = i + 6 + count
+end
+tell(prefix, origin, 'k', changed)
+tell(prefix, '', 'f', finished)
+return outcomes
