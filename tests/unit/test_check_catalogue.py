@@ -73,6 +73,14 @@ def test_an_index_without_scans_is_unused() -> None:
     assert (Severity.MEDIUM, 200 * MIB) == (finding.severity, finding.space_bytes)
 
 
+def test_a_standby_cannot_say_that_an_index_is_unused() -> None:
+    primary = with_indexes(index("by_status", "status", scans=0))
+    standby = replace(primary, health=replace(primary.health, is_standby=True))
+
+    assert 1 == len(unused_indexes(primary))
+    assert () == unused_indexes(standby)
+
+
 @pytest.mark.parametrize("counted_for_s", [None, 3600.0])
 def test_young_counters_make_an_unused_index_a_small_matter(counted_for_s: float | None) -> None:
     unused = index("by_status", "status", scans=0, size_bytes=200 * MIB)

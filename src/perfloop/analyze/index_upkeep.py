@@ -21,7 +21,12 @@ YOUNG_COUNTERS_S = 7 * 86_400
 
 
 def unused_indexes(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """Indexes that no query has used since the counters started; a redundant one is named as that."""
+    """Indexes that no query has used since the counters started; a redundant one is named as that.
+
+    None on a standby: its counters hold nothing of what the primary does, where an index would be dropped.
+    """
+    if snapshot.health.is_standby:
+        return ()
     planned = {node.index for each in snapshot.plans for node in each.plan.root.walk()}
     partitioned = {table.name for table in snapshot.tables if table.is_partitioned}
     beside = _by_table(snapshot)
