@@ -685,3 +685,15 @@ def test_two_hundred_trials_are_all_there_and_most_are_folded_away() -> None:
         1 for name, value in page.attributes if name == "id" and re.fullmatch(r"trial-\d+", value)
     )
     assert "170 more" in page.text
+
+
+def test_a_nameless_statement_is_shown_without_the_marks_of_code() -> None:
+    text = "SELECT title FROM posts WHERE feed_id = $1 AND body <> '`' ORDER BY published_at"
+    nameless = Statement(query_id="71234", text=text, kind=StatementKind.READ)
+    seen = msgspec.structs.replace(CONFIRMATION.statements[0], statement=nameless)
+    study = msgspec.structs.replace(
+        STUDY, confirmation=msgspec.structs.replace(CONFIRMATION, statements=(seen,))
+    )
+
+    assert nameless.label.startswith("`")
+    assert words(nameless.label.replace("…`", "…").removeprefix("`")) in words(parse(study).text)

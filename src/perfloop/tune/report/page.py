@@ -19,6 +19,7 @@ SHOWN_CHARACTERS = 2000
 _MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]<>|#~&$])")
 _INSEPARABLE = re.compile(r" (?=%|ms\b|s\b)|(?<=,) (?=[^\[\]]*\])")
 _BACKTICKS = re.compile(r"`+")
+_CODE_MARKS = re.compile(r"^`(.*)`( #\S+)?$")
 
 
 def render(template: str, **values: object) -> str:
@@ -53,7 +54,7 @@ def unbroken(text: str) -> str:
 
 def _label(statement: Statement) -> str:
     """A statement's label without the backticks that mark code in a terminal: pages have a font for it."""
-    return statement.label.strip("`")
+    return _CODE_MARKS.sub(r"\1\2", statement.label)
 
 
 _FILTERS: Final[dict[str, Callable[..., object]]] = {
