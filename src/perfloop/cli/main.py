@@ -112,6 +112,8 @@ def _sentence(error: BaseException) -> str:
         return str(error)
     if isinstance(error, psycopg.Error):
         fact = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            return f"a server said: {fact}; try again when it has less to do, or with a longer --timeout"
         return f"a server said: {fact}; see its log, and run perfloop again once it is up"
     place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     fact = getattr(error, "strerror", None) or str(error)
