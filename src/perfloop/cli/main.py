@@ -23,6 +23,7 @@ import perfloop
 from perfloop.cli.analyze import analyze
 from perfloop.cli.apply import apply, undo
 from perfloop.cli.baseline import baseline
+from perfloop.cli.cache import cache
 from perfloop.cli.explain import explain
 from perfloop.cli.optimize import optimize
 from perfloop.cli.recover import recover
@@ -47,7 +48,7 @@ def cli() -> None:
     """
 
 
-for command in (analyze, explain, optimize, apply, undo, report, studies, baseline, recover):
+for command in (analyze, explain, optimize, apply, undo, report, studies, baseline, recover, cache):
     cli.add_command(command)
 
 

@@ -84,6 +84,9 @@ SELECT pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)
 -- name: drop_slot
 SELECT pg_catalog.pg_drop_replication_slot(%s)
 
+-- name: drop_slot_named
+SELECT pg_catalog.pg_drop_replication_slot({slot})
+
 -- name: end_reader
 SELECT pg_catalog.pg_terminate_backend(%s, 5000)
 

@@ -150,7 +150,11 @@ def plan_remove(
     statements = [statement for table in gone for statement in _as_before(table, found.noted[table].before)]
     if left:
         return (*statements, *_publish("set_tables", name, left))
-    return (*statements, block("drop_publication").format(publication=sql.Identifier(name)))
+    statements.append(block("drop_publication").format(publication=sql.Identifier(name)))
+    if connection.execute(block("read_slot"), [name]).fetchone() is not None:
+        # Last, because no rollback brings a slot back.
+        statements.append(block("drop_slot_named").format(slot=sql.Literal(name)))
+    return tuple(statements)
 
 
 def _publish(head: str, name: str, noted: dict[str, Noted]) -> Iterator[Statement]:
