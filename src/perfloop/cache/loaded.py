@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, get_type_hints
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -116,26 +116,28 @@ def unpacked(
     return loaded.value, policy, tuple(dict.fromkeys((*tags, *loaded.tags)))
 
 
-_kinds: dict[tuple[str, str], Any] = {}
+_kinds: dict[tuple[str, str, bool], Any] = {}
 
 
-def kind_of(loader: Callable[..., Any]) -> Any:
-    """The type that a loader says it returns, which tells the serialiser what to make; or None."""
+def kind_of(loader: Callable[..., Any], *, of_mapping: bool = False) -> Any:
+    """The type that a loader says it returns, or has in its mapping, for the serialiser; else None."""
     if "return" not in getattr(loader, "__annotations__", ()):
         return None
-    name = (loader.__module__, loader.__qualname__)
+    name = (loader.__module__, loader.__qualname__, of_mapping)
     if name not in _kinds:
-        _kinds[name] = _resolved(loader)
+        _kinds[name] = _resolved(loader, of_mapping)
     return _kinds[name]
 
 
-def _resolved(loader: Callable[..., Any]) -> Any:
+def _resolved(loader: Callable[..., Any], of_mapping: bool) -> Any:
     try:
         kind = get_type_hints(loader)["return"]
     except (NameError, TypeError, AttributeError, SyntaxError):
         return None  # a name that exists for the type checker only
-    if getattr(kind, "__origin__", None) is Loaded:
-        (kind,) = kind.__args__
-    if kind is Any or kind is Loaded or kind is None or isinstance(kind, TypeVar):
+    if of_mapping:
+        kind = get_args(kind)[1] if len(get_args(kind)) == 2 else None
+    if get_origin(kind) is Loaded:
+        (kind,) = get_args(kind)
+    if kind is Any or kind is Loaded or kind is None or kind is object or isinstance(kind, TypeVar):
         return None
     return kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from perfloop.cache._async.landing import NOTHING, AsyncLanding
@@ -11,7 +11,7 @@ from perfloop.cache._async.link import AsyncLink
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.entry import Entry
 from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed, StaleServed
-from perfloop.cache.flights import Flight
+from perfloop.cache.flights import Boarding, Flight
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
@@ -70,9 +70,8 @@ class AsyncLoading:
     def refresh(self, request: Request, entry: Entry | None = None) -> None:
         """Load anew beside the caller, unless that is going on already."""
         key = request.key
-        if key in self._refreshing:
+        if not self.claim_refresh(key):
             return
-        self._refreshing.add(key)
         behind = Request(key, request.loader, request.policy, request.tags, request.kind)
         behind.is_background = True
         if entry is not None:
@@ -86,26 +85,45 @@ class AsyncLoading:
         except Exception:  # noqa: BLE001 - nobody waits for it, and those who load have told of the error
             return
         finally:
-            self._refreshing.discard(request.key)
+            self.end_refresh((request.key,))
+
+    def claim_refresh(self, key: str) -> bool:
+        """Whether the caller is the one to refresh a key behind; `end_refresh` lets the next one."""
+        with self._lock:
+            is_first = key not in self._refreshing
+            self._refreshing.add(key)
+        return is_first
+
+    def end_refresh(self, keys: Iterable[str]) -> None:
+        self._refreshing.difference_update(keys)
 
     async def obtain(self, request: Request, spare: object = NOTHING) -> Any:
         """Board the load of the key, or lead one; a value that an invalidation overtook is loaded again."""
-        policy = request.policy
         while True:
-            flight, leads, number = self._memory.begin(request.key, request.tags)
-            landing = self.board(flight)
-            try:
-                if leads:
-                    landing.spare = spare
-                    await self._lead(request, flight, landing)
-                if not landing.signal.is_given and not await self._wait(landing, policy):
-                    return self._spare(request, landing)
-            finally:
-                self._leave(flight, landing)
-            if landing.error is not None:
-                return self._stand_in(request, landing)
-            if landing.value is not NOTHING and flight.serves(number):
-                return landing.value
+            boarding = self._memory.begin(request.key, request.tags)
+            landing = self.board(boarding.flight)
+            if boarding.leads:
+                landing.spare = spare
+                try:
+                    await self._lead(request, boarding.flight, landing)
+                except BaseException:
+                    self.leave(boarding.flight, landing)
+                    raise
+            value = await self.arrive(request, boarding, landing)
+            if value is not NOTHING:
+                return value
+
+    async def arrive(self, request: Request, boarding: Boarding, landing: AsyncLanding) -> Any:
+        """The value, once the load that was boarded has landed; NOTHING where it has to be boarded anew."""
+        flight = boarding.flight
+        try:
+            if not landing.signal.is_given and not await self._wait(landing, request.policy):
+                return self._spare(request, landing)
+        finally:
+            self.leave(flight, landing)
+        if landing.error is not None:
+            return self._stand_in(request, landing)
+        return landing.value if flight.serves(boarding.number) else NOTHING
 
     def board(self, flight: Flight) -> AsyncLanding:
         """What the callers of a flight wait for; one more waits for it."""
@@ -116,7 +134,8 @@ class AsyncLoading:
             landing.waiters += 1
         return landing
 
-    def _leave(self, flight: Flight, landing: AsyncLanding) -> None:
+    def leave(self, flight: Flight, landing: AsyncLanding) -> None:
+        """One waits no longer; a load that nobody waits for is cancelled, unless it is to be kept."""
         with self._lock:
             landing.waiters -= 1
             is_deserted = landing.waiters == 0 and not landing.is_kept and not landing.signal.is_given
@@ -191,7 +210,7 @@ class AsyncLoading:
                 return None
             fetched = answer[request.key]
             entry = fetched.entry
-            if entry is not None and self._settle(request, flight, landing, fetched, entry):
+            if entry is not None and self.settle(request, flight, landing, fetched, entry):
                 return None
             if fetched.lease is not None:
                 return fetched.lease
@@ -205,7 +224,7 @@ class AsyncLoading:
                 landing.turn_back()
                 return None
 
-    def _settle(
+    def settle(
         self, request: Request, flight: Flight, landing: AsyncLanding, fetched: Fetched, entry: RemoteEntry
     ) -> bool:
         """Whether the entry is what its callers get; a lease that came with it goes to a refresh."""
@@ -236,11 +255,11 @@ class AsyncLoading:
         flight, leads, _ = self._memory.begin(request.key, request.tags)
         landing = self.board(flight)
         if not leads:
-            self._leave(flight, landing)
-            self.crew.spawn(self._storing.give_back, lease)
+            self.leave(flight, landing)
+            self.crew.spawn(self._storing.give_back, (lease,))
             return
         landing.is_kept = True
-        self._refreshing.add(request.key)
+        self.claim_refresh(request.key)
         landing.work = self.crew.spawn(self._run_behind, request, flight, landing, lease)
 
     async def _run_behind(
@@ -249,30 +268,40 @@ class AsyncLoading:
         try:
             await self._run(request, flight, landing, lease)
         finally:
-            self._refreshing.discard(request.key)
+            self.end_refresh((request.key,))
 
     async def _run(
         self, request: Request, flight: Flight, landing: AsyncLanding, lease: Lease | None
     ) -> None:
         """Run the loader and land."""
-        begun_s = self._clock()
         try:
-            loader = request.loader
-            assert loader is not None
-            loaded = await loader()
-            load_s = self._clock() - begun_s
-            self.counts.loaded(load_s)
-            self._tell(LoadEnded(key=request.key, load_s=load_s))
-            landing.land(await self._storing.keep_loaded(request, flight, lease, loaded, load_s))
+            loaded, load_s = await self.timed(request.key, request.loader)
+            await self._storing.keep_batch([(request, flight, lease, loaded)], load_s)
+            landing.land(self._storing.bare(loaded))
         except BaseException as error:
+            await self.fail([(flight, landing, lease)], error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def timed(self, key: str, loader: Any, *arguments: Any) -> tuple[Any, float]:
+        """What a loader returned, and how long it took."""
+        begun_s = self._clock()
+        loaded = await loader(*arguments)
+        load_s = self._clock() - begun_s
+        self.counts.loaded(load_s)
+        self._tell(LoadEnded(key=key, load_s=load_s))
+        return loaded, load_s
+
+    async def fail(
+        self, loads: Sequence[tuple[Flight, AsyncLanding, Lease | None]], error: BaseException
+    ) -> None:
+        """Those who wait get the loader's error; other processes need not wait."""
+        self.counts.load_failures.inc()
+        for flight, landing, _ in loads:
             self._memory.end(flight)
             if concerns_waiters(error):
                 landing.fail(error)
             else:
                 landing.turn_back()
-            self.counts.load_failures.inc()
-            self._tell(LoadFailed(key=request.key, error=repr(error)))
-            if lease is not None:
-                await self._storing.give_back(lease)
-            if not isinstance(error, Exception):
-                raise
+        self._tell(LoadFailed(key=loads[0][0].key, error=repr(error)))
+        await self._storing.give_back([lease for _, _, lease in loads if lease is not None])

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
+from perfloop.cache._sync.batch import Batch, Group
+from perfloop.cache._sync.decorated import Cached, CachedMany
 from perfloop.cache._sync.link import Link
 from perfloop.cache._sync.loading import Loading
 from perfloop.cache._sync.plain import Plain
@@ -25,6 +27,8 @@ from perfloop.cache.statistics import CacheStatistics, Counts
 from perfloop.metrics.fork import restart_in_child
 
 ValueT = TypeVar("ValueT")
+MemberT = TypeVar("MemberT", bound=Hashable)
+P = ParamSpec("P")
 
 
 def _ignore(event: CacheEvent) -> None:
@@ -108,6 +112,7 @@ class TieredCache:
             counts=self._counts,
             rand=rand,
         )
+        self._batch = Batch(self._memory, self._link, self._loading, self._storing)
         restart_in_child(self)
 
     def __enter__(self) -> Self:
@@ -169,8 +174,8 @@ class TieredCache:
         request = Request(key, loader, terms, tuple(tags), kind or self._kind(loader))
         return self._loading.serve(request)  # type: ignore[no-any-return]  # as above
 
-    def _kind(self, loader: Callable[..., Any]) -> Any:
-        return None if self._link is None else kind_of(loader)
+    def _kind(self, loader: Callable[..., Any], *, of_mapping: bool = False) -> Any:
+        return None if self._link is None else kind_of(loader, of_mapping=of_mapping)
 
     def get(self, key: str, default: Any = None, *, kind: Any = None) -> Any:
         """The value of a key if a tier has it, or a stale one that may be served; loads nothing."""
@@ -197,6 +202,69 @@ class TieredCache:
         """Keep a value that is true now; loads of the key that are under way will not be kept."""
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         self._plain.put(Request(key, None, terms, tuple(tags), kind), value)
+
+    def load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[Sequence[str]], Mapping[str, ValueT]],
+        *,
+        ttl_s: float | None = None,
+        stale_for_s: float | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+        kind: Any = None,
+    ) -> dict[str, ValueT]:
+        """The values of many keys in one step; the loader gets those that no tier has, in one call.
+
+        A key that the loader leaves out, or has None for, has no value: the result leaves it out, and
+        that is kept for the negative_ttl_s of the policy. The load goes on where its caller is cancelled.
+        """
+        terms = self._terms.policy(policy, ttl_s, stale_for_s)
+        common = tuple(tags)
+        group = Group(loader, terms, lambda _: common, kind or self._kind(loader, of_mapping=True))
+        return self._batch.load({key: key for key in keys}, group)
+
+    def cached(
+        self,
+        key: str,
+        *,
+        ttl_s: float | None = None,
+        stale_for_s: float | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> Callable[[Callable[P, ValueT]], Cached[P, ValueT]]:
+        """Decorate a function: its result is kept under a key made of its arguments.
+
+        Args:
+            key: A template, `"user:{user_id}"`; it names parameters, or attributes of them.
+            ttl_s: As for `get_or_load`, like the rest.
+            stale_for_s: See there.
+            tags: Templates, too.
+            policy: See there.
+
+        Raises:
+            InvalidInput: A template names what is no parameter; when the function is decorated.
+        """
+        terms = self._terms.policy(policy, ttl_s, stale_for_s)
+        templates = tuple(tags)
+        return lambda function: Cached(self, function, key, templates, terms)
+
+    def cached_many(
+        self,
+        key: str,
+        *,
+        ttl_s: float | None = None,
+        stale_for_s: float | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> Callable[
+        [Callable[[Sequence[MemberT]], Mapping[MemberT, ValueT]]],
+        CachedMany[MemberT, ValueT],
+    ]:
+        """Decorate a function that loads many members at once; `{}` in the templates is the member."""
+        terms = self._terms.policy(policy, ttl_s, stale_for_s)
+        templates = tuple(tags)
+        return lambda function: CachedMany(self, function, key, templates, terms)
 
     def delete(self, *keys: str) -> None:
         """Make the values of these keys invalid, in all processes; loads under way will not be kept."""

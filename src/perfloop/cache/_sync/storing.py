@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from perfloop.cache._sync.landing import NOTHING
@@ -12,7 +12,7 @@ from perfloop.cache._sync.link import Link
 from perfloop.cache.codec import Codec, Rejection
 from perfloop.cache.events import CacheEvent, StoreRefused
 from perfloop.cache.flights import Flight
-from perfloop.cache.loaded import Request, Terms, unpacked
+from perfloop.cache.loaded import Loaded, Request, Terms, unpacked
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, drawn_life_s
 from perfloop.cache.remote import Lease, RemoteEntry, StoreOutcome, Write
@@ -21,6 +21,9 @@ from perfloop.errors import InvalidInput
 
 LONGEST_S: Final = 10 * 365 * 86400.0
 """An endless life, as the remote tier has it."""
+
+Landed = tuple[Request, Flight, Lease | None, object]
+"""A load that ended: its flight, the lease it held, and what the loader returned."""
 
 _log = logging.getLogger("perfloop.cache")
 
@@ -50,21 +53,30 @@ class Storing:
         self._tell = tell
         self._warned = False
 
-    def keep_loaded(
-        self, request: Request, flight: Flight, lease: Lease | None, loaded: object, load_s: float
-    ) -> Any:
-        """Keep what a loader returned, where nothing was invalidated meanwhile; returns the value."""
-        value, policy, tags = unpacked(loaded, request.policy, request.tags, self._terms)
-        drawn_s = drawn_life_s(policy, self._rand(), negative=value is None)
-        if lease is not None and self._link is not None:
-            outcomes = self._link.store([self.write(request, value, policy, tags, drawn_s, lease)])
+    def keep_batch(self, loads: Sequence[Landed], load_s: float) -> None:
+        """Keep what loaders returned, where nothing was invalidated meanwhile."""
+        terms = []
+        writes = []
+        for request, _, lease, loaded in loads:
+            value, policy, tags = unpacked(loaded, request.policy, request.tags, self._terms)
+            drawn_s = drawn_life_s(policy, self._rand(), negative=value is None)
+            terms.append((value, policy, tags, drawn_s))
+            if lease is not None:
+                writes.append(self.write(request, value, policy, tags, drawn_s, lease))
+        outcomes: dict[str, StoreOutcome] = {}
+        if writes and self._link is not None:
+            answer = self._link.store(writes)
+            outcomes = dict(zip((write.key for write in writes), answer or (), strict=False))
+        for (_, flight, _, _), (value, policy, tags, drawn_s) in zip(loads, terms, strict=True):
             # A lease that ran out says nothing of invalidations; the news will tell the memory tier of any.
-            is_fenced = outcomes is not None and outcomes[0] is StoreOutcome.FENCED
-            if is_fenced and load_s < self.lease_s:
+            if outcomes.get(flight.key) is StoreOutcome.FENCED and load_s < self.lease_s:
                 self.refuse(flight)
-                return value
-        self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s)
-        return value
+            else:
+                self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s)
+
+    def bare(self, loaded: Any) -> Any:
+        """What callers get of what a loader returned."""
+        return loaded.value if isinstance(loaded, Loaded) else loaded
 
     def refuse(self, flight: Flight) -> None:
         """An invalidation in another process overtook the load."""
@@ -148,7 +160,7 @@ class Storing:
             return NOTHING
         return value
 
-    def give_back(self, lease: Lease) -> None:
-        """End a lease without a value, so that others need not wait for its time to pass."""
-        if self._link is not None:
-            self._link.store([Write(key=lease.key, payload=None, lease=lease)])
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """End leases without a value, so that others need not wait for their time to pass."""
+        if leases and self._link is not None:
+            self._link.store([Write(key=lease.key, payload=None, lease=lease) for lease in leases])

@@ -1,0 +1,207 @@
+# Generated from perfloop/cache/_async/batch.py by tools/make_sync.py; edit that one.
+"""Many keys in one step: one fetch, one call of the loader, one store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from perfloop.cache._sync.landing import NOTHING, Landing
+from perfloop.cache._sync.link import Link
+from perfloop.cache._sync.loading import Loading
+from perfloop.cache._sync.storing import Storing
+from perfloop.cache.flights import Boarding
+from perfloop.cache.loaded import Request
+from perfloop.cache.memory import MemoryTier
+from perfloop.cache.policy import CachePolicy, Freshness
+from perfloop.cache.remote import Lease
+
+SERVED = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
+
+Members = Mapping[str, Any]
+"""What the loader knows each key by."""
+
+
+class Group:
+    """What the keys of a batch have in common."""
+
+    __slots__ = ("kind", "loader", "policy", "tags")
+
+    def __init__(
+        self,
+        loader: Callable[[Sequence[Any]], Mapping[Any, Any]],
+        policy: CachePolicy,
+        tags: Callable[[Any], Iterable[str]],
+        kind: Any,
+    ) -> None:
+        self.loader = loader
+        self.policy = policy
+        self.tags = tags
+        self.kind = kind
+
+    def request(self, key: str, member: Any) -> Request:
+        """The same load for one key alone."""
+
+        def load_one() -> Any:
+            return (self.loader([member])).get(member)
+
+        return Request(key, load_one, self.policy, tuple(self.tags(member)), self.kind)
+
+
+class _Seat:
+    """One key of a batch that is being loaded."""
+
+    __slots__ = ("boarding", "landing", "lease", "request")
+
+    def __init__(self, request: Request, boarding: Boarding, landing: Landing) -> None:
+        self.request = request
+        self.boarding = boarding
+        self.landing = landing
+        self.lease: Lease | None = None
+
+
+class Batch:
+    """Batches of one cache. A key that others load already is waited for, not loaded again."""
+
+    def __init__(self, memory: MemoryTier, link: Link | None, loading: Loading, storing: Storing) -> None:
+        self._memory = memory
+        self._link = link
+        self._loading = loading
+        self._storing = storing
+
+    def load(self, members: Members, group: Group) -> dict[str, Any]:
+        """The values of all keys for which there is one; None means that there is none."""
+        values: dict[str, Any] = {}
+        spares: dict[str, Any] = {}
+        due: dict[str, Any] = {}
+        for key, member in members.items():
+            entry = self._memory.get(key)
+            if entry is not None:
+                values[key] = entry.value
+                continue
+            found, value = self._examine(key)
+            if found in SERVED:
+                values[key] = value
+                if found is not Freshness.FRESH:
+                    due[key] = member
+            else:
+                spares[key] = value if found is Freshness.SPARE else NOTHING
+        if due:
+            self._loading.crew.spawn(self._refresh, due, group)
+        if spares:
+            missing = {key: members[key] for key in spares}
+            values.update(self._obtain(missing, group, spares, is_background=False))
+        return {key: values[key] for key in members if values[key] is not None}
+
+    def _examine(self, key: str) -> tuple[Freshness, Any]:
+        link = self._link
+        found, entry = self._memory.examine(key, trusting=link is not None and link.serves_alone)
+        if found is Freshness.STALE:
+            self._loading.counts.stale.inc()
+        return found, NOTHING if entry is None else entry.value
+
+    def _refresh(self, members: Members, group: Group) -> None:
+        fresh = {key: member for key, member in members.items() if self._loading.claim_refresh(key)}
+        try:
+            if fresh:
+                self._obtain(fresh, group, {}, is_background=True)
+        except Exception:  # noqa: BLE001 - nobody waits for it, and those who load have told of the error
+            return
+        finally:
+            self._loading.end_refresh(fresh)
+
+    def _obtain(
+        self, members: Members, group: Group, spares: Mapping[str, Any], *, is_background: bool
+    ) -> dict[str, Any]:
+        seats = self._seats(members, group, spares, is_background=is_background)
+        led = [seat for seat in seats if seat.boarding.leads]
+        if led and (group.policy.hard_timeout_s is not None or group.policy.soft_timeout_s is not None):
+            self._loading.crew.spawn(self._load, led, members, group)
+        elif led:
+            self._loading.crew.lead(self._load, led, members, group)
+        values = {}
+        waiting = list(reversed(seats))
+        try:
+            while waiting:
+                seat = waiting.pop()
+                value = self._loading.arrive(seat.request, seat.boarding, seat.landing)
+                if value is NOTHING:
+                    value = self._loading.obtain(seat.request, spares.get(seat.request.key, NOTHING))
+                values[seat.request.key] = value
+        finally:
+            for seat in waiting:
+                self._loading.leave(seat.boarding.flight, seat.landing)
+        return values
+
+    def _seats(
+        self, members: Members, group: Group, spares: Mapping[str, Any], *, is_background: bool
+    ) -> list[_Seat]:
+        seats = []
+        for key, member in members.items():
+            request = group.request(key, member)
+            request.is_background = is_background
+            boarding = self._memory.begin(key, request.tags)
+            landing = self._loading.board(boarding.flight)
+            if boarding.leads:
+                landing.spare = spares.get(key, NOTHING)
+                landing.is_kept = True
+            seats.append(_Seat(request, boarding, landing))
+        return seats
+
+    def _load(self, led: list[_Seat], members: Members, group: Group) -> None:
+        """Land all of these: with what the remote tier has, else with what the loader returns."""
+        try:
+            own = self._look_up(led)
+            if own:
+                self._run(own, members, group)
+        finally:
+            for (
+                seat
+            ) in led:  # what others hold, and all that is left where this was cancelled: each by itself
+                if not seat.landing.signal.is_given:
+                    self._memory.end(seat.boarding.flight)
+                    seat.landing.turn_back()
+
+    def _look_up(self, led: list[_Seat]) -> list[_Seat]:
+        """Those that are for this process to load."""
+        link = self._link
+        answer = None
+        if link is not None and not link.is_away:
+            answer = link.fetch([seat.request.key for seat in led], self._storing.lease_s)
+        if answer is None:
+            return led
+        own = []
+        for seat in led:
+            fetched = answer[seat.request.key]
+            entry = fetched.entry
+            if entry is not None and self._loading.settle(
+                seat.request, seat.boarding.flight, seat.landing, fetched, entry
+            ):
+                continue
+            seat.lease = fetched.lease
+            if fetched.held_for_s is None:
+                own.append(seat)
+        return own
+
+    def _run(self, seats: list[_Seat], members: Members, group: Group) -> None:
+        try:
+            found, load_s = self._loading.timed(
+                f"{seats[0].request.key} and {len(seats) - 1} more"
+                if len(seats) > 1
+                else seats[0].request.key,
+                group.loader,
+                [members[seat.request.key] for seat in seats],
+            )
+            self._storing.keep_batch(
+                [
+                    (seat.request, seat.boarding.flight, seat.lease, found.get(members[seat.request.key]))
+                    for seat in seats
+                ],
+                load_s,
+            )
+            for seat in seats:
+                seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
+        except BaseException as error:
+            self._loading.fail([(seat.boarding.flight, seat.landing, seat.lease) for seat in seats], error)
+            if not isinstance(error, Exception):
+                raise

@@ -1,0 +1,161 @@
+# Generated from perfloop/cache/_async/decorated.py by tools/make_sync.py; edit that one.
+"""Functions whose results are kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from perfloop.cache._sync.batch import Group
+from perfloop.cache.keys import bound_key, bound_tags, member_key
+from perfloop.cache.loaded import Request, kind_of
+from perfloop.cache.policy import CachePolicy
+
+if TYPE_CHECKING:
+    from perfloop.cache._sync.cache import TieredCache
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+OwnerT = TypeVar("OwnerT")
+ValueT = TypeVar("ValueT")
+MemberT = TypeVar("MemberT", bound=Hashable)
+
+
+class Cached(Generic[P, ValueT]):
+    """A function of which one result a key is kept; it is called as before, also as a method."""
+
+    def __init__(
+        self,
+        cache: TieredCache,
+        function: Callable[P, ValueT],
+        template: str,
+        tags: Sequence[str],
+        policy: CachePolicy,
+    ) -> None:
+        self.original = function
+        """The function itself, which asks no cache."""
+        self._key: Callable[P, str] = bound_key(template, function)
+        self._tags: Callable[P, tuple[str, ...]] = bound_tags(tags, function)
+        self._cache = cache
+        self._hit = cache._memory.get
+        self._policy = policy
+        self._kind = kind_of(function)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ValueT:
+        entry = self._hit(self._key(*args, **kwargs))
+        if entry is not None:
+            return entry.value  # type: ignore[return-value]  # a key has one type: that of the function
+        value: ValueT = self._cache._loading.serve(self._request(*args, **kwargs))
+        return value
+
+    def _request(self, *args: P.args, **kwargs: P.kwargs) -> Request:
+        loader = functools.partial(self.original, *args, **kwargs)
+        key, tags = self._key(*args, **kwargs), self._tags(*args, **kwargs)
+        return Request(key, loader, self._policy, tags, self._kind)
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key of a call with these arguments."""
+        return self._key(*args, **kwargs)
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Make the result of these arguments invalid, in all processes."""
+        self._cache.delete(self._key(*args, **kwargs))
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> ValueT:
+        """Make the result of these arguments invalid, and load it anew."""
+        self._cache.delete(self._key(*args, **kwargs))
+        value: ValueT = self._cache._loading.serve(self._request(*args, **kwargs))
+        return value
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Cached[P, ValueT]: ...
+
+    @overload
+    def __get__(
+        self: Cached[Concatenate[OwnerT, Q], ValueT], instance: OwnerT, owner: type
+    ) -> BoundCached[Q, ValueT]: ...
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else BoundCached(self, instance)
+
+
+class BoundCached(Generic[Q, ValueT]):
+    """A cached method of one object."""
+
+    __slots__ = ("_cached", "_instance")
+
+    def __init__(self, cached: Cached[..., ValueT], instance: object) -> None:
+        self._cached = cached
+        self._instance = instance
+
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> ValueT:
+        return self._cached(self._instance, *args, **kwargs)
+
+    def key(self, *args: Q.args, **kwargs: Q.kwargs) -> str:
+        """The key of a call with these arguments."""
+        return self._cached.key(self._instance, *args, **kwargs)
+
+    def invalidate(self, *args: Q.args, **kwargs: Q.kwargs) -> None:
+        """Make the result of these arguments invalid, in all processes."""
+        self._cached.invalidate(self._instance, *args, **kwargs)
+
+    def refresh(self, *args: Q.args, **kwargs: Q.kwargs) -> ValueT:
+        """Make the result of these arguments invalid, and load it anew."""
+        return self._cached.refresh(self._instance, *args, **kwargs)
+
+
+class CachedMany(Generic[MemberT, ValueT]):
+    """A function that loads many members at once, of which each value is kept by itself."""
+
+    def __init__(
+        self,
+        cache: TieredCache,
+        function: Callable[[Sequence[MemberT]], Mapping[MemberT, ValueT]],
+        template: str,
+        tags: Sequence[str],
+        policy: CachePolicy,
+    ) -> None:
+        self.original = function
+        """The function itself, which asks no cache."""
+        self.key: Callable[[MemberT], str] = member_key(template)
+        """The key of one member."""
+        tag_keys = [member_key(tag) if "{" in tag else functools.partial(_same, tag) for tag in tags]
+        self._group = Group(
+            function,
+            policy,
+            lambda member: tuple(tag(member) for tag in tag_keys),
+            kind_of(function, of_mapping=True),
+        )
+        self._cache = cache
+        self._hit = cache._memory.get
+        functools.update_wrapper(self, function)
+
+    def __call__(self, member: MemberT) -> ValueT | None:
+        """The value of one member; None where there is none."""
+        key = self.key(member)
+        entry = self._hit(key)
+        if entry is not None:
+            return entry.value  # type: ignore[return-value]  # a key has one type: that of the function
+        return (self._cache._batch.load({key: member}, self._group)).get(key)
+
+    def many(self, members: Iterable[MemberT]) -> dict[MemberT, ValueT]:
+        """The values of those members that have one; the others are left out."""
+        keys = {self.key(member): member for member in members}
+        values = self._cache._batch.load(keys, self._group)
+        return {keys[key]: value for key, value in values.items()}
+
+    def invalidate(self, *members: MemberT) -> None:
+        """Make the values of these members invalid, in all processes."""
+        self._cache.delete(*map(self.key, members))
+
+    def refresh(self, *members: MemberT) -> dict[MemberT, ValueT]:
+        """Make the values of these members invalid, and load them anew."""
+        self.invalidate(*members)
+        return self.many(members)
+
+
+def _same(tag: str, member: object) -> str:
+    """A tag that all members carry."""
+    return tag
