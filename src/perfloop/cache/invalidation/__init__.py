@@ -12,6 +12,7 @@ from __future__ import annotations
 from perfloop.adapters.changes.change import EVERYTHING, ChangeSource, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_reader import Outbox, OutboxPolicy
 from perfloop.adapters.changes.slot_reader import ReplicationSlot, SlotPolicy
+from perfloop.cache.invalidation.commits import SqlalchemyHook
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
 from perfloop.cache.invalidation.listener import AsyncChangeListener, ChangeListener, ListenerPolicy
@@ -30,6 +31,7 @@ __all__ = [
     "OutboxPolicy",
     "ReplicationSlot",
     "SlotPolicy",
+    "SqlalchemyHook",
     "TableChange",
     "TagMap",
     "WatchedTable",

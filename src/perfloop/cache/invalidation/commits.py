@@ -1,0 +1,62 @@
+"""Invalidates what this service itself commits, before the call that commits returns.
+
+The outbox and the log hear of every writer, a moment later; a commit hook hears of one service only, and
+at once, so that a user who saves a form does not see the page of before. Use it beside one of them, or
+alone where all that writes goes through the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from perfloop.adapters.changes.change import TableChange
+from perfloop.adapters.changes.sqlalchemy_commits import SqlalchemyCommits
+from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
+from perfloop.cache.invalidation.tags import TagMap
+
+
+class SqlalchemyHook:
+    """Clears tags after each commit through an engine, while it is open.
+
+    Args:
+        engine: An Engine with a cache for sync code, or an AsyncEngine with one for asyncio.
+        tags: Which tags a change invalidates.
+        cache: Whose `invalidate_tag` is called, and for an AsyncEngine awaited, by whoever commits.
+    """
+
+    def __init__(self, engine: Any, tags: TagMap, cache: Invalidates | AsyncInvalidates) -> None:
+        columns = {name: table.columns for name, table in tags.tables.items()}
+        self._is_async = hasattr(engine, "sync_engine")
+        self._tags = tags
+        self._cache = cache
+        self._commits = SqlalchemyCommits(getattr(engine, "sync_engine", engine), columns, self._tell)
+
+    def open(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            InvalidInput: SQLAlchemy is not installed.
+        """
+        self._commits.open()
+
+    def close(self) -> None:
+        self._commits.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tell(self, changes: Sequence[TableChange]) -> None:
+        found = dict.fromkeys(tag for change in changes for tag in self._tags.tags_of(change))
+        if not found:
+            return
+        invalidating: Any = self._cache.invalidate_tag(*found)
+        if self._is_async:
+            # We are in the greenlet in which SQLAlchemy runs its sync side for asyncio.
+            from sqlalchemy.util import await_only
+
+            await_only(invalidating)
