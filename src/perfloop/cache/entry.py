@@ -44,6 +44,7 @@ class Entry(Node):
         "life_s",
         "load_s",
         "policy",
+        "sampled",
         "value",
     )
 
@@ -61,6 +62,8 @@ class Entry(Node):
     life_s: float
     load_s: float
     policy: CachePolicy
+    sampled: bool
+    """The ghost caches have to hear of each request: all are led to `examine`."""
     value: object
 
     def __init__(self, key: str, value: object, policy: CachePolicy) -> None:
@@ -68,6 +71,7 @@ class Entry(Node):
         self.value = value
         self.policy = policy
         self.ahead = None
+        self.sampled = False
 
     def set_times(
         self, loaded_s: float, rand: float, *, load_s: float = 0.0, life_s: float | None = None
@@ -92,6 +96,9 @@ class Entry(Node):
         self._set_attention(self.fresh_until_s - self.life_s)
 
     def _set_attention(self, loaded_s: float) -> None:
+        if self.sampled:
+            self.attention_s = -math.inf
+            return
         quiet = quiet_s(self.policy, self.life_s, self.load_s)
         # The same object where nothing is due ahead: it spares the memory of a number.
         self.attention_s = self.fresh_until_s if quiet == self.life_s else loaded_s + quiet
