@@ -11,16 +11,16 @@ from perfloop.cache.policy import CachePolicy, drawn_life_s, quiet_s
 from perfloop.cache.s3fifo import Node
 from perfloop.cache.tag_cells import TagCell
 
-ENTRY_BYTES: Final = 600
+ENTRY_BYTES: Final = 500
 """What an entry costs beside its key, value and tags, its share of the ghosts and of spare room included."""
-TAG_BYTES: Final = 200
+TAG_BYTES: Final = 180
 """What a tag costs beside its text, if no other entry carries it."""
 
 
 def entry_bytes(key: str, value_bytes: int, tags: Iterable[str]) -> int:
     """What an entry adds to the process, rather too much than too little: tags are taken to be its own.
 
-    >>> entry_bytes("user:7", 1000, ()) > 1600
+    >>> entry_bytes("user:7", 1000, ()) > 1500
     True
     """
     own_bytes = ENTRY_BYTES + sys.getsizeof(key) + value_bytes
