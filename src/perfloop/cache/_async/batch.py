@@ -7,15 +7,13 @@ from typing import Any
 
 from perfloop.cache._async.landing import NOTHING, AsyncLanding
 from perfloop.cache._async.link import AsyncLink
-from perfloop.cache._async.loading import AsyncLoading
+from perfloop.cache._async.loading import SERVED, AsyncLoading
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.flights import Boarding
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
 from perfloop.cache.remote import Lease
-
-SERVED = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
 
 Members = Mapping[str, Any]
 """What the loader knows each key by."""
@@ -24,7 +22,7 @@ Members = Mapping[str, Any]
 class Group:
     """What the keys of a batch have in common."""
 
-    __slots__ = ("kind", "loader", "policy", "tags")
+    __slots__ = ("kind", "loader", "policy", "tags", "warmed")
 
     def __init__(
         self,
@@ -32,11 +30,13 @@ class Group:
         policy: CachePolicy,
         tags: Callable[[Any], Iterable[str]],
         kind: Any,
+        warmed: Warmed[Any] | None = None,
     ) -> None:
         self.loader = loader
         self.policy = policy
         self.tags = tags
         self.kind = kind
+        self.warmed = warmed
 
     def request(self, key: str, member: Any) -> Request:
         """The same load for one key alone."""
@@ -96,7 +96,7 @@ class AsyncBatch:
 
     def _examine(self, key: str) -> tuple[Freshness, Any]:
         link = self._link
-        found, entry = self._memory.examine(key, trusting=link is not None and link.serves_alone)
+        found, entry = self._memory.examine(key, trusting=link is not None and link.is_away)
         if found is Freshness.STALE:
             self._loading.counts.stale.inc()
         return found, NOTHING if entry is None else entry.value
@@ -116,10 +116,12 @@ class AsyncBatch:
     ) -> dict[str, Any]:
         seats = self._seats(members, group, spares, is_background=is_background)
         led = [seat for seat in seats if seat.boarding.leads]
+        # Of this context, since the load may run in another.
+        trail = None if group.warmed is None or is_background else group.warmed.trail()
         if led and (group.policy.hard_timeout_s is not None or group.policy.soft_timeout_s is not None):
-            self._loading.crew.spawn(self._load, led, members, group)
+            self._loading.crew.spawn(self._load, led, members, group, trail)
         elif led:
-            await self._loading.crew.lead(self._load, led, members, group)
+            await self._loading.crew.lead(self._load, led, members, group, trail)
         values = {}
         waiting = list(reversed(seats))
         try:
@@ -149,11 +151,17 @@ class AsyncBatch:
             seats.append(_Seat(request, boarding, landing))
         return seats
 
-    async def _load(self, led: list[_Seat], members: Members, group: Group) -> None:
+    async def _load(self, led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None) -> None:
         """Land all of these: with what the remote tier has, else with what the loader returns."""
         try:
             own = await self._look_up(led)
-            if own:
+            if own and group.warmed is not None and trail is not None:
+                missed = [members[seat.request.key] for seat in own]
+                bundle = group.warmed.bundle(trail, missed)
+                ahead = self._seats_ahead(bundle, group, group.warmed)
+                led += ahead
+                await self._run(own, {**members, **bundle}, group, await self._claim(ahead))
+            elif own:
                 await self._run(own, members, group)
         finally:
             for (
@@ -170,7 +178,7 @@ class AsyncBatch:
         if link is not None and not link.is_away:
             answer = await link.fetch([seat.request.key for seat in led], self._storing.lease_s)
         if answer is None:
-            return led
+            return [seat for seat in led if not self._lands_unchecked(seat)]
         own = []
         for seat in led:
             fetched = answer[seat.request.key]
@@ -184,7 +192,49 @@ class AsyncBatch:
                 own.append(seat)
         return own
 
-    async def _run(self, seats: list[_Seat], members: Members, group: Group) -> None:
+    def _lands_unchecked(self, seat: _Seat) -> bool:
+        if self._link is not None:
+            self._loading.trust(self._link, seat.boarding.flight, seat.landing)
+        return seat.landing.signal.is_given
+
+    def _seats_ahead(self, bundle: Members, group: Group, warmed: Warmed[Any]) -> list[_Seat]:
+        """Seats for what no one has and no one loads."""
+        seats: list[_Seat] = []
+        if self._link is not None and not self._link.may_keep:
+            return seats
+        for key, member in bundle.items():
+            if self._memory.peek(key) is not None:
+                continue
+            request = group.request(key, member)
+            boarding = self._memory.begin(key, request.tags)
+            if boarding.leads:
+                landing = self._loading.board(boarding.flight)
+                landing.is_kept = True
+                landing.ahead = request.ahead = warmed.ahead(member)
+                seats.append(_Seat(request, boarding, landing))
+        return seats
+
+    async def _claim(self, ahead: list[_Seat]) -> list[_Seat]:
+        """Those of a bundle that the remote tier has not, and that no other process loads."""
+        link = self._link
+        if not ahead or link is None or link.is_away:
+            return ahead
+        answer = await link.fetch([seat.request.key for seat in ahead], self._storing.lease_s)
+        own, spared = [], []
+        for seat in ahead if answer is not None else ():
+            fetched = answer[seat.request.key]
+            if fetched.entry is None and fetched.held_for_s is None:
+                seat.lease = fetched.lease
+                own.append(seat)
+            elif fetched.lease is not None:
+                spared.append(fetched.lease)
+        await self._storing.give_back(spared)
+        return own
+
+    async def _run(
+        self, seats: list[_Seat], members: Members, group: Group, ahead: Sequence[_Seat] = ()
+    ) -> None:
+        """Load what was asked for, with the bundle; alone, where the loader fails with it."""
         try:
             found, load_s = await self._loading.timed(
                 f"{seats[0].request.key} and {len(seats) - 1} more"

@@ -48,6 +48,7 @@ class AsyncLink:
         tell: Callable[[CacheEvent], None],
     ) -> None:
         self.is_away = False
+        """The memory tier serves alone, by the lives of its values, unchecked."""
         self.is_deaf = True
         """No news can be heard: nothing may be kept in the memory tier unless that serves alone."""
         self.news = 0
@@ -95,11 +96,6 @@ class AsyncLink:
         self._start()
         self._memory.raise_epoch()
         self._crew.spawn(self._listen)
-
-    @property
-    def serves_alone(self) -> bool:
-        """The memory tier may keep what it cannot check."""
-        return self.is_away
 
     @property
     def may_keep(self) -> bool:

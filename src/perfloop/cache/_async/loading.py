@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from perfloop.cache._async.landing import NOTHING, AsyncLanding
 from perfloop.cache._async.link import AsyncLink
@@ -20,7 +20,9 @@ from perfloop.cache.statistics import Counts
 from perfloop.cache.waiting import AsyncCrew, concerns_waiters
 from perfloop.errors import LoadTimedOut
 
-SLACK_RATIO = 0.02
+SERVED: Final = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
+"""What a caller gets at once."""
+SLACK_RATIO: Final = 0.02
 """Two tiers measure one life a little differently: what has so much more of it left is another value."""
 
 
@@ -54,7 +56,7 @@ class AsyncLoading:
     async def serve(self, request: Request) -> Any:
         """The value of a key that the memory tier could not serve at once."""
         link = self._link
-        found, entry = self._memory.examine(request.key, trusting=link is not None and link.serves_alone)
+        found, entry = self._memory.examine(request.key, trusting=link is not None and link.is_away)
         if entry is None or found is Freshness.UNCHECKED:
             return await self.obtain(request)
         if found is Freshness.FRESH:
@@ -132,6 +134,8 @@ class AsyncLoading:
             if not isinstance(landing, AsyncLanding):
                 landing = flight.future = AsyncLanding()
             landing.waiters += 1
+        if landing.ahead is not None:
+            landing.ahead.come_late()
         return landing
 
     def leave(self, flight: Flight, landing: AsyncLanding) -> None:
@@ -187,6 +191,8 @@ class AsyncLoading:
         try:
             if link is not None and not link.is_away:
                 lease = await self._look_up(link, request, flight, landing)
+                if lease is None and not landing.signal.is_given:
+                    self.trust(link, flight, landing)
         except BaseException:  # the leader was cancelled: the others choose a new one
             self._memory.end(flight)
             landing.turn_back()
@@ -197,6 +203,15 @@ class AsyncLoading:
             await self._run(request, flight, landing, lease)
         else:
             landing.work = await self.crew.lead(self._run, request, flight, landing, lease)
+
+    def trust(self, link: AsyncLink, flight: Flight, landing: AsyncLanding) -> None:
+        """Land with what is kept here and could not be checked, if the remote tier went away just now."""
+        if not link.is_away:
+            return
+        found, entry = self._memory.examine(flight.key, trusting=True)
+        if entry is not None and found in SERVED:
+            self._memory.end(flight)
+            landing.land(entry.value)
 
     async def _look_up(
         self, link: AsyncLink, request: Request, flight: Flight, landing: AsyncLanding

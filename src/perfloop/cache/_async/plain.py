@@ -7,15 +7,13 @@ from typing import Any
 
 from perfloop.cache._async.landing import NOTHING
 from perfloop.cache._async.link import AsyncLink
-from perfloop.cache._async.loading import AsyncLoading
+from perfloop.cache._async.loading import SERVED, AsyncLoading
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.loaded import Request, Terms
 from perfloop.cache.memory import MemoryTier
-from perfloop.cache.policy import Freshness, drawn_life_s
+from perfloop.cache.policy import drawn_life_s
 from perfloop.cache.remote import RemoteEntry
 from perfloop.cache.statistics import Counts
-
-SERVED = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
 
 
 class AsyncPlain:
@@ -46,7 +44,7 @@ class AsyncPlain:
         absent: list[str] = []
         link = self._link
         for key in keys:
-            found, entry = self._memory.examine(key, trusting=link is not None and link.serves_alone)
+            found, entry = self._memory.examine(key, trusting=link is not None and link.is_away)
             if entry is not None and found in SERVED:
                 values[key] = entry.value
             else:

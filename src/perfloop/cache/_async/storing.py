@@ -16,6 +16,7 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, drawn_life_s
 from perfloop.cache.remote import Lease, RemoteEntry, StoreOutcome, Write
 from perfloop.cache.statistics import Counts
+from perfloop.cache.warmed import Ahead
 from perfloop.errors import InvalidInput
 
 LONGEST_S: Final = 10 * 365 * 86400.0
@@ -66,12 +67,12 @@ class AsyncStoring:
         if writes and self._link is not None:
             answer = await self._link.store(writes)
             outcomes = dict(zip((write.key for write in writes), answer or (), strict=False))
-        for (_, flight, _, _), (value, policy, tags, drawn_s) in zip(loads, terms, strict=True):
+        for (request, flight, _, _), (value, policy, tags, drawn_s) in zip(loads, terms, strict=True):
             # A lease that ran out says nothing of invalidations; the news will tell the memory tier of any.
             if outcomes.get(flight.key) is StoreOutcome.FENCED and load_s < self.lease_s:
                 self.refuse(flight)
             else:
-                self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s)
+                self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s, request.ahead)
 
     def bare(self, loaded: Any) -> Any:
         """What callers get of what a loader returned."""
@@ -92,12 +93,16 @@ class AsyncStoring:
         tags: tuple[str, ...],
         drawn_s: float,
         load_s: float,
+        ahead: Ahead[Any] | None = None,
     ) -> None:
         """Land in the memory tier, unless it could not hear of invalidations."""
         if self._link is not None and not self._link.may_keep:
             self._memory.end(flight)
             return
-        self._memory.store(flight, value, policy=policy, tags=tags, load_s=load_s, life_s=drawn_s)
+        unasked = None if ahead is None or ahead.is_late else ahead
+        self._memory.store(
+            flight, value, policy=policy, tags=tags, load_s=load_s, life_s=drawn_s, ahead=unasked
+        )
         if flight.detached or flight.overtaken:
             self._tell(StoreRefused(key=flight.key, reason="invalidated while it was loaded"))
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from perfloop.cache.waiting import Signal, Work
+from perfloop.cache.warmed import Ahead
 
 NOTHING: Final[Any] = object()
 """No value, where None is one."""
@@ -15,7 +16,7 @@ NOTHING: Final[Any] = object()
 class Landing:
     """Ends once: with a value, with the loader's error, or with nothing, and then its callers board anew."""
 
-    __slots__ = ("_traceback", "error", "is_kept", "signal", "spare", "value", "waiters", "work")
+    __slots__ = ("_traceback", "ahead", "error", "is_kept", "signal", "spare", "value", "waiters", "work")
 
     def __init__(self) -> None:
         self.signal = Signal()
@@ -28,6 +29,8 @@ class Landing:
         self.work: Work | None = None
         self.is_kept = False
         """It goes on although nobody waits."""
+        self.ahead: Ahead[Any] | None = None
+        """To be told of the first who waits, where nobody had asked for it."""
 
     def land(self, value: object) -> None:
         self.value = value

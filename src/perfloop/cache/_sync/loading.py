@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from perfloop.cache._sync.landing import NOTHING, Landing
 from perfloop.cache._sync.link import Link
@@ -21,7 +21,9 @@ from perfloop.cache.statistics import Counts
 from perfloop.cache.waiting import Crew, concerns_waiters
 from perfloop.errors import LoadTimedOut
 
-SLACK_RATIO = 0.02
+SERVED: Final = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
+"""What a caller gets at once."""
+SLACK_RATIO: Final = 0.02
 """Two tiers measure one life a little differently: what has so much more of it left is another value."""
 
 
@@ -55,7 +57,7 @@ class Loading:
     def serve(self, request: Request) -> Any:
         """The value of a key that the memory tier could not serve at once."""
         link = self._link
-        found, entry = self._memory.examine(request.key, trusting=link is not None and link.serves_alone)
+        found, entry = self._memory.examine(request.key, trusting=link is not None and link.is_away)
         if entry is None or found is Freshness.UNCHECKED:
             return self.obtain(request)
         if found is Freshness.FRESH:
@@ -133,6 +135,8 @@ class Loading:
             if not isinstance(landing, Landing):
                 landing = flight.future = Landing()
             landing.waiters += 1
+        if landing.ahead is not None:
+            landing.ahead.come_late()
         return landing
 
     def leave(self, flight: Flight, landing: Landing) -> None:
@@ -188,6 +192,8 @@ class Loading:
         try:
             if link is not None and not link.is_away:
                 lease = self._look_up(link, request, flight, landing)
+                if lease is None and not landing.signal.is_given:
+                    self.trust(link, flight, landing)
         except BaseException:  # the leader was cancelled: the others choose a new one
             self._memory.end(flight)
             landing.turn_back()
@@ -198,6 +204,15 @@ class Loading:
             self._run(request, flight, landing, lease)
         else:
             landing.work = self.crew.lead(self._run, request, flight, landing, lease)
+
+    def trust(self, link: Link, flight: Flight, landing: Landing) -> None:
+        """Land with what is kept here and could not be checked, if the remote tier went away just now."""
+        if not link.is_away:
+            return
+        found, entry = self._memory.examine(flight.key, trusting=True)
+        if entry is not None and found in SERVED:
+            self._memory.end(flight)
+            landing.land(entry.value)
 
     def _look_up(self, link: Link, request: Request, flight: Flight, landing: Landing) -> Lease | None:
         """Land with what the remote tier has, else return the lease it gave, if it gave one."""

@@ -8,15 +8,13 @@ from typing import Any
 
 from perfloop.cache._sync.landing import NOTHING
 from perfloop.cache._sync.link import Link
-from perfloop.cache._sync.loading import Loading
+from perfloop.cache._sync.loading import SERVED, Loading
 from perfloop.cache._sync.storing import Storing
 from perfloop.cache.loaded import Request, Terms
 from perfloop.cache.memory import MemoryTier
-from perfloop.cache.policy import Freshness, drawn_life_s
+from perfloop.cache.policy import drawn_life_s
 from perfloop.cache.remote import RemoteEntry
 from perfloop.cache.statistics import Counts
-
-SERVED = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
 
 
 class Plain:
@@ -47,7 +45,7 @@ class Plain:
         absent: list[str] = []
         link = self._link
         for key in keys:
-            found, entry = self._memory.examine(key, trusting=link is not None and link.serves_alone)
+            found, entry = self._memory.examine(key, trusting=link is not None and link.is_away)
             if entry is not None and found in SERVED:
                 values[key] = entry.value
             else:
