@@ -160,3 +160,31 @@ def test_a_loop_of_links_ends_and_closed_doors_are_told(tmp_path: Path) -> None:
 
 def test_few_samples_of_many_reach_from_the_fastest_to_the_slowest() -> None:
     assert ("1", "4", "7") == spread(("1", "2", "3", "4", "5", "6", "7"), 3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("%-10p|", "77        |LOG:  x"),
+        ("%10p %d ", "        77 shop LOG:  x"),
+        ("%-6p %10d ", "77           shop LOG:  x"),
+        ("[%p] %-5p %d ", "[77] 77    shop LOG:  x"),
+        ("%p %q%p@%d ", "77 77@shop LOG:  x"),
+    ],
+)
+def test_padding_and_repetition_in_a_prefix_are_read(setting: str, line: str) -> None:
+    head = LinePrefix(setting).read(line)
+
+    assert head is not None
+    assert ("77", "x") == (head.session, head.text)
+
+
+def test_a_prefix_of_repeated_escapes_is_read_in_linear_time() -> None:
+    head = LinePrefix("%-10p%10l" * 12).read(" " * 20_000 + "77" * 5_000)
+
+    assert head is None
+
+
+def test_a_prefix_of_too_many_escapes_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="more than 24 escapes"):
+        LinePrefix("%-10p" * 6_000)

@@ -22,7 +22,8 @@ _CACHED_TEXTS = 1024
 _QUERIES = re.compile(r"\s*(?:\(\s*)*(?:SELECT|WITH|VALUES|INSERT|UPDATE|DELETE|MERGE)\b", re.I)
 _LEADING_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 
-_VALUE = "perfloop_value"
+VALUE = "perfloop_value"
+"""The name that stands for any value that is known only when the statement runs."""
 _SUB_PLANS = re.compile(
     r"\((?:alternatives: )?(?:rescan )?(?:hashed )?(?:SubPlan|InitPlan) \d+"
     r"(?: or (?:hashed )?SubPlan \d+)?\)(?:\.col\d+)?"
@@ -52,8 +53,13 @@ def parse_statement(text: str) -> exp.Expr | None:
 @lru_cache(maxsize=_CACHED_TEXTS)
 def parse_condition(text: str) -> exp.Expr | None:
     """The tree of a Filter, Hash Cond… as EXPLAIN prints it, subqueries and parameters as plain values."""
-    plain = _PARAMETER.sub(_VALUE, _SUB_PLANS.sub(_VALUE, _EXISTS.sub(_VALUE, text)))
+    plain = with_values(text)
     return _parsed(_NOT_MATCHES.sub("<>", plain)) if plain else None
+
+
+def with_values(text: str) -> str:
+    """The condition with VALUE for its subqueries and parameters, which no SQL parser would understand."""
+    return _PARAMETER.sub(VALUE, _SUB_PLANS.sub(VALUE, _EXISTS.sub(VALUE, text)))
 
 
 def _parsed(text: str) -> exp.Expr | None:

@@ -21,17 +21,19 @@ _ESCAPES = {
     "t": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+?",
     "s": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+?",
     "n": r"\d+\.\d{3}",
-    "p": r"(?P<process>\d*)",
-    "c": r"(?P<session>[0-9a-f.]*)",
-    "d": r"(?P<database>.*?)",
-    "Q": r"(?P<query_id>-?\d*)",
+    "p": r"\d*",
+    "c": r"[0-9a-f.]*",
+    "Q": r"-?\d*",
     "l": r"\d*",
     "x": r"\d*",
     "P": r"\d*",
     "e": r"\w*",
-    "%": "%",
 }
+_NAMES = {"p": "process", "c": "session", "d": "database", "Q": "query_id"}
+_PADDING = " *+"
 _ESCAPE = re.compile(r"%(-?\d+)?([a-zA-Z%])")
+_MOST_ESCAPES = 24
+"""PostgreSQL has 21, and each of more than one would stand for the same text again."""
 _ABSENT = frozenset({"", "0", "[unknown]"})
 
 
@@ -97,30 +99,48 @@ def prefix_for(lines: list[str], *, given: str | None, configured: str | None) -
 
 
 def _compiled(setting: str) -> re.Pattern[str]:
+    if len(_ESCAPE.findall(setting)) > _MOST_ESCAPES:
+        raise InvalidInput(
+            f"log_line_prefix has more than {_MOST_ESCAPES} escapes; write it as the server has it"
+        )
     before, _, in_sessions = setting.partition("%q")
-    prefix = _as_pattern(before, set())
+    named: set[str] = set()
+    prefix = _as_pattern(before, named)
     if in_sessions:
-        prefix += f"(?:{_as_pattern(in_sessions, set(re.findall(r'[?]P<(.+?)>', prefix)))})?"
+        prefix += f"(?:{_as_pattern(in_sessions, named)})?"
     return re.compile(rf"{prefix}(?P<severity>{SEVERITIES}):  (?P<text>.*)", re.DOTALL)
 
 
 def _as_pattern(setting: str, named: set[str]) -> str:
+    """The pattern of a prefix. Padding takes the spaces beside it, so that no line is tried in many ways."""
     parts: list[str] = []
     end = 0
+    padded_before = False
     for found in _ESCAPE.finditer(setting):
-        parts.append(re.escape(setting[end : found.start()]))
+        width = int(found[1] or 0)
+        literal = setting[end : found.start()]
+        literal = literal.lstrip(" ") if padded_before else literal
+        parts.append(re.escape(literal.rstrip(" ") if width > 0 else literal))
+        parts.append(_PADDING if width > 0 else "")
+        parts.append(_escape_pattern(found[2], named))
+        parts.append(_PADDING if width < 0 else "")
+        padded_before = width < 0
         end = found.end()
-        escape = found[2]
-        if escape not in "abcdehilmnpqrstuvxPQL%":
-            raise InvalidInput(f"log_line_prefix has no %{escape}; write it as the server's setting has it")
-        pattern = _ESCAPES.get(escape, r".*?")
-        name = re.match(r"\(\?P<(.+?)>", pattern)
-        if name is not None and name[1] in named:
-            pattern = pattern.replace(name[0], "(?:")
-        elif name is not None:
-            named.add(name[1])
-        parts.append(f" *{pattern} *" if found[1] else pattern)
-    return "".join(parts) + re.escape(setting[end:])
+    rest = setting[end:]
+    return "".join(parts) + re.escape(rest.lstrip(" ") if padded_before else rest)
+
+
+def _escape_pattern(escape: str, named: set[str]) -> str:
+    """What an escape stands for; the second time it is the same text again."""
+    if escape not in "abcdehilmnpqrstuvxPQL%":
+        raise InvalidInput(f"log_line_prefix has no %{escape}; write it as the server's setting has it")
+    if escape == "%":
+        return "%"
+    name = _NAMES.get(escape, f"escape_{escape}")
+    if name in named:
+        return f"(?P={name})"
+    named.add(name)
+    return f"(?P<{name}>{_ESCAPES.get(escape, '.*?')})"
 
 
 def _by_looks(line: str) -> LineHead | None:

@@ -17,20 +17,15 @@ from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import SqlglotError
 from sqlglot.parsers.postgres import PostgresParser
+from sqlglot.tokenizer_core import TokenType
 
+from perfloop.analyze.syntax import VALUE, with_values
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.target import IndexKey
 from perfloop.model.value import Value
 
 DIALECT = "postgres"
 
-_VALUE = "perfloop_value"
-_SUB_PLANS = re.compile(
-    r"\((?:alternatives: )?(?:rescan )?(?:hashed )?(?:SubPlan|InitPlan) \d+"
-    r"(?: or (?:hashed )?SubPlan \d+)?\)(?:\.col\d+)?"
-)
-_EXISTS = re.compile(r"EXISTS\((?:hashed )?SubPlan \d+\)")
-_PARAMETER = re.compile(r"(?<![\w$])\$\d+\b")
 _NOT_INDEXABLE = re.compile(r"!~~\*?|!~\*?")
 _SHOWN = 300
 """Characters of a condition that a message shows."""
@@ -150,7 +145,7 @@ def columns_in(text: str) -> tuple[tuple[str, str], ...]:
     """
     match = _ORDER.fullmatch(text)
     tree = _parse(match[1] if match else text)
-    return tuple((each.table, each.name) for each in tree.find_all(exp.Column) if each.name != _VALUE)
+    return tuple((each.table, each.name) for each in tree.find_all(exp.Column) if each.name != VALUE)
 
 
 def canonical(expression: str) -> str:
@@ -160,20 +155,27 @@ def canonical(expression: str) -> str:
     True
     """
     try:
-        return _bare(sqlglot.parse_one(expression, dialect=Printed), functions="lower")
+        return _bare(_parse_one(expression), functions="lower")
     except (SqlglotError, RecursionError, UnsupportedStatement):
         return expression
 
 
 def _parse(text: str) -> exp.Expr:
-    plain = _EXISTS.sub(_VALUE, text)
-    plain = _SUB_PLANS.sub(_VALUE, plain)
-    plain = _PARAMETER.sub(_VALUE, plain)
-    plain = _NOT_INDEXABLE.sub("<>", plain)
     try:
-        return sqlglot.parse_one(plain, dialect=Printed)
+        return _parse_one(_NOT_INDEXABLE.sub("<>", with_values(text)))
     except (SqlglotError, RecursionError) as error:
         raise UnsupportedStatement(f"the condition {text[:_SHOWN]} was not understood") from error
+
+
+def _parse_one(text: str) -> exp.Expr:
+    """The tree of one expression. Of several, sqlglot would make a block, in quadratic time."""
+    if ";" in text:
+        kinds = {token.token_type for token in sqlglot.tokenize(text, dialect=Printed)}
+        if TokenType.SEMICOLON in kinds:
+            raise UnsupportedStatement(
+                f"several statements stand where one condition should: {text[:_SHOWN]}"
+            )
+    return sqlglot.parse_one(text, dialect=Printed)
 
 
 def _leaves(tree: exp.Expr, *, alternative: bool) -> Iterator[tuple[exp.Expr, bool]]:
