@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_
 import msgspec
 
 from perfloop.cache.policy import CachePolicy
+from perfloop.cache.warmed import Ahead
 from perfloop.errors import InvalidInput
 
 ValueT = TypeVar("ValueT")
@@ -29,7 +30,7 @@ class Loaded(Generic[ValueT]):
 class Request:
     """One key to load, on which terms."""
 
-    __slots__ = ("early_s", "is_background", "key", "kind", "loader", "policy", "tags")
+    __slots__ = ("ahead", "early_s", "is_background", "key", "kind", "loader", "policy", "tags")
 
     def __init__(
         self,
@@ -44,6 +45,8 @@ class Request:
         self.policy = policy
         self.tags = tags
         self.kind = kind
+        self.ahead: Ahead[Any] | None = None
+        """Nobody has asked for it: it comes along with what was."""
         self.is_background = False
         """Nobody waits: a stale value does not do."""
         self.early_s = 0.0

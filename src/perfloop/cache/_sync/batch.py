@@ -10,11 +10,13 @@ from perfloop.cache._sync.landing import NOTHING, Landing
 from perfloop.cache._sync.link import Link
 from perfloop.cache._sync.loading import SERVED, Loading
 from perfloop.cache._sync.storing import Storing
+from perfloop.cache.bundles import Trail
 from perfloop.cache.flights import Boarding
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
 from perfloop.cache.remote import Lease
+from perfloop.cache.warmed import Warmed
 
 Members = Mapping[str, Any]
 """What the loader knows each key by."""
@@ -219,37 +221,62 @@ class Batch:
         if not ahead or link is None or link.is_away:
             return ahead
         answer = link.fetch([seat.request.key for seat in ahead], self._storing.lease_s)
-        own, spared = [], []
-        for seat in ahead if answer is not None else ():
-            fetched = answer[seat.request.key]
-            if fetched.entry is None and fetched.held_for_s is None:
-                seat.lease = fetched.lease
+        own: list[_Seat] = []
+        for seat in ahead:
+            fetched = None if answer is None else answer[seat.request.key]
+            seat.lease = None if fetched is None else fetched.lease
+            if fetched is not None and fetched.entry is None and fetched.held_for_s is None:
                 own.append(seat)
-            elif fetched.lease is not None:
-                spared.append(fetched.lease)
-        self._storing.give_back(spared)
+        self._release([seat for seat in ahead if seat not in own])
         return own
 
     def _run(self, seats: list[_Seat], members: Members, group: Group, ahead: Sequence[_Seat] = ()) -> None:
         """Load what was asked for, with the bundle; alone, where the loader fails with it."""
         try:
-            found, load_s = self._loading.timed(
-                f"{seats[0].request.key} and {len(seats) - 1} more"
-                if len(seats) > 1
-                else seats[0].request.key,
-                group.loader,
-                [members[seat.request.key] for seat in seats],
-            )
-            self._storing.keep_batch(
-                [
-                    (seat.request, seat.boarding.flight, seat.lease, found.get(members[seat.request.key]))
-                    for seat in seats
-                ],
-                load_s,
-            )
-            for seat in seats:
-                seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
+            load_s = self._land([*seats, *ahead], members, group)
         except BaseException as error:
-            self._loading.fail([(seat.boarding.flight, seat.landing, seat.lease) for seat in seats], error)
+            if ahead and isinstance(error, Exception):
+                self._do_without(ahead, group)
+                self._run(seats, members, group)
+                return
+            self._loading.fail(
+                [(seat.boarding.flight, seat.landing, seat.lease) for seat in (*seats, *ahead)], error
+            )
             if not isinstance(error, Exception):
                 raise
+            return
+        if group.warmed is not None:
+            kept = [self._memory.peek(seat.request.key) for seat in ahead]
+            group.warmed.loaded(needed=len(seats), elapsed_s=load_s, entries=kept)
+
+    def _land(self, seats: Sequence[_Seat], members: Members, group: Group) -> float:
+        """Load and keep all of these in one call of the loader; what it took, in seconds."""
+        first = seats[0].request.key
+        found, load_s = self._loading.timed(
+            f"{first} and {len(seats) - 1} more" if len(seats) > 1 else first,
+            group.loader,
+            [members[seat.request.key] for seat in seats],
+        )
+        self._storing.keep_batch(
+            [
+                (seat.request, seat.boarding.flight, seat.lease, found.get(members[seat.request.key]))
+                for seat in seats
+            ],
+            load_s,
+        )
+        for seat in seats:
+            seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
+        return load_s
+
+    def _do_without(self, ahead: Sequence[_Seat], group: Group) -> None:
+        """Nobody asked for these, so that they may not be the reason why a load fails."""
+        if group.warmed is not None:
+            group.warmed.rest()
+        self._release(ahead)
+
+    def _release(self, ahead: Sequence[_Seat]) -> None:
+        """Leave these to whoever asks for them."""
+        for seat in ahead:
+            self._memory.end(seat.boarding.flight)
+            seat.landing.turn_back()
+        self._storing.give_back([seat.lease for seat in ahead if seat.lease is not None])
