@@ -139,7 +139,7 @@ def contestants() -> dict[str, Replay]:
 
 
 def row(case: Case, limit: int | None, best_of: int, replays: dict[str, Replay]) -> list[str]:
-    requests = trace(case.trace, min(case.requests or sys.maxsize, limit or sys.maxsize))
+    requests = trace(case.trace, case.requests)[:limit]
     outcomes = [measure(replay, requests, case.capacity, best_of) for replay in replays.values()]
     verdict = met(outcomes[0].hit_percent >= case.expected_percent) if limit is None else "cut short"
     name = f"{case.trace}@{case.capacity}" + (f", first {case.requests:,}" if case.requests else "")

@@ -7,14 +7,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from perfloop.cache import shelf
 from perfloop.cache.flights import Boarding
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
+from perfloop.cache.tag_cells import IDLE_LIMIT, TagCells
 from perfloop.model.remote import EVERYTHING
 
 CAPACITY = 4
@@ -87,10 +91,13 @@ keys = st.sampled_from(KEYS)
 
 
 class MemoryMachine(RuleBasedStateMachine):
+    ghosts = False
+    most_tags = 2 * CAPACITY
+
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 100.0
-        self.tier = MemoryTier(CAPACITY, clock=lambda: self.now_s)
+        self.tier = MemoryTier(CAPACITY, clock=lambda: self.now_s, ghosts=self.ghosts)
         self.source = Source(self.tier)
         self.stored_at: dict[str, float] = {}
         self.unchecked: set[str] = set()
@@ -182,17 +189,40 @@ class MemoryMachine(RuleBasedStateMachine):
         statistics = self.tier.statistics()
         assert statistics.entries <= CAPACITY
         assert statistics.ghosts <= CAPACITY
-        assert statistics.tags <= 2 * CAPACITY + 1 or self.source.loads
+        assert statistics.tags <= self.most_tags or self.source.loads
         assert statistics.flights <= len(self.source.loads)
 
 
+class GhostMachine(MemoryMachine):
+    """The sampled keys take another way to be served, and the ghosts carry tags as well."""
+
+    ghosts = True
+    most_tags = len({tag for tags in TAGS.values() for tag in tags})
+
+
 TestMemoryTier = MemoryMachine.TestCase
-TestMemoryTier.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMemoryTier.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMemoryTierWithGhosts = GhostMachine.TestCase
+TestMemoryTierWithGhosts.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 
-def test_ten_thousand_random_interleavings_of_loads_and_invalidations_serve_nothing_stale() -> None:
+def test_at_least_one_of_the_keys_is_sampled() -> None:
+    tier = MemoryTier(CAPACITY, ghosts=True)
+    for key in KEYS:
+        tier.put(key, 1, policy=POLICY)
+        if tier.get(key) is None and tier.examine(key)[0] is Freshness.FRESH:
+            return
+
+    raise AssertionError("choose other keys")
+
+
+@pytest.mark.parametrize(("idle_limit", "schedules"), [(IDLE_LIMIT, 10_000), (1, 3_000), (0, 2_000)])
+def test_ten_thousand_random_interleavings_of_loads_and_invalidations_serve_nothing_stale(
+    idle_limit: int, schedules: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "TagCells", partial(TagCells, idle_limit=idle_limit))
     kept = refused = 0
-    for seed in range(10_000):
+    for seed in range(schedules):
         rng = random.Random(seed)
         source = Source(MemoryTier(CAPACITY, clock=lambda: 0.0))
         for _ in range(12):
@@ -201,8 +231,8 @@ def test_ten_thousand_random_interleavings_of_loads_and_invalidations_serve_noth
             refused += stored is False
         source.check()
 
-    assert kept > 2_000
-    assert refused > 2_000
+    assert kept > schedules / 10
+    assert refused > schedules / 10
 
 
 def _random_step(source: Source, rng: random.Random) -> bool | None:
