@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from threading import Lock
+from threading import Event, Lock
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.changes.change import read_watched
 from perfloop.adapters.changes.outbox_plan import (
     carry_out,
+    missing_triggers,
     plan_install,
+    plan_remove,
+    read_installed,
 )
-from perfloop.cache.invalidation import ChangeListener, Outbox, TagMap
+from perfloop.cache.invalidation import (
+    AsyncChangeListener,
+    ChangeListener,
+    ListenerPolicy,
+    Outbox,
+    OutboxPolicy,
+    TagMap,
+)
+from perfloop.errors import ChangeFailed, InvalidInput, MissingRights
 from perfloop.metrics import Registry
 
 DEADLINE_S = 10.0
@@ -27,7 +40,7 @@ INSERT INTO orders SELECT g, g % 3, '' FROM generate_series(1, 100) g;
 STATE = """
 SELECT string_agg(line, E'\n' ORDER BY line) FROM (
     SELECT nspname::text FROM pg_namespace
-    UNION ALL SELECT oid::regclass || coalesce(reloptions::text, '') || relhastriggers FROM pg_class
+    UNION ALL SELECT oid::regclass || coalesce(reloptions::text, '') FROM pg_class
         WHERE relnamespace NOT IN ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace)
     UNION ALL SELECT tgname || tgrelid::regclass FROM pg_trigger
     UNION ALL SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace <> 'pg_catalog'::regnamespace
@@ -172,3 +185,207 @@ def test_a_transaction_that_is_long_open_is_heard_once_it_is_committed(
 
     assert 0 == unheard
     assert [1] * 39 == [heard.counts[f"order-{order}"] for order in range(1, 40)]
+
+
+def test_a_part_of_a_table_is_watched_under_the_name_of_the_whole(shop: str) -> None:
+    execute(
+        shop,
+        "CREATE TABLE visits (id int PRIMARY KEY, page text) PARTITION BY RANGE (id)",
+        "CREATE TABLE early PARTITION OF visits FOR VALUES FROM (0) TO (10)",
+    )
+    install(shop, "visits")
+    heard = Heard()
+    with listening(shop, heard, tags=TagMap()):
+        eventually(lambda: heard.counts["every:visits"])
+        execute(shop, "INSERT INTO visits VALUES (1, '')", "INSERT INTO early VALUES (2, '')")
+        eventually(lambda: heard.counts["visits:2"])
+    execute(shop, "CREATE TABLE late PARTITION OF visits FOR VALUES FROM (10) TO (20)")
+    with psycopg.connect(shop) as connection:
+        missing = missing_triggers(connection, read_installed(connection))
+
+    assert (1, 1) == (heard.counts["visits:1"], heard.counts["visits:2"])
+    assert ("late",) == missing
+
+
+def test_removing_leaves_the_database_as_it_was(shop: str) -> None:
+    def state() -> object:
+        with psycopg.connect(shop) as connection:
+            return connection.execute(STATE).fetchone()
+
+    execute(shop, 'CREATE SCHEMA "Sales"', 'CREATE TABLE "Sales"."Order Lines" (id uuid PRIMARY KEY)')
+    before = state()
+    install(shop, "orders")
+    install(shop, "orders:id,customer_id", "Sales.Order Lines")
+    with psycopg.connect(shop, autocommit=True) as connection:
+        watched = [(each.table, each.columns) for each in read_installed(connection).watched]
+        carry_out(connection, plan_remove(connection, ["orders"]))
+        carry_out(connection, plan_remove(connection))
+
+    assert [("Sales.Order Lines", ("id",)), ("orders", ("id", "customer_id"))] == watched
+    assert before == state()
+
+
+@pytest.mark.parametrize(
+    ("watched", "message"),
+    [
+        ("nothing", "there is no table nothing"),
+        ("orders:colour", "no column colour"),
+        ("stays", "no primary key"),
+        ("stays:day", "stays.day is date"),
+        ("seen:id", "there is no table seen"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(shop: str, watched: str, message: str) -> None:
+    execute(shop, "CREATE TABLE stays (day date)", "CREATE VIEW seen AS SELECT * FROM orders")
+
+    with pytest.raises(InvalidInput, match=message):
+        install(shop, watched)
+
+
+def test_a_table_in_use_is_not_waited_for_and_nothing_is_changed(shop: str) -> None:
+    with psycopg.connect(shop) as busy, psycopg.connect(shop, autocommit=True) as connection:
+        busy.execute("UPDATE orders SET note = '' WHERE id = 1")
+        connection.execute("SET lock_timeout = '50ms'")
+        statements = plan_install(connection, [read_watched("orders")])
+
+        with pytest.raises(ChangeFailed, match="in use by a long transaction"):
+            carry_out(connection, statements)
+        assert not read_installed(connection).exists
+
+
+def test_without_an_outbox_or_rights_on_it_the_way_out_is_named(shop: str) -> None:
+    with pytest.raises(InvalidInput, match="perfloop cache outbox install"):
+        Outbox(shop).open()
+
+    install(shop, "orders")
+    execute(shop, "DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN")
+    with pytest.raises(MissingRights, match="GRANT USAGE ON SCHEMA perfloop_cache"):
+        Outbox(make_conninfo(shop, user="reader")).open()
+    execute(shop, "DROP ROLE reader")
+
+
+def test_one_of_two_readers_reads_and_the_other_takes_over(watched_shop: str) -> None:
+    heard = Heard(), Heard()
+    first, second = (
+        ChangeListener(
+            Outbox(watched_shop), TAGS, each, policy=ListenerPolicy(takeover_s=0.02), registry=Registry()
+        )
+        for each in heard
+    )
+    with second:
+        eventually(lambda: second.statistics().is_reading)
+        with first:
+            execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+            eventually(lambda: heard[1].counts["order-1"])
+            unheard = heard[0].counts["order-1"]
+            second.close()
+            execute(watched_shop, "DELETE FROM orders WHERE id = 2")
+            eventually(lambda: heard[0].counts["order-2"])
+
+    assert (0, 0) == (unheard, heard[0].counts["every:orders"])
+
+
+def test_readers_without_a_name_all_hear_everything(watched_shop: str) -> None:
+    heard = Heard(), Heard()
+    with listening(watched_shop, heard[0], reader=None), listening(watched_shop, heard[1], reader=None):
+        for each in heard:
+            eventually(lambda each=each: each.counts["every:orders"])
+        execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+        for each in heard:
+            eventually(lambda each=each: each.counts["order-1"])
+
+
+def test_what_was_cleaned_away_unread_leaves_everything_in_doubt(watched_shop: str) -> None:
+    policy = OutboxPolicy(store_every_s=0.01, keep_for_s=0.02)
+    late = Outbox(watched_shop, reader=None)
+    stopping = Event()
+    heard = Heard()
+    assert late.open()
+    assert "every:orders" in {tag for change in late.read(stopping) for tag in TAGS.tags_of(change)}
+    busy = ChangeListener(Outbox(watched_shop, policy=policy), TAGS, heard, registry=Registry())
+    with busy, psycopg.connect(watched_shop, autocommit=True) as connection:
+        eventually(lambda: busy.statistics().is_reading)
+        connection.execute("DELETE FROM orders WHERE id = 1")
+        eventually(
+            lambda: connection.execute("SELECT count(*) FROM perfloop_cache.events").fetchone() == (0,)
+        )
+    told = list(late.read(stopping))
+    late.close()
+
+    assert ["orders", None] == [change.table for change in told if change.rows is None]
+
+
+def test_a_position_of_another_history_leaves_everything_in_doubt(watched_shop: str) -> None:
+    """As in a dump that was restored into a new server, whose transactions are numbered anew."""
+    with listening(watched_shop, Heard()) as first:
+        eventually(lambda: first.statistics().behind_s is not None)
+    execute(
+        watched_shop,
+        "UPDATE perfloop_cache.readers SET server = 'elsewhere', position = '99999999:99999999:'",
+        "INSERT INTO perfloop_cache.events VALUES ('99999999', now(), 'orders', '[{\"id\": \"5\"}]')",
+    )
+    heard = Heard()
+    with listening(watched_shop, heard):
+        eventually(lambda: heard.counts["every:orders"])
+        execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+        eventually(lambda: heard.counts["order-1"])
+
+    assert 0 == heard.counts["order-5"]
+
+
+def test_many_events_are_heard_in_bounded_pieces_and_counted(watched_shop: str) -> None:
+    with listening(watched_shop, Heard()) as first:
+        eventually(lambda: first.statistics().behind_s is not None)
+    with psycopg.connect(watched_shop) as connection, connection.pipeline():
+        for number in range(2500):
+            connection.execute("INSERT INTO orders VALUES (%s, 1, '')", [1000 + number])
+    heard = Heard()
+    registry = Registry()
+    with ChangeListener(Outbox(watched_shop), TAGS, heard, registry=registry) as listener:
+        eventually(lambda: heard.counts["order-3499"])
+        eventually(
+            lambda: listener.statistics().changes == 2500 and not listener.statistics().oldest_change_s
+        )
+        statistics = listener.statistics()
+
+    assert 2500 == sum(heard.counts[f"order-{1000 + number}"] for number in range(2500))
+    assert (0, 0, True) == (statistics.doubts, statistics.faults, statistics.is_reading)
+    assert statistics.kept_bytes >= 0
+    assert "perfloop_cache_invalidation_changes_total 2500" in registry.prometheus_text()
+
+
+def test_an_asyncio_cache_is_awaited_in_its_loop(watched_shop: str) -> None:
+    class Asynchronous(Heard):
+        async def invalidate_tag(self, *tags: str) -> None:  # type: ignore[override]  # the same for asyncio
+            await asyncio.sleep(0)
+            self.counts.update(tags)
+
+    async def listen() -> int:
+        heard = Asynchronous()
+        async with AsyncChangeListener(Outbox(watched_shop), TAGS, heard, registry=Registry()):
+            await asyncio.to_thread(eventually, lambda: heard.counts["every:orders"])
+            await asyncio.to_thread(execute, watched_shop, "DELETE FROM orders WHERE id = 1")
+            await asyncio.to_thread(eventually, lambda: heard.counts["order-1"])
+        return heard.counts["order-1"]
+
+    assert 1 == asyncio.run(listen())
+
+
+def test_what_a_cache_does_not_take_is_told_again(watched_shop: str) -> None:
+    class Reluctant(Heard):
+        refusals = 2
+
+        def invalidate_tag(self, *tags: str) -> None:
+            if "order-1" in tags and self.refusals:
+                self.refusals -= 1
+                raise ConnectionError("the cache is away")
+            super().invalidate_tag(*tags)
+
+    heard = Reluctant()
+    with listening(watched_shop, heard) as listener:
+        eventually(lambda: heard.counts["every:orders"])
+        execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+        eventually(lambda: heard.counts["order-1"])
+        statistics = listener.statistics()
+
+    assert (2, "the cache is away") == (statistics.faults, statistics.last_fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.changes.change import read_watched
 from perfloop.adapters.changes.outbox_plan import carry_out
-from perfloop.adapters.changes.slot_plan import plan_install
+from perfloop.adapters.changes.slot_plan import plan_install, plan_remove
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
-from perfloop.cache.invalidation import ChangeListener, ListenerPolicy, ReplicationSlot, TagMap
+from perfloop.cache.invalidation import ChangeListener, ListenerPolicy, ReplicationSlot, SlotPolicy, TagMap
+from perfloop.errors import InvalidInput, MissingRights
 from perfloop.metrics import Registry
 
 DEADLINE_S = 15.0
@@ -123,3 +125,142 @@ def test_what_is_rolled_back_is_not_heard(watched_shop: str, heard: Heard) -> No
     eventually(lambda: heard.counts["order-2"])
 
     assert 0 == heard.counts["order-1"]
+
+
+def test_a_commit_that_waits_for_a_standby_is_not_told_before_others_see_it(
+    watched_shop: str, log_server: PostgresServer, heard: Heard
+) -> None:
+    """The log has it then already; what were loaded now would be old."""
+    control = log_server.dsn()
+    sent = "SELECT count(*) FROM pg_stat_replication WHERE sent_lsn >= %s"
+    waits = "SELECT pg_current_wal_flush_lsn() FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    execute(control, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+    with psycopg.connect(control, autocommit=True) as connection:
+        shown = "SHOW synchronous_standby_names"
+        eventually(lambda: connection.execute(shown).fetchone() == ("nobody",))
+        statement = "DELETE FROM orders WHERE id = 1"
+        writer = threading.Thread(target=execute, args=[watched_shop, statement], daemon=True)
+        writer.start()
+        eventually(lambda: connection.execute(waits).fetchone())
+        position = connection.execute(waits).fetchone()
+        eventually(lambda: connection.execute(sent, position).fetchone() == (1,))
+        end_s = time.monotonic() + 0.3
+        while time.monotonic() < end_s:
+            assert 0 == heard.counts["order-1"]
+        connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        connection.execute("SELECT pg_reload_conf()")
+    eventually(lambda: heard.counts["order-1"])
+    writer.join(DEADLINE_S)
+
+
+def test_one_of_two_readers_follows_the_slot_and_the_other_takes_over(watched_shop: str) -> None:
+    heard = Heard(), Heard()
+    first, second = (listening(watched_shop, each) for each in heard)
+    with second:
+        eventually(lambda: second.statistics().behind_s is not None)
+        with first:
+            execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+            eventually(lambda: heard[1].counts["order-1"])
+            unheard = heard[0].counts["order-1"]
+            second.close()
+            execute(watched_shop, "DELETE FROM orders WHERE id = 2")
+            eventually(lambda: heard[0].counts["order-2"])
+
+    assert (0, 0) == (unheard, heard[0].counts["every:orders"])
+
+
+def test_a_slot_that_keeps_too_much_is_an_alarm_or_is_dropped(
+    watched_shop: str,
+) -> None:
+    with listening(watched_shop, Heard()) as first:
+        eventually(lambda: first.statistics().behind_s is not None)
+    execute(
+        watched_shop,
+        "CREATE TABLE other AS SELECT repeat('x', 500) FROM generate_series(1, 4000)",
+        "DELETE FROM orders WHERE id = 1",
+    )
+    heard = Heard()
+    alarmed = ReplicationSlot(watched_shop, policy=SlotPolicy(limit_bytes=1_000_000))
+    with ChangeListener(alarmed, TAGS, heard, registry=Registry()) as listener:
+        alarm = listener.statistics().is_over_limit
+        eventually(lambda: heard.counts["order-1"])
+    doubts = heard.counts["every:orders"]
+    strict = ReplicationSlot(watched_shop, policy=SlotPolicy(limit_bytes=1, drop_over_limit=True))
+    with ChangeListener(strict, TAGS, heard, registry=Registry()):
+        eventually(lambda: heard.counts["every:orders"])
+
+    assert (True, 0) == (alarm, doubts)
+
+
+def test_a_slot_whose_log_is_gone_is_made_anew_and_all_is_in_doubt(
+    watched_shop: str, log_server: PostgresServer
+) -> None:
+    lost = "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = 'perfloop_cache'"
+    with listening(watched_shop, Heard()) as first:
+        eventually(lambda: first.statistics().behind_s is not None)
+    execute(log_server.dsn(), "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'", "SELECT pg_reload_conf()")
+    with psycopg.connect(watched_shop, autocommit=True) as connection:
+
+        def is_lost() -> bool:
+            connection.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))")
+            connection.execute("SELECT pg_switch_wal()")
+            connection.execute("CHECKPOINT")
+            return connection.execute(lost).fetchone() == (True,)
+
+        eventually(is_lost)
+        connection.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        connection.execute("SELECT pg_reload_conf()")
+    heard = Heard()
+    with listening(watched_shop, heard):
+        eventually(lambda: heard.counts["every:orders"])
+        execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+        eventually(lambda: heard.counts["order-1"])
+
+
+def test_old_values_that_the_log_does_not_tell_leave_the_table_in_doubt(
+    watched_shop: str, heard: Heard
+) -> None:
+    execute(
+        watched_shop,
+        "ALTER TABLE orders REPLICA IDENTITY DEFAULT",
+        "UPDATE orders SET customer_id = 5 WHERE id = 1",
+    )
+    eventually(lambda: heard.counts["every:orders"])
+
+    assert 0 == heard.counts["orders-of-5"]
+
+
+def test_removing_brings_back_what_each_table_told(shop: str) -> None:
+    state = (
+        "SELECT oid::regclass::text, relreplident::text FROM pg_class WHERE relnamespace = 2200 ORDER BY 1"
+    )
+    execute(
+        shop,
+        "CREATE TABLE plain (id int)",
+        "CREATE TABLE indexed (id int NOT NULL, place int)",
+        'CREATE UNIQUE INDEX "Indexed by" ON indexed (id)',
+        'ALTER TABLE indexed REPLICA IDENTITY USING INDEX "Indexed by"',
+    )
+    with psycopg.connect(shop, autocommit=True) as connection:
+        before = connection.execute(state).fetchall()
+        install(shop, "orders", "plain:id")
+        install(shop, "orders:id,customer_id", "indexed:id,place")
+        between = connection.execute(state).fetchall()
+        carry_out(connection, plan_remove(connection, ["plain"]))
+        carry_out(connection, plan_remove(connection))
+        after = connection.execute(state).fetchall()
+
+    assert [("indexed", "f"), ("orders", "f"), ("plain", "f")] == [
+        row[:2] for row in between if row[0] in ("indexed", "orders", "plain")
+    ]
+    assert before == after
+
+
+def test_without_publication_or_right_the_way_out_is_named(shop: str) -> None:
+    with pytest.raises(InvalidInput, match="perfloop cache slot install"):
+        ReplicationSlot(shop).open()
+
+    execute(shop, "CREATE ROLE reader LOGIN")
+    with pytest.raises(MissingRights, match="ALTER ROLE reader REPLICATION"):
+        ReplicationSlot(make_conninfo(shop, user="reader")).open()
+    execute(shop, "DROP ROLE reader")
