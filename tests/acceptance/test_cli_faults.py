@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,23 @@ def test_a_server_that_never_answers(perfloop: Any, silent_port: int) -> None:
     told = perfloop("analyze", f"host=127.0.0.1 port={silent_port} dbname=x connect_timeout=2")
 
     assert_one_line(told, "timeout expired")
+
+
+def test_a_backend_that_freezes_in_the_middle(perfloop: Any, shop_dsn: str) -> None:
+    process = perfloop.start("analyze", shop_dsn, "--timeout", "0.5")
+    with psycopg.connect(shop_dsn, autocommit=True) as other:
+        ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'perfloop' AND datname = %s"
+        deadline_s = time.monotonic() + 20
+        while (row := other.execute(ours, [other.info.dbname]).fetchone()) is None:
+            assert time.monotonic() < deadline_s, "perfloop did not connect"
+            time.sleep(0.01)
+        os.kill(row[0], signal.SIGSTOP)
+        try:
+            told = perfloop.end(process)
+        finally:
+            os.kill(row[0], signal.SIGCONT)
+
+    assert_one_line(told, "has not answered for", "run perfloop again")
 
 
 def test_a_database_and_a_role_that_do_not_exist(perfloop: Any, postgres_dsn: str) -> None:

@@ -3,6 +3,7 @@
 The limits of a session travel as start-up options, never as SET: behind a pooler in
 transaction mode a SET would stay on a server connection that the service uses next. A
 pooler that swallows the options is noticed, because the session is asked for them.
+The client keeps the time as well, for a server that no longer does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg import conninfo
 
+from perfloop.adapters.patience import MARGIN_S, PatientConnection
 from perfloop.adapters.queries import query
 from perfloop.errors import InvalidInput, MissingRights, PerfloopError, TargetUnreachable
 
@@ -63,11 +65,12 @@ def connect(
     lock_timeout_s: float = 2.0,
     connect_timeout_s: float = 10.0,
     application_name: str = "perfloop",
-) -> psycopg.Connection:
+) -> PatientConnection:
     """Open a session in autocommit, so that no probe holds back vacuum or fails the next one.
 
     The DSN may be empty: libpq then reads its environment and service files. TLS settings
-    and a `connect_timeout` of the DSN are kept. A timeout of 0 means none.
+    and a `connect_timeout` of the DSN are kept. A timeout of 0 means none. Where there is a statement
+    timeout, an answer that is a few seconds later than it raises TargetUnreachable, at any later call.
 
     Raises:
         InvalidInput: The DSN cannot be read, names no such database or role, or leads to a
@@ -89,6 +92,7 @@ def connect(
     parameters["application_name"] = application_name
     parameters = {**_KEEPALIVES, "connect_timeout": str(math.ceil(connect_timeout_s)), **parameters}
     connection = _open(parameters)
+    connection.answer_limit_s = statement_timeout_s + MARGIN_S if statement_timeout_s else None
     try:
         _confirm(connection, limits)
     except BaseException:  # also on Ctrl-C: a session that is not handed out is closed
@@ -149,10 +153,10 @@ def _is_ambiguous(dsn: str, parameters: dict[str, str | int | None]) -> bool:
     return torn or re.fullmatch(r"[\d,]*", places[1]) is None
 
 
-def _open(parameters: dict[str, str | int | None]) -> psycopg.Connection:
+def _open(parameters: dict[str, str | int | None]) -> PatientConnection:
     text = ""
     try:
-        return psycopg.connect(
+        return PatientConnection.connect(
             conninfo.make_conninfo("", **parameters), autocommit=True, prepare_threshold=None
         )
     except psycopg.Error as error:

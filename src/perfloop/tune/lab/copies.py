@@ -12,6 +12,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from perfloop.adapters.patience import PatientConnection
 from perfloop.adapters.queries import load_blocks
 from perfloop.model.target import TableName
 from perfloop.tune.lab.servers import LabServer
@@ -82,7 +83,7 @@ def _row_counts_kept(connection: psycopg.Connection) -> Iterator[None]:
 
 def open_session(dsn: str) -> psycopg.Connection:
     """A session in autocommit mode; a prepared text would save its planning from the sixth run on."""
-    return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+    return PatientConnection.connect(dsn, autocommit=True, prepare_threshold=None)
 
 
 def set_session(connection: psycopg.Connection, settings: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from perfloop.adapters.patience import is_silent, silence
 from perfloop.adapters.servers.binaries import PostgresBinaries
 from perfloop.adapters.servers.folders import ServerFolder
 from perfloop.errors import InvalidInput, LabRefused, MissingRights, TargetUnreachable
@@ -28,6 +29,8 @@ SPACE_FACTOR = 8
 END_DEADLINE_S = 10.0
 
 CONNECT_TIMEOUT_S = 10
+LOOK_AFTER_S = 30.0
+"""How often, while a tool is at work, a connection looks whether the server still answers."""
 
 # libpq reads these from a connection string or a service file, and from no variable.
 _FILED_SECRETS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
@@ -197,11 +200,21 @@ def _run(command: list[str], dsn: str, folder: ServerFolder) -> tuple[int, str]:
         text=True,
     ) as process:
         try:
-            _, message = process.communicate()
+            message = _last_words(process, dsn)
         except BaseException:  # also on Ctrl-C: no process is left running
             _end(process)
             raise
     return process.returncode, message.strip()
+
+
+def _last_words(process: subprocess.Popen[str], dsn: str) -> str:
+    """What the tool said, once it has ended; TargetUnreachable where its server has stopped answering."""
+    while True:
+        try:
+            return process.communicate(timeout=LOOK_AFTER_S)[1]
+        except subprocess.TimeoutExpired:
+            if is_silent(dsn, limit_s=LOOK_AFTER_S):
+                raise TargetUnreachable(silence("lets nobody in while it is being copied")) from None
 
 
 def _end(process: subprocess.Popen[str]) -> None:
