@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perfloop.cache.policy import CachePolicy
     from perfloop.cache.remote import AsyncRemoteTier, RemoteTier
     from perfloop.cache.statistics import CacheStatistics
+    from perfloop.cache.warming import WarmingPolicy, WarmingStatistics
 
 __all__ = [
     "AsyncInMemoryRemote",
@@ -33,6 +34,8 @@ __all__ = [
     "Loaded",
     "RemoteTier",
     "TieredCache",
+    "WarmingPolicy",
+    "WarmingStatistics",
 ]
 
 _HOMES = {
@@ -49,6 +52,8 @@ _HOMES = {
     "Loaded": "perfloop.cache.loaded",
     "RemoteTier": "perfloop.cache.remote",
     "TieredCache": "perfloop.cache._sync.cache",
+    "WarmingPolicy": "perfloop.cache.warming",
+    "WarmingStatistics": "perfloop.cache.warming",
 }
 
 

@@ -111,6 +111,11 @@ class MemoryTier:
         """What is kept for a key, be it of any use or not; counts nothing."""
         return self._find(key)
 
+    def has(self, key: str) -> bool:
+        """Whether there is a fresh value; counts nothing."""
+        entry = self._find(key)
+        return entry is not None and self._clock() < entry.fresh_until_s and self._holds(entry)
+
     def examine(self, key: str, *, trusting: bool = False) -> tuple[Freshness, Entry | None]:
         """What may be done with what is kept for a key; the entry comes with all but EXPIRED.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from perfloop.cache.breaker import BreakerState
 from perfloop.cache.memory_statistics import MemoryStatistics
+from perfloop.cache.warming import WarmingStatistics
 from perfloop.metrics.counter import Counter
 from perfloop.model.value import Value
 
@@ -63,6 +66,8 @@ class CacheStatistics(Value, frozen=True, kw_only=True):
     """To be sent when the remote tier is back."""
     hears_news: bool
     """Whether invalidations of other processes are heard; True without a remote tier."""
+    warming: Mapping[str, WarmingStatistics] = {}
+    """By template, of those that are warmed."""
 
     @property
     def hits(self) -> int:

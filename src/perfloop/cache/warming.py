@@ -12,14 +12,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol
+from typing import Final, Generic, Protocol
 
 from perfloop.cache.bundles import BundlePolicy, Bundles, Member, Trail
 from perfloop.cache.held_back import HeldBack
 from perfloop.cache.loader_cost import LoaderCost
 from perfloop.cache.warming_gate import Gate, GatePolicy
 from perfloop.errors import InvalidValue
+from perfloop.metrics.fork import restart_in_child
 from perfloop.stats.interval import RatioInterval
+
+_EVENTS_BEFORE_STRAY: Final = 200
+_LEAST_LINKED_RATIO: Final = 0.1
+"""Of the misses, that follow another in their context; below it contexts tell nothing."""
 
 
 class Warmer(Protocol[Member]):
@@ -112,11 +117,18 @@ class Warming(Generic[Member]):
         self._held_back = HeldBack(policy.held_back_ratio, salt=int(draw() * 2**53))
         self._cost = LoaderCost()
         self._stray: Trail[Member] = Trail()
+        self._events = 0
+        self._linked = 0
         self._missed = 0
         self._loaded_ahead = 0
         self._used = 0
         self._wasted = 0
         self._late = 0
+        restart_in_child(self)
+
+    def restart(self) -> None:
+        """In a forked child: whoever held the lock is not there."""
+        self._lock = threading.Lock()
 
     def missed(
         self, trail: Trail[Member] | None, members: Sequence[Member], *, busy: bool = False
@@ -128,7 +140,7 @@ class Warming(Generic[Member]):
                 self._gate.needed()
                 if self._gate.is_open:
                     self._held_back.missed(member)
-            chains = [self._bundles.missed(trail or self._stray, member) for member in members]
+            chains = [self._bundles.missed(self._followed(trail), member) for member in members]
             if busy or not any(chains) or not self._gate.lets_through():
                 return ()
             return self._bundle(members, chains)
@@ -142,7 +154,7 @@ class Warming(Generic[Member]):
     def used(self, trail: Trail[Member] | None, member: Member, *, late: bool = False) -> None:
         """See `Warmer`."""
         with self._lock:
-            self._bundles.used(trail or self._stray, member)
+            self._bundles.used(self._followed(trail), member)
             if late:
                 self._late += 1
                 self._gate.late()
@@ -177,6 +189,18 @@ class Warming(Generic[Member]):
                 members_known=len(self._bundles),
                 size_bytes=self._bundles.size_bytes,
             )
+
+    def _followed(self, trail: Trail[Member] | None) -> Trail[Member]:
+        """The context's own trail; one for all where most contexts end with their first miss."""
+        self._events += 1
+        if trail is None:
+            return self._stray
+        if trail.last is not None:
+            self._linked += 1
+        if self._events < _EVENTS_BEFORE_STRAY or self._linked >= _LEAST_LINKED_RATIO * self._events:
+            return trail
+        trail.last = self._stray.last
+        return self._stray
 
     def _judge(self) -> None:
         if self._gate.is_due:

@@ -205,7 +205,7 @@ class AsyncBatch:
         if self._link is not None and not self._link.may_keep:
             return seats
         for key, member in bundle.items():
-            if self._memory.peek(key) is not None:
+            if self._memory.has(key):
                 continue
             request = group.request(key, member)
             boarding = self._memory.begin(key, request.tags)

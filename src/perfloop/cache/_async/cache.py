@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
@@ -23,6 +22,8 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import AsyncRemoteTier
 from perfloop.cache.statistics import CacheStatistics, Counts
+from perfloop.cache.warmed import Warmed
+from perfloop.cache.warming import WarmingPolicy
 from perfloop.metrics.fork import restart_in_child
 
 ValueT = TypeVar("ValueT")
@@ -111,6 +112,8 @@ class AsyncTieredCache:
             counts=self._counts,
             rand=rand,
         )
+        self._rand = rand
+        self._warmed: dict[str, Warmed[Any]] = {}
         self._batch = AsyncBatch(self._memory, self._link, self._loading, self._storing)
         restart_in_child(self)
 
@@ -256,14 +259,35 @@ class AsyncTieredCache:
         stale_for_s: float | None = None,
         tags: Iterable[str] = (),
         policy: CachePolicy | None = None,
+        warm: bool | WarmingPolicy = False,
+        is_busy: Callable[[], bool] | None = None,
     ) -> Callable[
         [Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, ValueT]]]],
         AsyncCachedMany[MemberT, ValueT],
     ]:
-        """Decorate a function that loads many members at once; `{}` in the templates is the member."""
+        """Decorate a function that loads many members at once; `{}` in the templates is the member.
+
+        Args:
+            key: A template, `"product:{}"`.
+            ttl_s: As for `get_or_load`, like the rest.
+            stale_for_s: See there.
+            tags: Templates, too.
+            policy: See there.
+            warm: Learn what is missed after what, and load it in the same call while that pays:
+                docs/explain/warming.md. `statistics().warming` says what it gains.
+            is_busy: Asked before each such call; True loads nothing ahead.
+        """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
-        return lambda function: AsyncCachedMany(self, function, key, templates, terms)
+
+        def warmed(member_key: Callable[[Any], str]) -> Warmed[Any] | None:
+            if warm is False:
+                return None
+            kept = WarmingPolicy() if warm is True else warm
+            self._warmed[key] = Warmed(member_key, kept, self._rand, is_busy)
+            return self._warmed[key]
+
+        return lambda function: AsyncCachedMany(self, function, key, templates, terms, warmed)
 
     async def delete(self, *keys: str) -> None:
         """Make the values of these keys invalid, in all processes; loads under way will not be kept."""
@@ -306,9 +330,13 @@ class AsyncTieredCache:
             breaker_openings=0 if link is None else link.breaker.openings,
             pending_invalidations=0 if link is None else link.pending,
             hears_news=link is None or not link.is_deaf,
+            warming={template: warmed.statistics() for template, warmed in self._warmed.items()},
         )
 
 
 def _redis_tier(url: str, prefix: str) -> AsyncRemoteTier:
-    tier: AsyncRemoteTier = import_module("perfloop.adapters.remote").AsyncRedisTier(url, prefix=prefix)
-    return tier
+    from perfloop.adapters.remote._async.tier import (
+        AsyncRedisTier,  # not of a cache in the process
+    )
+
+    return AsyncRedisTier(url, prefix=prefix)

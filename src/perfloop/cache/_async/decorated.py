@@ -10,6 +10,7 @@ from perfloop.cache._async.batch import Group
 from perfloop.cache.keys import bound_key, bound_tags, member_key
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
+from perfloop.cache.warmed import Warmed
 
 if TYPE_CHECKING:
     from perfloop.cache._async.cache import AsyncTieredCache
@@ -115,6 +116,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
+        warm: Callable[[Callable[[Any], str]], Warmed[Any] | None],
     ) -> None:
         self.original = function
         """The function itself, which asks no cache."""
@@ -126,6 +128,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
             policy,
             lambda member: tuple(tag(member) for tag in tag_keys),
             kind_of(function, of_mapping=True),
+            warm(self.key),
         )
         self._cache = cache
         self._hit = cache._memory.get

@@ -11,6 +11,7 @@ from perfloop.cache._sync.batch import Group
 from perfloop.cache.keys import bound_key, bound_tags, member_key
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
+from perfloop.cache.warmed import Warmed
 
 if TYPE_CHECKING:
     from perfloop.cache._sync.cache import TieredCache
@@ -116,6 +117,7 @@ class CachedMany(Generic[MemberT, ValueT]):
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
+        warm: Callable[[Callable[[Any], str]], Warmed[Any] | None],
     ) -> None:
         self.original = function
         """The function itself, which asks no cache."""
@@ -127,6 +129,7 @@ class CachedMany(Generic[MemberT, ValueT]):
             policy,
             lambda member: tuple(tag(member) for tag in tag_keys),
             kind_of(function, of_mapping=True),
+            warm(self.key),
         )
         self._cache = cache
         self._hit = cache._memory.get
