@@ -167,7 +167,7 @@ def test_more_idle_tags_than_are_kept_refuse_the_load_rather_than_forget() -> No
 def test_clearing_everything_takes_one_step_and_fences_loads_without_tags() -> None:
     tier = MemoryTier()
     _load(tier, "a", 1)
-    flight = tier.begin("b").flight
+    flight, joined = tier.begin("b").flight, tier.begin("c").flight
 
     tier.invalidate_tags([EVERYTHING])
 
@@ -175,6 +175,7 @@ def test_clearing_everything_takes_one_step_and_fences_loads_without_tags() -> N
     assert tier.examine("a") == (Freshness.EXPIRED, None)
     assert tier.begin("b").leads
     assert not tier.store(flight, 2, policy=POLICY)
+    assert not tier.store(joined, 3, policy=POLICY)
 
 
 def test_after_an_epoch_entries_ask_to_be_checked_and_a_new_store_serves_again() -> None:
