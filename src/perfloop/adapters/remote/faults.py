@@ -22,7 +22,7 @@ def grants(address: Address, prefix: str) -> str:
 
 def fault_of(error: ServerError, address: Address, prefix: str) -> PerfloopError:
     """The error to raise for it: MissingRights, or TargetUnreachable for whatever else it answers."""
-    if "NOPERM" in error or "ACL failure" in error:
+    if "NOPERM" in error or "ACL failure" in error or "user executing the script can" in error:
         return MissingRights(
             f"user {address.user} of Redis at {address} may not do what the cache needs ({error}); "
             f"an administrator can allow it: {grants(address, prefix)}"

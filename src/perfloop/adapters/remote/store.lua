@@ -5,7 +5,7 @@
 local prefix, origin, run = ARGV[1], ARGV[2], ARGV[3]
 local clock = KEYS[1]
 local fresh = nil  -- the number of the tags that this call creates
-local changed, finished = {}, {}
+local changed, finished, is_full = {}, {}, false
 
 -- What the clock knows of the last invalidation of a tag that is missing: nothing later than this, at least.
 local function remembered_fence(tag)
@@ -21,41 +21,58 @@ local function is_fenced(tags, birth)
   return false
 end
 
+local function is_missing(tags)
+  for _, tag in ipairs(tags) do
+    if not read_tag(prefix, tag) then return true end
+  end
+  return false
+end
+
 -- Sees to it that the tag exists for as long as the entry does.
 local function keep_tag(tag, kept_ms)
   local name = prefix .. 't:' .. tag
-  if read_tag(prefix, tag) then
-    if redis.call('PTTL', name) < kept_ms then redis.call('PEXPIRE', name, kept_ms) end
-    return nil
+  if not read_tag(prefix, tag) then
+    return try('SET', name, tag_value(tag, fresh, remembered_fence(tag), run), 'PX', kept_ms)
   end
-  if not fresh then
-    fresh = next_number(clock)
-    if try('ZADD', clock, fresh, 'last') == FULL then return FULL end
-  end
-  return try('SET', name, tag_value(tag, fresh, remembered_fence(tag), run), 'PX', kept_ms)
+  if redis.call('PTTL', name) < kept_ms then redis.call('PEXPIRE', name, kept_ms) end
 end
 
+-- The value is the first that is written: a script that has written anything is refused no memory any more.
 local function put(key, kept_ms, tags, rest)
-  for _, tag in ipairs(tags) do
-    if keep_tag(tag, kept_ms + MARGIN_MS) == FULL then return 2 end
+  local number = last_number(clock)
+  if is_missing(tags) then
+    fresh = fresh or next_number(clock)
+    number = fresh
   end
-  local bytes = struct.pack('>I2I8', MAGIC, last_number(clock)) .. rest
-  return try('SET', prefix .. 'v:' .. key, bytes, 'PX', kept_ms) == FULL and 2 or 0
+  local name = prefix .. 'v:' .. key
+  local bytes = struct.pack('>I2I8', MAGIC, number) .. rest
+  is_full = is_full or try('SET', name, bytes, 'PX', kept_ms) == FULL
+  if number == fresh and not is_full then
+    is_full = try('ZADD', clock, fresh, 'last') == FULL
+  end
+  for _, tag in ipairs(tags) do
+    is_full = is_full or keep_tag(tag, kept_ms + MARGIN_MS) == FULL
+  end
+  if is_full then redis.call('DEL', name) end
+  return is_full and 2 or 0
 end
 
-local function store(key, token, birth, kept_ms, tags, rest)
-  local lease = prefix .. 'l:' .. key
-  local holder = get(lease)
-  if token ~= '' and holder ~= token and holder ~= token .. '!' then return 1 end
-  if holder then redis.call('DEL', lease) end
-  if holder and string.sub(holder, -1) == '!' then finished[#finished + 1] = key end
+local function outcome_of(key, token, birth, kept_ms, tags, rest)
   if rest == '' then return 3 end
   if token ~= '' then
     return is_fenced(tags, birth) and 1 or put(key, kept_ms, tags, rest)
   end
   changed[#changed + 1] = key
-  local outcome = put(key, kept_ms, tags, rest)
-  if outcome ~= 0 then redis.call('DEL', prefix .. 'v:' .. key) end
+  return put(key, kept_ms, tags, rest)
+end
+
+local function store(key, token, ...)
+  local lease = prefix .. 'l:' .. key
+  local holder = get(lease)
+  if token ~= '' and holder ~= token and holder ~= token .. '!' then return 1 end
+  local outcome = outcome_of(key, token, ...)
+  if holder then redis.call('DEL', lease) end
+  if holder and string.sub(holder, -1) == '!' then finished[#finished + 1] = key end
   return outcome
 end
 
