@@ -133,9 +133,33 @@ def test_what_only_an_execution_shows_is_not_guessed(
         "memoize-thrash",
         "cte-fence",
         "avoidable-sort",
-        "deep-offset",
         "row-misestimate",
     } & set(found)
+
+
+PAGE = "SELECT * FROM orders ORDER BY id LIMIT 10 OFFSET {}"
+
+
+def test_an_offset_that_the_text_has_as_a_number_needs_no_execution(smells: Smells) -> None:
+    assert "query 1 reads 10,010 rows to skip 10,000 of them by OFFSET" == (
+        smells(PAGE.format(10_000), executed=False)["deep-offset"].title
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        PAGE.format(500),
+        PAGE.format("10000 * 1"),
+        PAGE.format("(SELECT 10000)"),
+        PAGE.format(10_000).replace("orders", "orders WHERE id < 50"),
+        f"({PAGE.format(10_000)}) UNION ALL ({PAGE.format(10).replace('10 OFF', '20 OFF')})",
+        "SELECT * FROM orders ORDER BY id LIMIT 10000 OFFSET 2000",
+    ],
+    ids=["shallow", "computed", "asked", "few rows", "one of two", "mostly returned"],
+)
+def test_an_offset_of_which_too_little_is_known_is_not_guessed(smells: Smells, statement: str) -> None:
+    assert "deep-offset" not in smells(statement, executed=False)
 
 
 @pytest.mark.parametrize("executed", [False, True], ids=["planned", "executed"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sqlglot import exp
+
 from perfloop.analyze.expressions import sort_columns
 from perfloop.analyze.missing_indexes import is_limited, leading_index, order_text, sorted_table
 from perfloop.analyze.reading import PlanReading
 from perfloop.analyze.self_time import GATHERING, WeighedNode
 from perfloop.analyze.sites import Site
+from perfloop.analyze.syntax import statement_tree
 from perfloop.model.advice import Evidence
 from perfloop.model.units import count_text, share_text
 
@@ -62,26 +65,45 @@ def _sort(reading: PlanReading, each: WeighedNode) -> Iterator[Site]:
 
 
 def deep_offset(reading: PlanReading) -> Iterator[Site]:
-    """An OFFSET that reads far more rows than the statement returns."""
+    """An OFFSET that reads far more rows than the statement returns.
+
+    Of a plan that was not executed only an OFFSET is believed that the statement has as a number of its
+    own: one drawn for a parameter says nothing.
+    """
     for limit in reading.weighed.nodes:
         child = reading.weighed.child(limit, "Outer") if limit.node.kind == "Limit" else None
-        if child is None or not limit.has_run:
+        if child is None:
             continue
-        skipped = child.rows * child.executions - limit.rows * limit.executions
-        if skipped >= SKIPPED_ROWS and skipped >= SKIPPED_RATIO * child.rows * child.executions:
-            yield _skipping(reading, limit, child, skipped)
+        if limit.has_run:
+            returned, read = limit.rows * limit.executions, child.rows * child.executions
+        else:
+            returned = limit.rows
+            read = returned + min(_written_offset(reading), child.rows - returned)
+        if read - returned >= max(SKIPPED_ROWS, SKIPPED_RATIO * read):
+            yield _skipping(reading, limit, returned, read)
 
 
-def _skipping(reading: PlanReading, limit: WeighedNode, child: WeighedNode, skipped: float) -> Site:
+def _written_offset(reading: PlanReading) -> float:
+    """The OFFSET in the statement's text; 0 where it is none, or where it is unclear whose it is."""
+    tree = statement_tree(reading.snapshot, reading.query_id, reading.instance)
+    written = [] if tree is None else [each.expression for each in tree.find_all(exp.Offset)]
+    limits = [each for each in reading.weighed.nodes if each.node.kind == "Limit"]
+    if len(written) != 1 or len(limits) != 1 or not written[0].is_int:
+        return 0.0
+    return float(written[0].to_py())
+
+
+def _skipping(reading: PlanReading, limit: WeighedNode, returned: float, read: float) -> Site:
+    skipped = read - returned
+    is_estimate = () if limit.has_run else (Evidence(label="as planned", value="it was not executed"),)
     return Site(
         location=f"{reading.label}: OFFSET",
         query_id=reading.query_id,
-        plan_share=reading.weighed.share_below(limit) * skipped / (child.rows * child.executions),
+        plan_share=reading.weighed.share_below(limit) * skipped / read,
         title=(
-            f"{reading.label} reads {count_text(child.rows * child.executions)} rows to skip"
-            f" {count_text(skipped)} of them by OFFSET"
+            f"{reading.label} reads {count_text(read)} rows to skip {count_text(skipped)} of them by OFFSET"
         ),
-        evidence=(Evidence(label="rows returned", value=count_text(limit.rows * limit.executions)),),
+        evidence=(Evidence(label="rows returned", value=count_text(returned)), *is_estimate),
         would_try="to go on from the last row seen (WHERE key > … ORDER BY key LIMIT n) instead of counting",
         positions=(limit.position,),
     )
