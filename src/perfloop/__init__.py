@@ -7,7 +7,6 @@ does not load a database driver for it.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from perfloop.tune.recover import recover
     from perfloop.tune.study import StudyOptions, optimize
     from perfloop.tune.undo import undo_study
+
+    __version__: str
 
 __all__ = [
     "Analysis",
@@ -35,8 +36,6 @@ __all__ = [
     "recover",
     "undo_study",
 ]
-
-__version__ = version("perfloop")
 
 _HOMES = {
     "Analysis": "perfloop.model.analysis",
@@ -54,6 +53,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("perfloop")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

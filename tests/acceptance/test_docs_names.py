@@ -15,6 +15,7 @@ import pytest
 import perfloop
 import perfloop.metrics
 import perfloop.model
+from perfloop.cli.later import LaterCommand
 from perfloop.cli.main import cli
 from perfloop.model.value import Value
 
@@ -62,6 +63,7 @@ def cells(text: str) -> list[str]:
 
 def parameters_of(command: click.Command) -> Iterator[click.Parameter]:
     """Its own, and those of the commands in it."""
+    command = command.load() if isinstance(command, LaterCommand) else command
     yield from command.params
     for inner in getattr(command, "commands", {}).values():
         yield from parameters_of(inner)

@@ -7,7 +7,8 @@ from importlib import resources
 
 import pytest
 
-from perfloop.adapters.queries import MARK, load_blocks, query
+from perfloop.adapters.blocks import MARK
+from perfloop.adapters.queries import load_blocks, query
 
 BLOCKS = load_blocks("perfloop.adapters", "queries.sql")
 

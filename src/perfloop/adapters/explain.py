@@ -15,8 +15,9 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import TupleRow, tuple_row
 
+from perfloop.adapters.blocks import MARK
 from perfloop.adapters.connection import unreachable_if_lost
-from perfloop.adapters.queries import MARK, query
+from perfloop.adapters.queries import query
 from perfloop.adapters.statements import parameter_count, statement_kind, without_prepare
 from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.plan import Plan, read_plan

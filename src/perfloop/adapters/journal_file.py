@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 
 import platformdirs
-import psycopg
-from psycopg import conninfo
 
 from perfloop.errors import InvalidInput
 
@@ -45,6 +43,10 @@ def make_private(path: Path) -> None:
 
 def refuse_password(target: str) -> None:
     """Raise InvalidInput where the connection string holds a secret, without repeating it."""
+    # Imported here: a journal that is only read needs no driver.
+    import psycopg
+    from psycopg import conninfo
+
     try:
         fields = conninfo.conninfo_to_dict(target)
     except psycopg.ProgrammingError:

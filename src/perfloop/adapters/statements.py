@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from perfloop.adapters.queries import MARK
+from perfloop.adapters.blocks import MARK
 from perfloop.model.workload import StatementKind
 
 _TOKEN = re.compile(

@@ -19,8 +19,8 @@ from typing import Any, Self
 import msgspec
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
+from perfloop.adapters.blocks import read_blocks
 from perfloop.adapters.journal_file import journal_path, make_private, refuse_password, way_out
-from perfloop.adapters.queries import load_blocks
 from perfloop.errors import BaselineNotFound, InvalidInput, JournalDamaged, StudyNotFound
 from perfloop.model.advice import ServerChange
 from perfloop.model.baseline import Baseline
@@ -325,4 +325,4 @@ class Journal:
 
 
 def _sql(block: str) -> str:
-    return load_blocks("perfloop.adapters", "store.sql")[block].as_string(None)
+    return read_blocks("perfloop.adapters", "store.sql")[block]

@@ -30,7 +30,7 @@ from perfloop.tune.baselines import compare_with_baseline, with_comparison
 from perfloop.tune.report.analysis import analysis_html, analysis_json
 
 
-@click.command(short_help="What is slow, read-only.")
+@click.command
 @dsn_argument
 @workload_option
 @log_option

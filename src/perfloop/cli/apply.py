@@ -51,7 +51,7 @@ def confirm(question: str, *, yes: bool) -> None:
         raise InvalidInput("not confirmed, so nothing was changed; --yes answers for scripts")
 
 
-@click.command(short_help="Bring the kept changes to the target, all or none.")
+@click.command
 @click.argument("study")
 @target_option
 @yes_option
@@ -118,7 +118,7 @@ def apply(
             )
 
 
-@click.command(short_help="Bring back what was there before.")
+@click.command
 @click.argument("name", metavar="STUDY|CHANGE")
 @target_option
 @yes_option

@@ -34,7 +34,7 @@ from perfloop.tune.report.baseline import baseline_json, comparison_json
 SHOWN_STATEMENTS = 10
 
 
-@click.group(short_help="Keep how it is, and see later what got worse.")
+@click.group
 def baseline() -> None:
     """Keep what a database costs and how it plans its statements; later, see what got worse.
 

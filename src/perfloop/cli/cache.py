@@ -7,7 +7,7 @@ import click
 from perfloop.cli.cache_changes import outbox, slot
 
 
-@click.group(short_help="Let what is committed in a database clear a cache.")
+@click.group
 def cache() -> None:
     """Let what is committed in a database clear the tags of a cache.
 

@@ -40,10 +40,7 @@ class ParameterValue(click.ParamType[tuple[int, str]]):
         return int(found[1]), found[2]
 
 
-@click.command(
-    short_help="How one statement is planned, and what would help it.",
-    context_settings={"ignore_unknown_options": True},
-)
+@click.command(context_settings={"ignore_unknown_options": True})
 @dsn_argument
 @click.argument("statement")
 @click.option(

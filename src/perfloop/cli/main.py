@@ -16,28 +16,18 @@ from types import FrameType
 from typing import NoReturn
 
 import click
-import psycopg
-from rich.text import Text
 
-import perfloop
-from perfloop.cli.analyze import analyze
-from perfloop.cli.apply import apply, undo
-from perfloop.cli.baseline import baseline
-from perfloop.cli.cache import cache
-from perfloop.cli.explain import explain
-from perfloop.cli.optimize import optimize
-from perfloop.cli.recover import recover
-from perfloop.cli.report import report, studies
-from perfloop.cli.terminal import error_console
+from perfloop.cli.later import LaterCommand
 from perfloop.errors import PerfloopError
 
 FAILED = 3
 FAULT = 4
 INTERRUPTED = 130
+_NAME = ("perfloop: ", "bold red")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(perfloop.__version__, prog_name="perfloop")
+@click.version_option(package_name="perfloop", prog_name="perfloop")
 def cli() -> None:
     """Make a Python service on PostgreSQL faster, and prove it.
 
@@ -48,8 +38,19 @@ def cli() -> None:
     """
 
 
-for command in (analyze, explain, optimize, apply, undo, report, studies, baseline, recover, cache):
-    cli.add_command(command)
+for name, module, short_help in (
+    ("analyze", "analyze", "What is slow, read-only."),
+    ("explain", "explain", "How one statement is planned, and what would help it."),
+    ("optimize", "optimize", "What would help, tried in a lab; the target is only read."),
+    ("apply", "apply", "Bring the kept changes to the target, all or none."),
+    ("undo", "apply", "Bring back what was there before."),
+    ("report", "report", "What a study found, tried, kept and reverted."),
+    ("studies", "studies", "The studies, and what is applied."),
+    ("baseline", "baseline", "Keep how it is, and see later what got worse."),
+    ("recover", "recover", "Finish or undo what a crash cut off."),
+    ("cache", "cache", "Let what is committed in a database clear a cache."),
+):
+    cli.add_command(LaterCommand(name, home=f"perfloop.cli.{module}", short_help=short_help))
 
 
 def main() -> None:
@@ -67,15 +68,16 @@ def main() -> None:
         error.show()
         _leave(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _leave(INTERRUPTED, Text("interrupted", style="bold"))
+        _leave(INTERRUPTED, ("interrupted", "bold"))
     except BrokenPipeError:
         # The reader of our output has gone, as with `| head`.
         _leave(0)
-    except (PerfloopError, psycopg.Error, OSError) as error:
-        _leave(FAILED, _told(_sentence(error)))
     except Exception as error:  # noqa: BLE001  # the outermost boundary: an exit code of 1 would read as --fail-on
+        sentence = _sentence(error)
+        if sentence is not None:
+            _leave(FAILED, _NAME, sentence)
         traceback.print_exc()
-        _leave(FAULT, _told(f"a fault of perfloop itself, {type(error).__name__}; please report the above"))
+        _leave(FAULT, _NAME, f"a fault of perfloop itself, {type(error).__name__}; please report the above")
     _leave(code)
 
 
@@ -91,10 +93,15 @@ def _still_cleaning_up(number: int, frame: FrameType | None) -> None:
     os.write(2, b"cleaning up; kill -9 leaves the rest to `perfloop recover`\n")
 
 
-def _leave(code: int, told: Text | None = None) -> NoReturn:
+def _leave(code: int, *told: str | tuple[str, str]) -> NoReturn:
     """Exit, and let Python find nothing to complain of when it flushes what nobody can take."""
-    if told is not None:
-        error_console().print(told, soft_wrap=True)
+    if told:
+        # Imported here: a help text and the completion of a shell need no console.
+        from rich.text import Text
+
+        from perfloop.cli.terminal import error_console
+
+        error_console().print(Text.assemble(*told), soft_wrap=True)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -104,18 +111,17 @@ def _leave(code: int, told: Text | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _told(sentence: str) -> Text:
-    return Text.assemble(("perfloop: ", "bold red"), sentence)
-
-
-def _sentence(error: BaseException) -> str:
+def _sentence(error: Exception) -> str | None:
+    """What went wrong and the way out; None for what nobody foresaw."""
     if isinstance(error, PerfloopError):
         return str(error)
-    if isinstance(error, psycopg.Error):
-        fact = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if isinstance(error, psycopg.errors.QueryCanceled):
-            return f"a server said: {fact}; try again when it has less to do, or with a longer --timeout"
-        return f"a server said: {fact}; see its log, and run perfloop again once it is up"
-    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-    fact = getattr(error, "strerror", None) or str(error)
-    return f"cannot read or write: {place}{fact}; make room or name another place"
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"cannot read or write: {place}{error.strerror or error}; make room or name another place"
+    driver = sys.modules.get("psycopg")  # not imported: where it is not loaded, no error is its own
+    if driver is None or not isinstance(error, driver.Error):
+        return None
+    fact = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, driver.errors.QueryCanceled):
+        return f"a server said: {fact}; try again when it has less to do, or with a longer --timeout"
+    return f"a server said: {fact}; see its log, and run perfloop again once it is up"

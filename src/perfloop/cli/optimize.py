@@ -40,7 +40,7 @@ class Size(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-@click.command(short_help="What would help, tried in a lab; the target is only read.")
+@click.command
 @dsn_argument
 @workload_option
 @log_option

@@ -15,7 +15,7 @@ from perfloop.tune.recover import recover as run_recovery
 NOT_RECOVERED = 3
 
 
-@click.command(short_help="Finish or undo what a crash cut off.")
+@click.command
 @target_option
 @click.option("--force", is_flag=True, help="Also undo what somebody has changed since.")
 def recover(dsn: str | None, force: bool) -> int:

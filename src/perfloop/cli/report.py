@@ -1,4 +1,4 @@
-"""`perfloop report` and `perfloop studies`: read the journal."""
+"""`perfloop report`: what a study found."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import click
 
 from perfloop.adapters.store import Journal
 from perfloop.cli.terminal import OutputFile, output, write_file
-from perfloop.cli.verdicts import show_acts, show_studies, show_study
-from perfloop.model.value import to_json
+from perfloop.cli.verdicts import show_study
 from perfloop.tune.report.study import apply_sql, study_html, study_json, study_markdown, undo_sql
 
 _FORMATS = {
@@ -21,7 +20,7 @@ _FORMATS = {
 }
 
 
-@click.command(short_help="What a study found, tried, kept and reverted.")
+@click.command
 @click.argument("study", default="latest")
 @click.option("--format", "form", type=click.Choice(["text", *_FORMATS]), default="text", show_default=True)
 @click.option(
@@ -50,22 +49,3 @@ def report(study: str, form: str, path: Path | None) -> None:
     else:
         write_file(path, text)
         output(f"wrote {path}")
-
-
-@click.command(short_help="The studies, and what is applied.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def studies(as_json: bool) -> None:
-    """List the studies in the journal, newest first, and what is applied.
-
-    \b
-    perfloop studies
-    """
-    with Journal() as journal:
-        found, acts = journal.studies(), journal.acts()
-    if as_json:
-        output(to_json({"studies": found, "acts": acts}).decode())
-        return
-    if not found:
-        output("no studies yet; `perfloop optimize DSN` makes one")
-    show_studies(found)
-    show_acts(acts)

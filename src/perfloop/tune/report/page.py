@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Final
-
-import jinja2
+from typing import TYPE_CHECKING, Final
 
 from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
 from perfloop.model.workload import Statement
 from perfloop.tune.report import figures, plans, rewritings, story
+
+if TYPE_CHECKING:
+    import jinja2
 
 SHOWN_CHARACTERS = 2000
 """A statement's text is shown so far; the rest is folded away."""
@@ -97,6 +98,9 @@ _GLOBALS: Final[dict[str, object]] = {
 
 @functools.cache
 def _environment() -> jinja2.Environment:
+    # Imported here: what is shown in the terminal or as JSON needs no templates.
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("perfloop.tune.report"),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
