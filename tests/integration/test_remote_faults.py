@@ -7,13 +7,17 @@ import contextlib
 import itertools
 import os
 import random
+import shutil
 import signal
 import socket
 import statistics
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,6 +231,43 @@ def test_a_refused_connection_is_told_at_once() -> None:
     asyncio.run(test())
     with RedisTier("redis://127.0.0.1:1") as sync_tier, pytest.raises(TargetUnreachable, match="refused"):
         sync_tier.invalidate(("k",))
+
+
+def test_tls_is_spoken_and_the_certificate_is_checked() -> None:
+    openssl, binary = shutil.which("openssl"), next((one for one in BINARIES if one.flavour == "redis"), None)
+    if openssl is None or binary is None:
+        pytest.skip("openssl or redis-server is not installed")
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        key, certificate = Path(folder, "key.pem"), Path(folder, "certificate.pem")
+        words = (
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+        )
+        more = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run([openssl, *words.split(), *more], check=True, capture_output=True)
+        for path, mode in ((Path(folder), 0o755), (key, 0o644), (certificate, 0o644)):
+            path.chmod(mode)
+        settings = {"tls-port": str(port), "tls-cert-file": str(certificate), "tls-key-file": str(key)}
+        url = f"rediss://localhost:{port}?ssl_ca_certs={certificate}"
+        with RedisServer(binary, settings=settings | {"tls-auth-clients": "no"}):
+
+            async def test() -> None:
+                async with AsyncRedisTier(url, timeout_s=CALL_S) as tier, hearing(tier) as heard:
+                    assert StoreOutcome.STORED == await load(tier)
+
+                    with RedisTier(url, timeout_s=CALL_S) as other:
+                        other.invalidate(("k",))
+                        await until(heard, lambda: KeysChanged(keys=("k",)) in heard)
+
+                        assert other.fetch(("k",))["k"].entry is None
+
+                async with AsyncRedisTier(f"rediss://localhost:{port}", timeout_s=CALL_S) as stranger:
+                    with pytest.raises(TargetUnreachable, match="certificate"):
+                        await stranger.fetch(("k",))
+
+            asyncio.run(test())
 
 
 def test_what_is_no_redis_is_told() -> None:
