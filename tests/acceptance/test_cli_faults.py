@@ -157,6 +157,25 @@ def test_a_workload_that_is_none(perfloop: Any, shop_dsn: str, folder: str) -> N
     assert_one_line(perfloop("optimize", shop_dsn, "--workload", folder), folder, ".sql files")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (bytes(range(256)) * 10, "not UTF-8 at byte 129; convert it"),
+        (b"SELECT 'open", "does not end"),
+        (b"VACUUM", "VACUUM is not tried"),
+        (b"-- nothing\n", "has no statement that can be read; give"),
+    ],
+    ids=["binary", "open quote", "no query", "empty"],
+)
+def test_a_file_in_which_nothing_can_be_read(
+    perfloop: Any, shop_dsn: str, content: bytes, reason: str
+) -> None:
+    file = perfloop.folder / "service.sql"
+    file.write_bytes(content)
+
+    assert_one_line(perfloop("analyze", shop_dsn, "--workload", file), "service.sql", reason)
+
+
 def test_files_of_a_workload_that_cannot_be_used_are_named(perfloop: Any, shop_dsn: str) -> None:
     folder = perfloop.folder / "queries"
     folder.mkdir()

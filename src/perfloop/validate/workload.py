@@ -31,6 +31,7 @@ COMMON_CALLS_SHARE = {StatementKind.WRITE: 0.001, StatementKind.READ: 0.02}
 MOST_RARE = 100
 """Of the others, those with most time are kept apart, so that no change harms them unseen."""
 RARE_INSTANCES = 2
+_TOLD_REASONS = 3
 
 
 def workload_from_statements(
@@ -97,19 +98,27 @@ def workload_from_files(
 ) -> Workload:
     """The Workload of a folder or file of SQL, or of a pgbench script; `path@3` gives it a weight of 3.
 
-    Raises InvalidInput where there is no such file or folder, or it has no .sql files.
+    Raises InvalidInput where there is no such file or folder, it has no .sql files, or none can be read.
     """
     path, calls = _weighted(source)
     paths, closed = files_of(path)
     found = [_read_file(each, snapshot, calls, seed, instances) for each in paths]
+    _refuse_unread(path, found)
     instances = max(1, min(instances, MOST_INSTANCES // max(1, sum(len(file.counted) for file in found))))
     drawing = Drawing(snapshot=snapshot, plans=plans, seed=seed, count=instances, sample=sample, types=types)
     counted = (_with_logged(each, logged, instances) for file in found for each in file.counted)
     made, failed = operations(counted, drawing)
     unread = tuple(each for file in found for each in file.skipped)
-    if not (made or failed or unread):
-        raise InvalidInput(f"{path} has no statement; put those of the service into it")
     return Workload(origin=source, operations=made, skipped=(*failed, *unread, *closed))
+
+
+def _refuse_unread(path: Path, found: list[Found]) -> None:
+    if any(file.counted for file in found):
+        return
+    skipped = [each for file in found for each in file.skipped]
+    reasons = dict.fromkeys(f"{each.statement.label}: {each.reason}" for each in skipped)
+    told = f" ({'; '.join(tuple(reasons)[:_TOLD_REASONS])})" if reasons else ""
+    raise InvalidInput(f"{path} has no statement that can be read{told}; give it the SQL of the service")
 
 
 def read_workload(
