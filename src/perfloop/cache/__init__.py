@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfloop.cache._async.cache import AsyncTieredCache
+    from perfloop.cache._async.queries import AsyncQueryCache
     from perfloop.cache._sync.cache import TieredCache
+    from perfloop.cache._sync.queries import QueryCache
     from perfloop.cache.breaker import BreakerPolicy, BreakerState
     from perfloop.cache.events import CacheEvent
     from perfloop.cache.in_memory_remote import AsyncInMemoryRemote, InMemoryRemote, InMemoryServer
     from perfloop.cache.loaded import Loaded
     from perfloop.cache.policy import CachePolicy
     from perfloop.cache.remote import AsyncRemoteTier, RemoteTier
+    from perfloop.cache.restart import RestartPolicy, RestartStatistics
     from perfloop.cache.statistics import CacheStatistics
     from perfloop.cache.warming import WarmingPolicy, WarmingStatistics
 
 __all__ = [
     "AsyncInMemoryRemote",
+    "AsyncQueryCache",
     "AsyncRemoteTier",
     "AsyncTieredCache",
     "BreakerPolicy",
@@ -33,6 +37,8 @@ __all__ = [
     "InMemoryServer",
     "Loaded",
     "RemoteTier",
+    "RestartPolicy",
+    "RestartStatistics",
     "TieredCache",
     "WarmingPolicy",
     "WarmingStatistics",
@@ -40,6 +46,7 @@ __all__ = [
 
 _HOMES = {
     "AsyncInMemoryRemote": "perfloop.cache.in_memory_remote",
+    "AsyncQueryCache": "perfloop.cache._async.queries",
     "AsyncRemoteTier": "perfloop.cache.remote",
     "AsyncTieredCache": "perfloop.cache._async.cache",
     "BreakerPolicy": "perfloop.cache.breaker",
@@ -50,7 +57,10 @@ _HOMES = {
     "InMemoryRemote": "perfloop.cache.in_memory_remote",
     "InMemoryServer": "perfloop.cache.in_memory_remote",
     "Loaded": "perfloop.cache.loaded",
+    "QueryCache": "perfloop.cache._sync.queries",
     "RemoteTier": "perfloop.cache.remote",
+    "RestartPolicy": "perfloop.cache.restart",
+    "RestartStatistics": "perfloop.cache.restart",
     "TieredCache": "perfloop.cache._sync.cache",
     "WarmingPolicy": "perfloop.cache.warming",
     "WarmingStatistics": "perfloop.cache.warming",

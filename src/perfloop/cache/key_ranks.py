@@ -49,6 +49,11 @@ class KeyRanks:
             self._unit = 1.0
         self._cut()
 
+    def resume(self, listed: Iterable[tuple[str, float]]) -> None:
+        """Go on from the points of an earlier process: another restart soon after forgets nothing."""
+        for key, points in listed:
+            self._points[key] = self._points.get(key, 0.0) + points * self._unit
+
     def add(self, held: Iterable[tuple[str, int]]) -> None:
         """Keys that are held now, with their visits; may be called in parts."""
         points, unit = self._points, self._unit

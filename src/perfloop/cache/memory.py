@@ -324,9 +324,19 @@ class MemoryTier:
                 flights=len(self._flights),
             )
 
+    @property
+    def requests(self) -> int:
+        """Answered so far, with or without a value."""
+        return sys.maxsize - length_hint(self._hits) + int(self._misses.value + self._stale.value)
+
+    def entries(self) -> list[Entry]:
+        """All that is kept now, be it of any use or not."""
+        with self._lock:
+            return list(self._shelf.queues.nodes.values())
+
     def capacity_estimates(self) -> tuple[CapacityEstimate, ...]:
         """What half, twice and four times the capacity would do; empty without `ghosts` or requests."""
-        requests = sys.maxsize - length_hint(self._hits) + int(self._misses.value + self._stale.value)
+        requests = self.requests
         with self._lock:
             ghosts = self._shelf.ghosts
             return () if ghosts is None else ghosts.estimates(requests)

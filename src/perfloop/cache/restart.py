@@ -13,9 +13,11 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -25,6 +27,7 @@ from perfloop.stats.interval import RatioInterval
 
 _MAGIC: Final = b"perfloop keys 1\n"
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
+_MOST_DIGITS: Final = 40
 
 
 class RestartPolicy(Value, frozen=True, kw_only=True):
@@ -52,9 +55,10 @@ class RestartPolicy(Value, frozen=True, kw_only=True):
 
 
 class KeyList(Value, frozen=True, kw_only=True):
-    """What a file holds: keys, the most wanted first, and when it was written."""
+    """What a file holds: keys with their points, the most wanted first, and when it was written."""
 
     keys: tuple[str, ...] = ()
+    points: tuple[float, ...] = ()
     saved_unix_s: float = 0.0
 
 
@@ -80,6 +84,33 @@ class RestartStatistics(Value, frozen=True, kw_only=True):
     hit_ratio_without: float | None = None
     misses_ratio: RatioInterval | None = None
     note: str = ""
+
+
+class Members:
+    """Makes members of a template's keys again.
+
+    >>> Members("product:{}", "product:{}".format).read("product:7")
+    7
+    """
+
+    def __init__(self, template: str, key: Callable[[Any], str]) -> None:
+        self.before, _, self._after = template.partition("{}")
+        self._key = key
+
+    def read(self, key: str) -> Any:
+        """A whole number or a text whose key this is, or None."""
+        if not (key.startswith(self.before) and key.endswith(self._after)):
+            return None
+        text = key[len(self.before) : len(key) - len(self._after)]
+        quoted = unquote(text)
+        for member in (_whole(text), quoted, quoted.removeprefix("'")):
+            if member is not None and self._key(member) == key:
+                return member
+        return None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.removeprefix("-").isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def write_keys(path: Path, keys: KeyList) -> None:
@@ -124,7 +155,8 @@ def read_keys(path: Path, policy: RestartPolicy) -> FoundKeys:
         found = msgspec.msgpack.decode(content[start:], type=KeyList)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return FoundKeys(note=f"starts cold: {path} holds something else: {error}")
-    return FoundKeys(found=msgspec.structs.replace(found, keys=found.keys[: policy.most_keys]))
+    most = policy.most_keys
+    return FoundKeys(found=msgspec.structs.replace(found, keys=found.keys[:most], points=found.points[:most]))
 
 
 def rest_s(policy: RestartPolicy, *, rows: int, elapsed_s: float) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from perfloop.cache.breaker import BreakerState
 from perfloop.cache.memory_statistics import MemoryStatistics
+from perfloop.cache.restart import RestartStatistics
 from perfloop.cache.warming import WarmingStatistics
 from perfloop.metrics.counter import Counter
 from perfloop.model.value import Value
@@ -68,6 +69,8 @@ class CacheStatistics(Value, frozen=True, kw_only=True):
     """Whether invalidations of other processes are heard; True without a remote tier."""
     warming: Mapping[str, WarmingStatistics] = {}
     """By template, of those that are warmed."""
+    restart: RestartStatistics | None = None
+    """None without a list of keys for restarts."""
 
     @property
     def hits(self) -> int:

@@ -111,6 +111,10 @@ class AsyncCrew:
         """Begin what others wait for as well: a task, so that a caller who is cancelled stops nobody else."""
         return self.spawn(function, *arguments)
 
+    async def aside(self, function: Callable[[], None]) -> None:
+        """Do what blocks, files for one, where it holds up nobody."""
+        await asyncio.to_thread(function)
+
     async def stop(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -152,6 +156,10 @@ class Crew:
         """Do what others wait for as well, in the caller's own thread."""
         function(*arguments)
         return Work()
+
+    def aside(self, function: Callable[[], None]) -> None:
+        """Do what blocks; a thread holds up nobody else."""
+        function()
 
     def stop(self) -> None:
         """Threads cannot be cancelled; what they wait for has been told to end."""

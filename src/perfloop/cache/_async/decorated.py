@@ -10,7 +10,9 @@ from perfloop.cache._async.batch import Group
 from perfloop.cache.keys import bound_key, bound_tags, member_key
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
+from perfloop.cache.restart import Members
 from perfloop.cache.warmed import Warmed
+from perfloop.cache.warming import WarmingPolicy
 
 if TYPE_CHECKING:
     from perfloop.cache._async.cache import AsyncTieredCache
@@ -116,20 +118,28 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
-        warm: Callable[[Callable[[Any], str]], Warmed[Any] | None],
+        *,
+        warm: bool | WarmingPolicy,
+        is_busy: Callable[[], bool] | None,
     ) -> None:
         self.original = function
         """The function itself, which asks no cache."""
         self.key: Callable[[MemberT], str] = member_key(template)
         """The key of one member."""
         tag_keys = [member_key(tag) if "{" in tag else functools.partial(_same, tag) for tag in tags]
+        warmed: Warmed[MemberT] | None = None
+        if warm:
+            kept = WarmingPolicy() if warm is True else warm
+            warmed = cache._warmed[template] = Warmed(self.key, kept, cache._rand, is_busy)
         self._group = Group(
             function,
             policy,
             lambda member: tuple(tag(member) for tag in tag_keys),
             kind_of(function, of_mapping=True),
-            warm(self.key),
+            warmed,
         )
+        if cache._restarting is not None:
+            cache._restarting.add(Members(template, self.key), self._group)
         self._cache = cache
         self._hit = cache._memory.get
         functools.update_wrapper(self, function)

@@ -88,12 +88,17 @@ class Batch:
                     due[key] = member
             else:
                 spares[key] = value if found is Freshness.SPARE else NOTHING
+                self._loading.tell_missed(key)
         if due:
             self._loading.crew.spawn(self._refresh, due, group)
         if spares:
             missing = {key: members[key] for key in spares}
             values.update(self._obtain(missing, group, spares, is_background=False))
         return {key: values[key] for key in members if values[key] is not None}
+
+    def load_ahead(self, members: Members, group: Group) -> None:
+        """Load what nobody has asked for yet."""
+        self._obtain(members, group, {}, is_background=True)
 
     def _examine(self, key: str) -> tuple[Freshness, Any]:
         link = self._link

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
@@ -14,6 +15,7 @@ from perfloop.cache._sync.decorated import Cached, CachedMany
 from perfloop.cache._sync.link import Link
 from perfloop.cache._sync.loading import Loading
 from perfloop.cache._sync.plain import Plain
+from perfloop.cache._sync.restarting import Restarting
 from perfloop.cache._sync.storing import Storing
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
@@ -22,6 +24,7 @@ from perfloop.cache.loaded import Loaded, Request, Terms, kind_of
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import RemoteTier
+from perfloop.cache.restart import RestartPolicy
 from perfloop.cache.statistics import CacheStatistics, Counts
 from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
@@ -53,6 +56,9 @@ class TieredCache:
         lease_s: The longest that one process's load keeps others from loading the same key.
         breaker: How often a shared tier that is away is probed.
         remote: A shared tier of one's own, such as `InMemoryRemote` in tests.
+        restart_snapshot: A file of its own, for the keys that a restart is to begin with: those of
+            `cached_many`, loaded again while the cache is open.
+        restart_policy: How many, how often, how fast.
         on_event: Is told what the cache does, except hits; in the caller's path, so that it must be quick.
         clock: Seconds, never going back.
         rand: Numbers from [0, 1), for jitter and XFetch.
@@ -71,6 +77,8 @@ class TieredCache:
         lease_s: float = 10.0,
         breaker: BreakerPolicy | None = None,
         remote: RemoteTier | None = None,
+        restart_snapshot: str | Path | None = None,
+        restart_policy: RestartPolicy | None = None,
         on_event: Callable[[CacheEvent], None] = _ignore,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
@@ -116,11 +124,20 @@ class TieredCache:
         self._rand = rand
         self._warmed: dict[str, Warmed[Any]] = {}
         self._batch = Batch(self._memory, self._link, self._loading, self._storing)
+        self._restarting = None
+        if restart_snapshot is not None:
+            kept = restart_policy or RestartPolicy()
+            self._restarting = Restarting(
+                restart_snapshot, kept, self._memory, self._batch, capacity=capacity, rand=rand
+            )
+            self._loading.tell_missed = self._restarting.missed
         restart_in_child(self)
 
     def __enter__(self) -> Self:
         if self._link is not None:
             self._link.open()
+        if self._restarting is not None:
+            self._restarting.open(self._loading.crew)
         return self
 
     def __exit__(
@@ -133,6 +150,8 @@ class TieredCache:
 
     def close(self) -> None:
         """End loads and refreshes that are under way, stop listening, and close the connections."""
+        if self._restarting is not None:
+            self._restarting.close()
         self._loading.crew.stop()
         self._loading.crew.join()
         if self._link is not None:
@@ -268,27 +287,13 @@ class TieredCache:
     ]:
         """Decorate a function that loads many members at once; `{}` in the templates is the member.
 
-        Args:
-            key: A template, `"product:{}"`.
-            ttl_s: As for `get_or_load`, like the rest.
-            stale_for_s: See there.
-            tags: Templates, too.
-            policy: See there.
-            warm: Learn what is missed after what, and load it in the same call while that pays:
-                docs/explain/warming.md. `statistics().warming` says what it gains.
-            is_busy: Asked before each such call; True loads nothing ahead.
+        With `warm` it learns what is missed after what, and loads that in the same call while it pays,
+        unless `is_busy` says that there is no room for more: docs/explain/warming.md.
+        `statistics().warming` says what it gains.
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
-
-        def warmed(member_key: Callable[[Any], str]) -> Warmed[Any] | None:
-            if warm is False:
-                return None
-            kept = WarmingPolicy() if warm is True else warm
-            self._warmed[key] = Warmed(member_key, kept, self._rand, is_busy)
-            return self._warmed[key]
-
-        return lambda function: CachedMany(self, function, key, templates, terms, warmed)
+        return lambda function: CachedMany(self, function, key, templates, terms, warm=warm, is_busy=is_busy)
 
     def delete(self, *keys: str) -> None:
         """Make the values of these keys invalid, in all processes; loads under way will not be kept."""
@@ -332,6 +337,7 @@ class TieredCache:
             pending_invalidations=0 if link is None else link.pending,
             hears_news=link is None or not link.is_deaf,
             warming={template: warmed.statistics() for template, warmed in self._warmed.items()},
+            restart=None if self._restarting is None else self._restarting.statistics(),
         )
 
 

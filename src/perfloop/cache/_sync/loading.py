@@ -27,6 +27,10 @@ SLACK_RATIO: Final = 0.02
 """Two tiers measure one life a little differently: what has so much more of it left is another value."""
 
 
+def _ignore(key: str) -> None:
+    """Nobody counts misses by key."""
+
+
 class Loading:
     """Loads of one cache: from the remote tier if there is one, else by their loaders."""
 
@@ -46,6 +50,8 @@ class Loading:
         self.counts = counts
         self._clock = clock
         self._tell = tell
+        self.tell_missed: Callable[[str], None] = _ignore
+        """Is told what the memory tier had nothing of."""
         self.restart()
 
     def restart(self) -> None:
@@ -59,6 +65,7 @@ class Loading:
         link = self._link
         found, entry = self._memory.examine(request.key, trusting=link is not None and link.is_away)
         if entry is None or found is Freshness.UNCHECKED:
+            self.tell_missed(request.key)
             return self.obtain(request)
         if found is Freshness.FRESH:
             return entry.value
