@@ -43,6 +43,8 @@ def loaded(folder: Path, *arguments: str, **variables: str) -> set[str]:
         ({"rich"}, ["studies"]),
         ({"rich", "psycopg"}, ["apply", "--help"]),
         ({"rich", "psycopg"}, ["report", "--help"]),
+        ({"rich", "psycopg", "sqlglot"}, ["analyze", "--help"]),
+        ({"rich", "psycopg", "sqlglot"}, ["explain", "--help"]),
     ],
     ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value),
 )

@@ -13,7 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from perfloop.stats.interval import bootstrap_interval, geometric_mean, paired_interval
+from perfloop.stats.interval import bootstrap_interval, geometric_mean
+from perfloop.stats.paired import paired_interval
 from perfloop.stats.sequential import (
     LONG_POLICY,
     STANDARD_POLICY,

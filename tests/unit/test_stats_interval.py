@@ -11,13 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfloop.errors import InvalidValue
-from perfloop.stats.interval import (
-    bootstrap_interval,
-    geometric_mean,
-    paired_interval,
-    quantile,
-    ratio_of_sums,
-)
+from perfloop.stats.interval import bootstrap_interval, geometric_mean, quantile, ratio_of_sums
+from perfloop.stats.paired import paired_interval
 
 positive = st.floats(1e-3, 1e6)
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfloop.errors import InvalidValue
+from perfloop.stats.ratio import log_ratio
 from perfloop.stats.sequential import (
     LONG_POLICY,
     STANDARD_POLICY,
     Answer,
     SequentialPolicy,
     exceeds,
-    log_ratio,
     look,
     replay,
     resolvable_effect,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from perfloop.cli.optimize import Size
-from perfloop.cli.options import dsn_argument, html_option, json_option, seed_option, timeout_option
+from perfloop.cli.options import Size, dsn_argument, html_option, json_option, seed_option, timeout_option
 from perfloop.cli.plans import show_explanation
 from perfloop.cli.progress import Progress
 from perfloop.cli.terminal import output, result_console, write_file

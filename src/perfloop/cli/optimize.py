@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from perfloop.adapters.store import Journal
 from perfloop.cli.options import (
+    Size,
     dsn_argument,
     log_line_prefix_option,
     log_option,
@@ -18,26 +18,11 @@ from perfloop.cli.options import (
 from perfloop.cli.progress import Progress
 from perfloop.cli.terminal import OutputFile, output, write_file
 from perfloop.cli.verdicts import show_study
-from perfloop.model.units import size_bytes
 from perfloop.tune.report.rewritings import by_hand
 from perfloop.tune.report.study import study_html, study_json
 from perfloop.tune.study import StudyOptions
 from perfloop.tune.study import optimize as run_study
 from perfloop.tune.weighing import Weighing
-
-
-class Size(click.ParamType[Any]):
-    """A size as PostgreSQL writes it."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return size_bytes(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command

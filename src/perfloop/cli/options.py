@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from perfloop.cli.terminal import OutputFile
 from perfloop.model.advice import Finding, Severity
+from perfloop.model.units import size_bytes
 
 CONDITION_MET = 1
+
+
+class Size(click.ParamType[Any]):
+    """A size as PostgreSQL writes it."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return size_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _refuse_empty(context: click.Context, parameter: click.Parameter, dsn: str) -> str:

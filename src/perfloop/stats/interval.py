@@ -1,10 +1,6 @@
-"""Intervals and summaries that reports quote.
+"""Summaries of each arm over its slots (mean, throughput, p95), and their intervals by a bootstrap.
 
-For the pairs of a trial: the exact signed-rank interval of the typical treatment/control ratio (see
-`signed_rank` for source and assumptions). For a summary of each arm over its slots (mean, throughput,
-p95): a bootstrap.
-
-Source of the bootstrap: Efron's percentile interval with the levels widened for small samples after
+Source: Efron's percentile interval with the levels widened for small samples after
 Hesterberg (2015), "What Teachers Should Know about the Bootstrap": the normal quantile is replaced by
 that of Student's t and stretched by sqrt(n / (n - 1)), from Cornish and Fisher's series.
 
@@ -13,7 +9,7 @@ cancels. The unit drawn is the slot, never the request: requests of one slot sha
 them singly called 8 to 88 % of A/A comparisons significant at 1 %.
 
 Regimes: at least 5 pairs; the statistic must be smooth (a mean, a ratio of sums, a geometric mean of slot
-percentiles). Below 10 pairs prefer the exact interval.
+percentiles). Below 10 pairs prefer the exact interval (`paired`).
 
 Rejected: bootstrapping a median or any other percentile of few slots (takes few distinct values, too
 narrow below 20 pairs); BCa (corrects skewness, not the narrowness that small samples suffer from); a t
@@ -29,11 +25,8 @@ from random import Random
 from statistics import NormalDist
 from typing import TypeVar
 
-import numpy as np
-
 from perfloop.errors import InvalidValue
-from perfloop.stats.sequential import cost_ratio, log_ratio
-from perfloop.stats.signed_rank import shift_bounds
+from perfloop.stats.ratio import cost_ratio, log_ratio
 
 _SlotT = TypeVar("_SlotT")
 
@@ -48,26 +41,6 @@ class RatioInterval:
     low: float
     high: float
     confidence: float
-
-
-def paired_interval(log_ratios: Sequence[float], *, confidence: float = 0.95) -> RatioInterval:
-    """Return the exact interval of the pseudo-median treatment/control ratio.
-
-    Args:
-        log_ratios: ln(control) - ln(treatment), one per pair.
-        confidence: two-sided; it needs 6 pairs at 0.95, with fewer the interval is infinite.
-
-    Raises:
-        InvalidValue: unusable pairs, or a confidence outside 0 to 1.
-    """
-    level = (1.0 - confidence) / 2.0
-    bounds = shift_bounds(log_ratios, lower_level=level, upper_level=level)
-    return RatioInterval(
-        estimate=cost_ratio(bounds.estimate),
-        low=cost_ratio(bounds.high),
-        high=cost_ratio(bounds.low),
-        confidence=confidence,
-    )
 
 
 def bootstrap_interval(
@@ -150,10 +123,13 @@ def quantile(values: Sequence[float], q: float) -> float:
         raise InvalidValue(
             f"quantile {q} of {len(values)} values; q lies between 0 and 1 and one value is needed"
         )
-    found = float(np.quantile(np.asarray(values, dtype=np.float64), q, method="linear"))
-    if math.isnan(found):
+    if any(map(math.isnan, values)):
         raise InvalidValue("a value is not a number; it has no rank")
-    return found
+    ordered = sorted(values)
+    position = q * (len(ordered) - 1)
+    low = ordered[math.floor(position)]
+    high = ordered[math.ceil(position)]
+    return low if low == high else low + (high - low) * (position % 1.0)
 
 
 def _widened_level(level: float, pairs: int) -> float:

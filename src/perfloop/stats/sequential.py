@@ -40,6 +40,7 @@ from itertools import pairwise
 from statistics import NormalDist, median
 
 from perfloop.errors import InvalidValue
+from perfloop.stats.ratio import cost_ratio
 from perfloop.stats.signed_rank import cut_count, shift_bounds, upper_bound
 
 _NORMAL = NormalDist()
@@ -128,28 +129,6 @@ class Look:
     @property
     def ratio_high(self) -> float:
         return cost_ratio(self.low)
-
-
-def log_ratio(control: float, treatment: float) -> float:
-    """Return ln(control) - ln(treatment); where more is better, give the arms the other way round.
-
-    Raises:
-        InvalidValue: a value is not positive and finite.
-    """
-    for cost in (control, treatment):
-        if not 0.0 < cost < math.inf:
-            raise InvalidValue(
-                f"a ratio needs positive finite values, not {cost}; compare counts with counter_change"
-            )
-    return math.log(control) - math.log(treatment)
-
-
-def cost_ratio(shift: float) -> float:
-    """Return treatment over control for a log ratio."""
-    try:
-        return math.exp(-shift)
-    except OverflowError:
-        return math.inf
 
 
 def look(log_ratios: Sequence[float], policy: SequentialPolicy) -> Look:

@@ -17,7 +17,7 @@ from perfloop.errors import UnsupportedStatement
 from perfloop.model.outcome import Confirmation, Effect, StatementEffect
 from perfloop.model.workload import Operation, Workload
 from perfloop.stats.interval import bootstrap_interval, geometric_mean, ratio_of_sums
-from perfloop.stats.sequential import log_ratio
+from perfloop.stats.ratio import log_ratio
 from perfloop.tune.decision import effect_bounds
 from perfloop.tune.lab.arms import Arms
 from perfloop.tune.measure import count, plan_turns, run_pair

@@ -26,8 +26,9 @@ from collections.abc import Sequence
 
 from perfloop.model.outcome import GuardrailReading, Verdict
 from perfloop.model.value import Value, require
-from perfloop.stats.interval import paired_interval
-from perfloop.stats.sequential import Answer, Look, SequentialPolicy, cost_ratio, exceeds, look
+from perfloop.stats.paired import paired_interval
+from perfloop.stats.ratio import cost_ratio
+from perfloop.stats.sequential import Answer, Look, SequentialPolicy, exceeds, look
 from perfloop.stats.signed_rank import hodges_lehmann
 
 

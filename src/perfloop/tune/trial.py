@@ -19,7 +19,7 @@ from perfloop.model.advice import DropIndex, Proposal
 from perfloop.model.outcome import Effect, StatementEffect, TrialRecord, Verdict
 from perfloop.model.units import seconds_text
 from perfloop.model.workload import Operation, StatementKind, Workload
-from perfloop.stats.sequential import log_ratio
+from perfloop.stats.ratio import log_ratio
 from perfloop.tune.decision import (
     Aim,
     Decision,
