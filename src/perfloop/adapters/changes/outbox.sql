@@ -55,27 +55,23 @@ AS {body}
 
 -- name: note_changes
 -- The body of that function. More rows than the limit are noted as "not known which".
-DECLARE
-    number bigint;
-    noted json;
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        SELECT count(*), json_agg(json_build_object({pairs})) INTO number, noted
-        FROM (SELECT {values} FROM new_rows LIMIT {limit} + 1) AS changed;
+        INSERT INTO perfloop_cache.events (name, rows)
+        SELECT {name}, CASE WHEN count(*) <= {limit} THEN json_agg(json_build_object({pairs})) END
+        FROM (SELECT {values} FROM new_rows LIMIT {limit} + 1) AS changed HAVING count(*) > 0;
     ELSIF TG_OP = 'DELETE' THEN
-        SELECT count(*), json_agg(json_build_object({pairs})) INTO number, noted
-        FROM (SELECT {values} FROM old_rows LIMIT {limit} + 1) AS changed;
+        INSERT INTO perfloop_cache.events (name, rows)
+        SELECT {name}, CASE WHEN count(*) <= {limit} THEN json_agg(json_build_object({pairs})) END
+        FROM (SELECT {values} FROM old_rows LIMIT {limit} + 1) AS changed HAVING count(*) > 0;
     ELSIF TG_OP = 'UPDATE' THEN
-        SELECT count(*), json_agg(json_build_object({pairs})) INTO number, noted
-        FROM (SELECT {values} FROM old_rows UNION SELECT {values} FROM new_rows LIMIT {limit} + 1) AS changed;
+        INSERT INTO perfloop_cache.events (name, rows)
+        SELECT {name}, CASE WHEN count(*) <= {limit} THEN json_agg(json_build_object({pairs})) END
+        FROM (SELECT {values} FROM old_rows UNION SELECT {values} FROM new_rows LIMIT {limit} + 1) AS changed
+        HAVING count(*) > 0;
+    ELSE
+        INSERT INTO perfloop_cache.events (name) VALUES ({name});
     END IF;
-    IF number = 0 THEN
-        RETURN NULL;
-    END IF;
-    IF number > {limit} THEN
-        noted := NULL;
-    END IF;
-    INSERT INTO perfloop_cache.events (name, rows) VALUES ({name}, noted);
     RETURN NULL;
 END
 

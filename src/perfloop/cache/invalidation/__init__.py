@@ -12,7 +12,7 @@ from __future__ import annotations
 from perfloop.adapters.changes.change import EVERYTHING, ChangeSource, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_reader import Outbox, OutboxPolicy
 from perfloop.adapters.changes.slot_reader import ReplicationSlot, SlotPolicy
-from perfloop.cache.invalidation.commits import SqlalchemyHook
+from perfloop.cache.invalidation.commits import DjangoHook, SqlalchemyHook
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
 from perfloop.cache.invalidation.listener import AsyncChangeListener, ChangeListener, ListenerPolicy
@@ -24,6 +24,7 @@ __all__ = [
     "AsyncInvalidates",
     "ChangeListener",
     "ChangeSource",
+    "DjangoHook",
     "Invalidates",
     "InvalidationStatistics",
     "ListenerPolicy",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from perfloop.adapters.changes.change import TableChange
+from perfloop.adapters.changes.django_commits import DjangoCommits
 from perfloop.adapters.changes.sqlalchemy_commits import SqlalchemyCommits
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
 from perfloop.cache.invalidation.tags import TagMap
@@ -26,11 +27,10 @@ class SqlalchemyHook:
     """
 
     def __init__(self, engine: Any, tags: TagMap, cache: Invalidates | AsyncInvalidates) -> None:
-        columns = {name: table.columns for name, table in tags.tables.items()}
         self._is_async = hasattr(engine, "sync_engine")
         self._tags = tags
         self._cache = cache
-        self._commits = SqlalchemyCommits(getattr(engine, "sync_engine", engine), columns, self._tell)
+        self._commits = SqlalchemyCommits(getattr(engine, "sync_engine", engine), _columns(tags), self._tell)
 
     def open(self) -> None:
         """Begin to listen.
@@ -51,7 +51,7 @@ class SqlalchemyHook:
         self.close()
 
     def _tell(self, changes: Sequence[TableChange]) -> None:
-        found = dict.fromkeys(tag for change in changes for tag in self._tags.tags_of(change))
+        found = _found(self._tags, changes)
         if not found:
             return
         invalidating: Any = self._cache.invalidate_tag(*found)
@@ -60,3 +60,48 @@ class SqlalchemyHook:
             from sqlalchemy.util import await_only
 
             await_only(invalidating)
+
+
+class DjangoHook:
+    """Clears tags after each commit of a Django project, while it is open; as a rule as long as the process.
+
+    Args:
+        tags: Which tags a change invalidates.
+        cache: Whose `invalidate_tag` is called by whoever commits.
+    """
+
+    def __init__(self, tags: TagMap, cache: Invalidates) -> None:
+        self._tags = tags
+        self._cache = cache
+        self._commits = DjangoCommits(_columns(tags), self._tell)
+
+    def open(self) -> None:
+        """Begin to listen, from an AppConfig's ready() or later.
+
+        Raises:
+            InvalidInput: Django is not installed.
+        """
+        self._commits.open()
+
+    def close(self) -> None:
+        self._commits.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tell(self, changes: Sequence[TableChange]) -> None:
+        found = _found(self._tags, changes)
+        if found:
+            self._cache.invalidate_tag(*found)
+
+
+def _columns(tags: TagMap) -> dict[str, frozenset[str]]:
+    return {name: table.columns for name, table in tags.tables.items()}
+
+
+def _found(tags: TagMap, changes: Sequence[TableChange]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tag for change in changes for tag in tags.tags_of(change)))

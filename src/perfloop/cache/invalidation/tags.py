@@ -57,7 +57,7 @@ class TagMap:
             return self._all_of(change.table)
         found = self._tables.get(change.table)
         if found is None:
-            return [f"table:{change.table}", *(_default_tag(change.table, row) for row in change.rows)]
+            return [_whole(change.table), *(_default_tag(change.table, row) for row in change.rows)]
         try:
             return [
                 *found.table,
@@ -83,9 +83,27 @@ class TagMap:
             raise InvalidInput(f"no template of {name} is made of {', '.join(columns) or 'nothing'}")
         return (*made, f"every:{name}")
 
+    def table_tags(self, tables: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """The tags that every change of these tables clears, given by schema and relation.
+
+        Raises:
+            InvalidInput: One has templates for its rows only.
+        """
+        tags: list[str] = []
+        for schema, relation in tables:
+            name = table_name(schema, relation)
+            found = self._tables.get(name)
+            if found is not None and not found.table:
+                raise InvalidInput(
+                    f"no tag stands for all of {name}: each of its templates has columns in it; add"
+                    f" one that has none, as {name!r}"
+                )
+            tags += found.table if found else (_whole(name),)
+        return tuple(dict.fromkeys(tags))
+
     def _all_of(self, table: str) -> list[str]:
         found = self._tables.get(table)
-        return [f"every:{table}", *(found.table if found else (f"table:{table}",))]
+        return [f"every:{table}", *(found.table if found else (_whole(table),))]
 
 
 def _table_tags(table: str, templates: Sequence[str]) -> TableTags:
@@ -110,6 +128,11 @@ def _fields(template: str) -> frozenset[str]:
         if not name.isidentifier() or spec or conversion:
             raise InvalidInput(f"the template {template!r} may hold columns only, as in order-{{id}}")
     return frozenset(name for name, _, _ in names)
+
+
+def _whole(table: str) -> str:
+    """The tag of a table that has no templates."""
+    return f"table:{table}"
 
 
 def _default_tag(table: str, row: Row) -> str:
