@@ -67,7 +67,10 @@ class Entry(Node):
     value: object
 
     def __init__(self, key: str, value: object, policy: CachePolicy) -> None:
-        super().__init__(key)
+        self.key = key  # as Node does: a call costs more than the three assignments
+        self.cost = 1
+        self.visits = 0
+        self.queue = None
         self.value = value
         self.policy = policy
         self.ahead = None

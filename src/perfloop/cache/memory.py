@@ -11,22 +11,18 @@ tier's number before it began: docs/decisions/0010.
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
-from operator import length_hint
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from perfloop.cache.entry import Entry
 from perfloop.cache.flights import Boarding, Flight, Flights
 from perfloop.cache.ghosts import CapacityEstimate
-from perfloop.cache.memory_statistics import MemoryStatistics, estimated_bytes
+from perfloop.cache.memory_statistics import MemoryCounts, MemoryStatistics
 from perfloop.cache.policy import CachePolicy, Freshness, freshness
 from perfloop.cache.s3fifo import MOST_VISITS
 from perfloop.cache.shelf import Shelf
-from perfloop.metrics.counter import Counter
 from perfloop.metrics.fork import restart_in_child
 from perfloop.model.remote import EVERYTHING
 
@@ -59,10 +55,8 @@ class MemoryTier:
         self._with_ghosts = ghosts
         self._clock = clock
         self._rand = rand
-        self._hits: Iterator[None] = repeat(None, sys.maxsize)
-        self._misses = Counter()
-        self._stale = Counter()
-        self._expirations = self._invalidated = self._refused = 0
+        self._counts = MemoryCounts()
+        self._hits = self._counts.hits
         self._number = self._changes = self._epoch = self._cleared = 0
         self._lock = threading.Lock()
         self._start_empty()
@@ -132,15 +126,15 @@ class MemoryTier:
     def _examine(self, key: str, trusting: bool) -> tuple[Freshness, Entry | None]:
         entry = self._find(key)
         if entry is None:
-            self._misses.inc()
+            self._counts.misses.inc()
             return Freshness.EXPIRED, None
         if not self._holds(entry, trusting=True):
-            self._misses.inc()
+            self._counts.misses.inc()
             self._drop(entry, expired=False)
             return Freshness.EXPIRED, None
         found = self._freshness(entry, self._rand())
         if found is Freshness.EXPIRED:
-            self._misses.inc()
+            self._counts.misses.inc()
             self._drop(entry, expired=True)
             return found, None
         self._visit(entry)
@@ -150,7 +144,7 @@ class MemoryTier:
             for _ in self._hits:
                 break
         else:
-            self._stale.inc()
+            self._counts.stale.inc()
         return found, entry
 
     def _ask_ghosts(self, key: str, found: Freshness, entry: Entry | None) -> None:
@@ -233,11 +227,12 @@ class MemoryTier:
             is_current = self._flights.land(flight)
             # A tag may have been cleared although the key was, too: the callers want to know of either.
             flight.overtaken = flight.birth < self._cleared or not self._shelf.cells.allow(tags, flight.birth)
-            self._shelf.cells.tidy(self._flights.oldest_birth)
+            oldest_birth = self._flights.oldest_birth
+            self._shelf.cells.tidy(oldest_birth)
             if flight.overtaken or not is_current:
-                self._refused += 1
+                self._counts.refused += 1
                 return False
-            gone = self._put(entry, flight.birth, tags)
+            gone = self._put(entry, flight.birth, tags, oldest_birth)
             is_kept = entry.queue is not None
         del gone  # here, without the lock: a value's finaliser may come back to the cache
         return is_kept
@@ -257,7 +252,7 @@ class MemoryTier:
         entry.set_times(self._clock(), self._rand())
         with self._lock:
             self._flights.detach(key)
-            gone = self._put(entry, self._number, tags)
+            gone = self._put(entry, self._number, tags, self._flights.oldest_birth)
         del gone
 
     def invalidate(self, keys: Iterable[str]) -> int:
@@ -270,7 +265,7 @@ class MemoryTier:
                 if entry is not None:
                     gone.append(entry)
             self._shelf.cells.tidy(self._flights.oldest_birth)
-            self._invalidated += len(gone)
+            self._counts.invalidated += len(gone)
         return len(gone)
 
     def invalidate_tags(self, tags: Iterable[str]) -> None:
@@ -306,28 +301,12 @@ class MemoryTier:
     def statistics(self) -> MemoryStatistics:
         """Counts are exact when no thread is at work, and on builds with the GIL always."""
         with self._lock:
-            shelf = self._shelf
-            entries = list(shelf.queues.nodes.values())
-            return MemoryStatistics(
-                hits=sys.maxsize - length_hint(self._hits),
-                misses=int(self._misses.value),
-                stale=int(self._stale.value),
-                evictions=shelf.evictions,
-                expirations=self._expirations,
-                invalidated=self._invalidated,
-                refused=self._refused,
-                too_large=shelf.too_large,
-                entries=len(entries),
-                size_bytes=shelf.queues.cost if shelf.by_bytes else estimated_bytes(entries),
-                tags=len(shelf.cells),
-                ghosts=shelf.queues.ghosts,
-                flights=len(self._flights),
-            )
+            return self._counts.statistics(self._shelf, len(self._flights))
 
     @property
     def requests(self) -> int:
         """Answered so far, with or without a value."""
-        return sys.maxsize - length_hint(self._hits) + int(self._misses.value + self._stale.value)
+        return self._counts.requests
 
     def entries(self) -> list[Entry]:
         """All that is kept now, be it of any use or not."""
@@ -336,16 +315,15 @@ class MemoryTier:
 
     def capacity_estimates(self) -> tuple[CapacityEstimate, ...]:
         """What half, twice and four times the capacity would do; empty without `ghosts` or requests."""
-        requests = self.requests
         with self._lock:
             ghosts = self._shelf.ghosts
-            return () if ghosts is None else ghosts.estimates(requests)
+            return () if ghosts is None else ghosts.estimates(self._counts.requests)
 
-    def _put(self, entry: Entry, birth: int, tags: tuple[str, ...]) -> list[Entry]:
+    def _put(self, entry: Entry, birth: int, tags: tuple[str, ...], oldest_birth: int | None) -> list[Entry]:
         """Take an entry in, with the lock held; returns all that went."""
         entry.born = birth
         entry.checked = self._number
-        gone = self._shelf.put(entry, tags, self._flights.oldest_birth)
+        gone = self._shelf.put(entry, tags, oldest_birth)
         self._sweep(SWEPT_PER_STORE, gone)
         return gone
 
@@ -355,9 +333,9 @@ class MemoryTier:
                 return
             self._shelf.remove(entry, self._flights.oldest_birth)
             if expired:
-                self._expirations += 1
+                self._counts.expirations += 1
             else:
-                self._invalidated += 1
+                self._counts.invalidated += 1
 
     def _sweep(self, limit: int, gone: list[Entry]) -> None:
         now_s = self._clock()
@@ -365,10 +343,11 @@ class MemoryTier:
             entry = self._shelf.queues.look_round()
             if entry is None:
                 return
-            if entry.fresh_until_s + entry.policy.kept_after_s <= now_s:
-                self._expirations += 1
+            ended_s = entry.fresh_until_s
+            if ended_s <= now_s and ended_s + entry.policy.kept_after_s <= now_s:
+                self._counts.expirations += 1
             elif entry.checked < self._changes and not self._holds(entry, trusting=True):
-                self._invalidated += 1
+                self._counts.invalidated += 1
             else:
                 continue
             gone.append(self._shelf.remove(entry, self._flights.oldest_birth))

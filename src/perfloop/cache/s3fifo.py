@@ -24,8 +24,7 @@ from typing import Final, Generic, TypeVar, cast
 from perfloop.errors import InvalidValue
 
 MOST_VISITS: Final = 5
-GHOST_RATIO: Final = 0.95
-"""Ghosts for each node that is held."""
+GHOSTS_PER_20_NODES: Final = 19
 SMALL_RATIO: Final = 0.1
 PROMOTING_VISITS: Final = 2
 """A node that was visited so often since it came leaves the small queue for the main one."""
@@ -98,12 +97,12 @@ class _Ghosts:
     where many come back.
     """
 
-    __slots__ = ("_first", "_numbers", "_order")
+    __slots__ = ("_next", "_numbers", "_order")
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
         self._order: deque[int] = deque()
-        self._first = 0
+        self._next = 0
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -112,13 +111,13 @@ class _Ghosts:
         order = self._order
         numbers = self._numbers
         ghost = hash(key)
-        numbers[ghost] = self._first + len(order)
+        numbers[ghost] = self._next
         order.append(ghost)
+        self._next += 1
         while len(order) > limit:
             oldest = order.popleft()
-            if numbers.get(oldest) == self._first:
+            if numbers.get(oldest) == self._next - len(order) - 1:
                 del numbers[oldest]
-            self._first += 1
 
     def take(self, key: Hashable) -> bool:
         return self._numbers.pop(hash(key), None) is not None
@@ -244,7 +243,7 @@ class S3Fifo(Generic[NodeT]):
             node = cast("NodeT", small.ends.newer)
             small.take(node)
             if node.visits < PROMOTING_VISITS:
-                self._ghosts.add(node.key, int(GHOST_RATIO * len(self.nodes)))
+                self._ghosts.add(node.key, len(self.nodes) * GHOSTS_PER_20_NODES // 20)
                 return self.nodes.pop(node.key)
             node.visits = 0
             main.push(node)
