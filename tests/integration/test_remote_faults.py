@@ -646,15 +646,30 @@ def test_a_forked_child_speaks_for_itself(server: RedisServer, prefix: str) -> N
         if child == 0:
             is_found = tier.fetch(("k",))["k"].entry is not None
             tier.invalidate(("k",))
+            tier.__exit__(None, None, None)
             os._exit(0 if is_found else 1)
         _, status = os.waitpid(child, 0)
         asyncio.run(until(heard, lambda: KeysChanged(keys=("k",)) in heard))
 
         assert 0 == status
         assert tier.fetch(("k",))["k"].entry is None
+        assert [Gap(is_over=True), KeysChanged(keys=("k",))] == heard
     listener.join(DEADLINE_S)
 
     assert not listener.is_alive()
+
+
+def test_a_tier_can_be_opened_again(server: RedisServer, prefix: str) -> None:
+    async def test() -> None:
+        tier = AsyncRedisTier(server.url, prefix=prefix, timeout_s=CALL_S)
+        async with AsyncRedisTier(server.url, prefix=prefix, timeout_s=CALL_S) as other:
+            for payload in (b"first", b"second"):
+                async with tier, hearing(tier) as heard:
+                    await load(tier, payload=payload)
+                    await other.invalidate(("k",))
+                    await until(heard, lambda heard=heard: KeysChanged(keys=("k",)) in heard)
+
+    asyncio.run(test())
 
 
 def test_news_arrives_within_milliseconds(server: RedisServer, prefix: str) -> None:

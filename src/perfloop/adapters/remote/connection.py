@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
 from collections import deque
@@ -168,6 +169,7 @@ class Connection:
         self._heard: deque[Reply] = deque()
         self._socket: socket.socket | None = None
         self._poll: Any = None
+        self._pid = os.getpid()
 
     @classmethod
     def open(cls, address: Address, timeout_s: float) -> Self:
@@ -216,10 +218,12 @@ class Connection:
 
     def close(self) -> None:
         opened, self._socket = self._socket, None
-        if opened is not None:
+        if opened is None:
+            return
+        if self._pid == os.getpid():  # a forked child would end the connection of its parent
             with contextlib.suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)  # wakes the thread that hears
-            opened.close()
+        opened.close()
 
     def _received(self, timeout_s: float) -> list[Reply]:
         try:

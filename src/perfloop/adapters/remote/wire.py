@@ -128,11 +128,12 @@ class Wire:
         self._address = address
         self._timeout_s = timeout_s
         self._greet = greet
+        self._idle: list[Connection] = []
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._idle: list[Connection] = []
+        self.close()
         self._turns = threading.Semaphore(CONNECTIONS)
         self._failure: PerfloopError | None = None
         self._failed_at_s = 0.0

@@ -38,6 +38,10 @@ class AsyncListener:
         self._end = AsyncEnd()
         self._connection: AsyncConnection | None = None
 
+    def begin(self) -> None:
+        """Be ready to run, also after it was closed."""
+        self._end = AsyncEnd()
+
     async def close(self) -> None:
         self._end.give()
         if self._connection is not None:

@@ -58,6 +58,7 @@ class AsyncRedisTier:
         self._listener = AsyncListener(self._address, self._prefix, lambda: self._origin)
 
     async def __aenter__(self) -> Self:
+        self._listener.begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -39,6 +39,10 @@ class Listener:
         self._end = End()
         self._connection: Connection | None = None
 
+    def begin(self) -> None:
+        """Be ready to run, also after it was closed."""
+        self._end = End()
+
     def close(self) -> None:
         self._end.give()
         if self._connection is not None:

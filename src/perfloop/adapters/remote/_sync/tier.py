@@ -59,6 +59,7 @@ class RedisTier:
         self._listener = Listener(self._address, self._prefix, lambda: self._origin)
 
     def __enter__(self) -> Self:
+        self._listener.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
