@@ -2,7 +2,8 @@
 
 A hit takes no lock. It reads a dict, an entry that does not change, and one number: each is one step under
 the GIL, and each has its own protection on builds without it, where only the count of hits may fall short.
-Whatever changes the tier holds its lock, which is not to be asked for from a signal handler.
+Whatever changes the tier holds its lock; what it drops is freed after that, so that a value's finaliser may
+come back. A signal handler must not, nor the finaliser of an object that only the cycle collector frees.
 
 An invalidation is seen by every `get` that begins after it returned. A load is fenced by its birth, the
 tier's number before it began: docs/decisions/0010.
@@ -113,10 +114,8 @@ class MemoryTier:
     def examine(self, key: str, *, trusting: bool = False) -> tuple[Freshness, Entry | None]:
         """What may be done with what is kept for a key; the entry comes with all but EXPIRED.
 
-        Args:
-            key: to look for.
-            trusting: give entries from before an epoch their freshness instead of UNCHECKED, as is asked for
-                while the remote tier is away.
+        `trusting` gives entries from before an epoch their freshness instead of UNCHECKED, as is asked for
+        while the remote tier is away.
         """
         found, entry = self._examine(key, trusting)
         if self._with_ghosts:
@@ -281,7 +280,7 @@ class MemoryTier:
                 elif self._shelf.cells.invalidate(tag, number, oldest_birth):
                     concerns_entries = True
             if concerns_entries:
-                self._changes = number
+                self._changes = number  # last: who reads it finds all cells with their numbers
 
     def raise_epoch(self) -> None:
         """Have what is kept and what is being loaded checked with the remote tier before it is served."""
