@@ -17,11 +17,12 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.adapters.store import Journal
-from perfloop.errors import LabRefused
+from perfloop.errors import InvalidInput, LabRefused, ServerFailed, TargetUnreachable
 from perfloop.model.outcome import StudyState
 from perfloop.tune.observer import Silence
 from perfloop.tune.study import StudyOptions, optimize
@@ -170,12 +171,50 @@ def test_a_dump_that_is_cut_ends_on_the_target_too(
     assert 0 != child.returncode
 
 
-def test_a_study_that_gets_no_lab_is_failed_in_the_journal(target: str, tmp_path: Path) -> None:
+def test_a_study_whose_lab_fails_is_failed_in_the_journal(target: str, tmp_path: Path) -> None:
+    class Failing(Silence):
+        def phase(self, text: str) -> None:
+            if text == "searching for changes":
+                raise ServerFailed("the lab is gone")
+
     with Journal(tmp_path / "journal.sqlite3") as journal:
-        with pytest.raises(LabRefused, match="--max-lab-size"):
-            optimize(target, StudyOptions(max_lab_bytes=1), journal, Silence())
+        with pytest.raises(ServerFailed):
+            optimize(target, StudyOptions(), journal, Failing())
 
         assert StudyState.FAILED == journal.study("latest").state
+
+
+class Counting(Silence):
+    """Counts the phases that a study says."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def phase(self, text: str) -> None:
+        self.phases.append(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal", "way_out"),
+    [
+        (StudyOptions(max_lab_bytes=1), LabRefused, "--max-lab-size"),
+        (StudyOptions(lab_dsn="foo"), InvalidInput, "--lab, the scratch server: .*expected postgresql://"),
+        (StudyOptions(lab_dsn="host=127.0.0.1 port=1"), TargetUnreachable, "--lab, .*refused"),
+        (StudyOptions(lab_dsn="the target"), LabRefused, "the target's own server"),
+    ],
+    ids=["too large", "no DSN", "nobody there", "the target"],
+)
+def test_a_lab_that_cannot_be_is_refused_before_the_target_is_read(
+    target: str, tmp_path: Path, options: StudyOptions, refusal: type[Exception], way_out: str
+) -> None:
+    if options.lab_dsn == "the target":
+        options = replace(options, lab_dsn=target)
+    observer = Counting()
+    with Journal(tmp_path / "journal.sqlite3") as journal:
+        with pytest.raises(refusal, match=way_out):
+            optimize(target, options, journal, observer)
+
+        assert ([], ()) == (observer.phases, tuple(journal.studies()))
 
 
 def test_an_error_is_not_hidden_by_a_journal_that_cannot_be_written(target: str, tmp_path: Path) -> None:

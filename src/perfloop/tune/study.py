@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import msgspec
 
 from perfloop.adapters.connection import safe_dsn
-from perfloop.adapters.servers import PostgresBinaries, find_postgres
+from perfloop.adapters.servers import PostgresBinaries
 from perfloop.adapters.store import Journal, journal_path
 from perfloop.analyze.checks import analyze
 from perfloop.analyze.nothing import told_once
@@ -28,7 +28,7 @@ from perfloop.tune.advisor.extend import SearchPolicy
 from perfloop.tune.advisor.lab_rehearsal import rehearsal_beside
 from perfloop.tune.advisor.lab_what_if import open_what_if
 from perfloop.tune.analysis import analyze_target
-from perfloop.tune.lab.fill import refuse_old_tools, refuse_unless_it_fits
+from perfloop.tune.lab.admission import admitted_binaries
 from perfloop.tune.lab.lab import Lab
 from perfloop.tune.lab.servers import LabServer, OwnServer, ScratchServer
 from perfloop.tune.lab.settings import lab_settings
@@ -65,6 +65,7 @@ def optimize(
         KeyboardInterrupt: as given; the Study is saved as interrupted and the lab removed.
     """
     started_at_s = time.time()
+    binaries = admitted_binaries(dsn, lab_dsn=options.lab_dsn, max_lab_bytes=options.max_lab_bytes)
     analysis = analyze_target(
         dsn,
         observer,
@@ -79,7 +80,7 @@ def optimize(
     run = StudyRun(_new_study(dsn, options, analysis, started_at_s), journal, observer, options, rules=rules)
     run.save()
     try:
-        _run_in_lab(dsn, run, analysis, analysis.workload)
+        _run_in_lab(dsn, run, analysis, analysis.workload, binaries)
     except BaseException as error:  # however it ended, the study says so
         state = StudyState.INTERRUPTED if isinstance(error, KeyboardInterrupt) else StudyState.FAILED
         # Where the journal is what failed, its own error says so; `perfloop recover` closes the study.
@@ -120,12 +121,10 @@ def _new_study(dsn: str, options: StudyOptions, analysis: Analysis, started_at_s
     )
 
 
-def _run_in_lab(dsn: str, run: StudyRun, analysis: Analysis, workload: Workload) -> None:
+def _run_in_lab(
+    dsn: str, run: StudyRun, analysis: Analysis, workload: Workload, binaries: PostgresBinaries
+) -> None:
     snapshot = analysis.snapshot
-    binaries = find_postgres(prefer_major=snapshot.fingerprint.major)
-    refuse_old_tools(binaries, snapshot.fingerprint.major)
-    limit_bytes = run.options.max_lab_bytes if run.options.lab_dsn is None else None
-    refuse_unless_it_fits(snapshot.activity.database_bytes, limit_bytes=limit_bytes)
     settings = lab_settings(snapshot)
     lab = Lab(
         _server(dsn, run, binaries, settings),

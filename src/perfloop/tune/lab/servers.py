@@ -16,7 +16,7 @@ from perfloop.adapters.connection import connect
 from perfloop.adapters.host import server_is_here
 from perfloop.adapters.queries import load_blocks
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
-from perfloop.errors import LabRefused
+from perfloop.errors import InvalidInput, LabRefused, MissingRights, TargetUnreachable
 
 PREFIX = "perfloop_lab_"
 KEPT_PREFIX = "perfloop_kept_"
@@ -129,9 +129,9 @@ class ScratchServer:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            admin = stack.enter_context(connect(self._dsn, read_only=False, statement_timeout_s=0))
-            self._refuse_target(admin)
-            self._refuse_without_rights(admin)
+            admin = stack.enter_context(_scratch_session(self._dsn))
+            with connect(self._target_dsn, read_only=True) as target:
+                _refuse(admin, target)
             admin.execute(_block("hold_lab"), [self._lab_id])
             self._drop_leftovers(admin)
             self.session = _settable(admin, self._settings)
@@ -156,19 +156,6 @@ class ScratchServer:
     def copied(self, settings: Mapping[str, str]) -> AbstractContextManager[PostgresServer]:
         raise LabRefused("a scratch server of yours is never copied; leave --lab out to try this setting")
 
-    def _refuse_target(self, admin: psycopg.Connection) -> None:
-        with connect(self._target_dsn, read_only=True) as target:
-            if _identity(admin) == _identity(target):
-                raise LabRefused(
-                    "--lab names the target's own server, which perfloop does not load with trials; "
-                    "name another one, or leave --lab out"
-                )
-
-    def _refuse_without_rights(self, admin: psycopg.Connection) -> None:
-        row = admin.execute(_block("may_create_databases")).fetchone()
-        if row is None or not row[0]:
-            raise LabRefused("the role of --lab may not create databases: ALTER ROLE … CREATEDB")
-
     def _drop_own(self, admin: psycopg.Connection) -> None:
         for database in DATABASES:
             _drop_database(admin, self.prefix + database)
@@ -177,6 +164,30 @@ class ScratchServer:
         pattern = f"^{PREFIX}([0-9]{{1,10}})_({'|'.join(DATABASES)})$"
         for (name,) in admin.execute(_block("leftover_databases"), [pattern]).fetchall():
             _drop_database(admin, name)
+
+
+def refuse_as_scratch(dsn: str, target: psycopg.Connection) -> None:
+    """Raise where no lab can be made by this DSN, as `ScratchServer` would when it is opened."""
+    with _scratch_session(dsn) as admin:
+        _refuse(admin, target)
+
+
+def _scratch_session(dsn: str) -> psycopg.Connection:
+    try:
+        return connect(dsn, read_only=False, statement_timeout_s=0)
+    except (InvalidInput, MissingRights, TargetUnreachable) as error:
+        raise type(error)(f"--lab, the scratch server: {error}") from error
+
+
+def _refuse(admin: psycopg.Connection, target: psycopg.Connection) -> None:
+    if _identity(admin) == _identity(target):
+        raise LabRefused(
+            "--lab names the target's own server, which perfloop does not load with trials; "
+            "name another one, or leave --lab out"
+        )
+    row = admin.execute(_block("may_create_databases")).fetchone()
+    if row is None or not row[0]:
+        raise LabRefused("the role of --lab may not create databases: ALTER ROLE … CREATEDB")
 
 
 def _identity(connection: psycopg.Connection) -> tuple[object, ...] | None:
