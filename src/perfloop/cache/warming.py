@@ -1,10 +1,8 @@
 """Predictive warming of one key template: which members to load in the batch of one that was missed.
 
-`Warmer` is the seam to the cache, `Warming` what stands behind it: the learner (`bundles`), the gate that
-holds it back where it does not pay (`warming_gate`) and the measurement of what it gains (`held_back` and
-`loader_cost`).
-It decides only; the caller loads. Nothing is called on a hit, except at the first use of an entry that came
-in a bundle.
+`Warming` joins the learner (`bundles`), the gate that holds it back where it does not pay (`warming_gate`)
+and the measurement of what it gains (`held_back`, `loader_cost`). It decides only; the caller loads. Nothing
+is called on a hit, except at the first use of an entry that came in a bundle.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol
+from typing import Final, Generic
 
 from perfloop.cache.bundles import BundlePolicy, Bundles, Member, Trail
 from perfloop.cache.held_back import HeldBack
@@ -25,38 +23,6 @@ from perfloop.stats.interval import RatioInterval
 _EVENTS_BEFORE_STRAY: Final = 200
 _LEAST_LINKED_RATIO: Final = 0.1
 """Of the misses, that follow another in their context; below it contexts tell nothing."""
-
-
-class Warmer(Protocol[Member]):
-    """What the cache tells about a template that has a batch loader. Members are the loader's arguments.
-
-    A trail belongs to one execution context and one template; None stands for a context that has none.
-    """
-
-    def missed(
-        self, trail: Trail[Member] | None, members: Sequence[Member], *, busy: bool = False
-    ) -> tuple[Member, ...]:
-        """Members that are in no tier and are about to be loaded; what to load in the same batch.
-
-        The caller leaves out what it has already, and loads nothing in another call for the rest's sake.
-        `busy` says that the database has no room for further rows.
-        """
-        ...
-
-    def loaded(self, *, needed: int, extra: int, elapsed_s: float) -> None:
-        """A batch has come, with `needed` members that were missed and `extra` rows of bundles."""
-        ...
-
-    def used(self, trail: Trail[Member] | None, member: Member, *, late: bool = False) -> None:
-        """A member that came in a bundle is asked for, for the first time.
-
-        `late`: it was still on its way.
-        """
-        ...
-
-    def dropped(self) -> None:
-        """A member that came in a bundle left the cache before anybody asked for it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +99,11 @@ class Warming(Generic[Member]):
     def missed(
         self, trail: Trail[Member] | None, members: Sequence[Member], *, busy: bool = False
     ) -> tuple[Member, ...]:
-        """See `Warmer`; contexts without a trail share one."""
+        """Members that are in no tier and are about to be loaded; what to load in the same batch.
+
+        The caller leaves out what it has already. Contexts without a trail share one. `busy` says that the
+        database has no room for further rows.
+        """
         with self._lock:
             self._missed += len(members)
             for member in members:
@@ -146,13 +116,13 @@ class Warming(Generic[Member]):
             return self._bundle(members, chains)
 
     def loaded(self, *, needed: int, extra: int, elapsed_s: float) -> None:
-        """See `Warmer`."""
+        """A batch has come, with `needed` members that were missed and `extra` rows of bundles."""
         with self._lock:
             self._loaded_ahead += extra
             self._cost.loaded(needed=needed, rows=needed + extra, elapsed_s=elapsed_s)
 
     def used(self, trail: Trail[Member] | None, member: Member, *, late: bool = False) -> None:
-        """See `Warmer`."""
+        """A member that came in a bundle is asked for, for the first time; `late`: while on its way."""
         with self._lock:
             self._bundles.used(self._followed(trail), member)
             if late:
@@ -164,7 +134,7 @@ class Warming(Generic[Member]):
             self._judge()
 
     def dropped(self) -> None:
-        """See `Warmer`."""
+        """A member that came in a bundle left the cache before anybody asked for it."""
         with self._lock:
             self._wasted += 1
             self._gate.wasted()
