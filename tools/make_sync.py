@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FAMILIES = (ROOT / "src/perfloop/cache", ROOT / "src/perfloop/adapters/remote")
+FAMILIES = tuple(ROOT / "src/perfloop" / name for name in ("cache", "adapters/reads", "adapters/remote"))
 
 NAMES = {
     "__aenter__": "__enter__",
@@ -28,6 +28,7 @@ NAMES = {
     "__anext__": "__next__",
     "aclose": "close",
     "_async": "_sync",
+    "AbstractAsyncContextManager": "AbstractContextManager",
     "StopAsyncIteration": "StopIteration",
     "asynccontextmanager": "contextmanager",
 }

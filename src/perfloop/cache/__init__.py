@@ -36,6 +36,7 @@ __all__ = [
     "InMemoryRemote",
     "InMemoryServer",
     "Loaded",
+    "QueryCache",
     "RemoteTier",
     "RestartPolicy",
     "RestartStatistics",

@@ -1,0 +1,1 @@
+"""Reads for asyncio; those for threads are generated from them."""

@@ -1,0 +1,212 @@
+"""Results of statements in the cache, until one of the tables that they read changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from perfloop.adapters.reads._async.connections import AsyncReads, reads_through
+from perfloop.cache._async.cache import AsyncTieredCache
+from perfloop.cache.invalidation.tags import TagMap
+from perfloop.cache.policy import CachePolicy
+from perfloop.cache.query_call import AsyncLending, LenderGone
+from perfloop.cache.query_key import QueryStatistics, Standing, query_key
+from perfloop.cache.query_rules import SETTINGS, Function, Relation, require_repeatable, tables_read
+from perfloop.cache.query_text import ReadStatement, read_statement
+from perfloop.cache.rows import Row, StoredRows, named_rows, stored
+from perfloop.errors import InvalidInput
+from perfloop.metrics.counter import Counter
+
+RESOLVED_FOR_S: Final = 300.0
+"""How long what the catalogue said of a statement is believed."""
+MOST_RESOLVED: Final = 10_000
+
+
+class AsyncQueryCache:
+    """Keeps results of statements that only read, for asyncio.
+
+    Args:
+        cache: Where results are kept. One prefix serves one PostgreSQL cluster.
+        connect: Opens a connection of its own, as `pool.connection` or `engine.connect` do; needed for
+            `stale_for_s`, whose loads go on when the caller has given its connection back.
+        identity: A name for what all connections have in common: server, database, role and settings. With
+            it a hit asks the server nothing outside transactions. None asks at each call.
+        tags: The mapping that the listener of changes uses.
+        row_security: Settings that row-level security reads, besides the role; None refuses such tables.
+        allow: Names of functions to be trusted, such as `now`.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        cache: AsyncTieredCache,
+        *,
+        connect: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        identity: str | None = None,
+        tags: TagMap | None = None,
+        row_security: Iterable[str] | None = None,
+        allow: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cache = cache
+        self._connect = connect
+        self._identity = identity
+        self._tag_map = tags or TagMap()
+        self._policies_are_known = row_security is not None
+        self._settings = [*SETTINGS, *(row_security or ())]
+        self._allowed = frozenset(name.lower() for name in allow)
+        self._clock = clock
+        self._resolved: dict[Any, tuple[float, tuple[str, ...]]] = {}
+        self._bypasses = Counter()
+
+    async def fetch_all(
+        self,
+        connection: Any,
+        statement: Any,
+        params: Any = None,
+        *,
+        ttl_s: float,
+        stale_for_s: float = 0.0,
+        tags: Iterable[str] | None = None,
+    ) -> tuple[Row, ...]:
+        """The rows of a statement, from the cache where it may, else through the connection.
+
+        In a transaction that has written, or that sees an older state than others, the statement runs as it
+        is, and nothing is kept.
+
+        Args:
+            connection: Of psycopg, or a Core connection of SQLAlchemy with psycopg below.
+            statement: Text, or what psycopg.sql composes; for SQLAlchemy `select(…)` or `text(…)`.
+            params: As the connection takes them.
+            ttl_s: The longest that a result lives.
+            stale_for_s: How long after that it is served while a new one is loaded behind.
+            tags: Instead of those of the tables that the statement reads.
+
+        Returns:
+            Named tuples, shared by all callers in the process: do not change lists and dicts in them.
+
+        Raises:
+            UnsupportedStatement: It cannot be known when its result would change.
+            InvalidInput: The connection or a parameter is none that this can work with.
+        """
+        reads = reads_through(connection)
+        text, values = reads.written(statement, params)
+        read = read_statement(text, has_params=values is not None)
+        if stale_for_s > 0 and self._connect is None:
+            raise InvalidInput("stale_for_s loads behind the caller; give QueryCache connect=pool.connection")
+        standing = await self._standing(reads)
+        if standing.bypasses:
+            self._bypasses.inc()
+            return named_rows(*await reads.fetch(statement, params))
+        key = query_key(reads.kind, standing.identity, read, values)
+        found = tuple(tags) if tags is not None else None
+        found = await self._tags(reads, read, standing, found)
+        lending = AsyncLending()
+
+        async def load() -> StoredRows:
+            if lending.is_mine:
+                with lending.used():
+                    return stored(*await reads.fetch(statement, params))
+            return await self._load_apart(statement, params, standing)
+
+        policy = CachePolicy(ttl_s=ttl_s, stale_for_s=stale_for_s)
+        try:
+            kept = await self._kept(key, load, policy, found)
+        finally:
+            await lending.end()
+        try:
+            return kept.rows()
+        except InvalidInput:
+            await self._cache.delete(key)
+            return named_rows(*await reads.fetch(statement, params))
+
+    def statistics(self) -> QueryStatistics:
+        """What it did since it was made; the rest is in those of the cache."""
+        return QueryStatistics(bypasses=int(self._bypasses.value))
+
+    async def _kept(
+        self, key: str, load: Callable[[], Awaitable[StoredRows]], policy: CachePolicy, tags: tuple[str, ...]
+    ) -> StoredRows:
+        while True:
+            try:
+                return await self._cache.get_or_load(key, load, policy=policy, tags=tags, kind=StoredRows)
+            except LenderGone:
+                continue
+
+    async def _standing(self, reads: AsyncReads) -> Standing:
+        if self._identity is not None and reads.is_idle:
+            return Standing(identity=self._identity)
+        return await self._asked(reads)
+
+    async def _asked(self, reads: AsyncReads) -> Standing:
+        """As the server says."""
+        ((*identity, has_written, is_older, has_temporary),) = await reads.ask(
+            "read_standing", settings=self._settings
+        )
+        return Standing(
+            identity=identity if self._identity is None else self._identity,
+            bypasses=has_written or is_older,
+            has_temporary=has_temporary,
+        )
+
+    async def _load_apart(self, statement: Any, params: Any, standing: Standing) -> StoredRows:
+        if self._connect is None:
+            raise LenderGone
+        async with self._connect() as connection:
+            reads = reads_through(connection)
+            if (await self._standing(reads)).identity != standing.identity:
+                raise InvalidInput(
+                    "connect gives connections of another role or with other settings than the caller's, so"
+                    " that they cannot renew its results; use stale_for_s=0 for these"
+                )
+            return stored(*await reads.fetch(statement, params))
+
+    async def _tags(
+        self, reads: AsyncReads, read: ReadStatement, standing: Standing, given: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        """The tags, once it is known that the result may be kept at all."""
+        which = (reads.kind, repr(standing.identity), read.normal, given is None)
+        resolved_at_s, tags = self._resolved.get(which, (None, ()))
+        is_known = resolved_at_s is not None and self._clock() - resolved_at_s < RESOLVED_FOR_S
+        if not is_known or standing.has_temporary:
+            tables = await self._resolve(reads, read)
+            tags = () if given is not None else self._tag_map.table_tags(tables)
+            if len(self._resolved) >= MOST_RESOLVED:
+                self._resolved.clear()
+            self._resolved[which] = (self._clock(), tags)
+        return tags if given is None else given
+
+    async def _resolve(self, reads: AsyncReads, read: ReadStatement) -> Sequence[tuple[str, str]]:
+        """The tables behind a statement, if it may be kept."""
+        names = [".".join(_quoted(part) for part in name if part) for name in sorted(read.relations)]
+        relations = [
+            Relation(
+                schema=schema,
+                name=name,
+                kind=kind,
+                is_temporary=is_temporary,
+                has_policies=has_policies,
+                definition=definition,
+            )
+            for schema, name, kind, is_temporary, has_policies, definition in await reads.ask(
+                "read_relations", names=names
+            )
+        ]
+        tables = tables_read(relations, policies_are_known=self._policies_are_known)
+        definitions = [relation.definition for relation in relations if relation.definition is not None]
+        statements = [read, *(read_statement(definition, has_params=False) for definition in definitions)]
+        called = sorted(frozenset().union(*(each.functions for each in statements)))
+        functions = [
+            Function(name=name, schema=schema, volatility=volatility, is_of_extension=is_of_extension)
+            for name, schema, volatility, is_of_extension in await reads.ask(
+                "read_functions", schemas=[schema for schema, _ in called], names=[name for _, name in called]
+            )
+        ]
+        require_repeatable(statements, functions, self._allowed)
+        return tables
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
