@@ -32,6 +32,8 @@ _WARMED_BELOW_S = 0.02
 """Above, the caches of the catalogue that building the plan fills are no part of the time that matters."""
 _SLACK_S = 0.25
 """Beside five times what it took, a statement may take so long with the indexes before it is ended."""
+_MOST_STRETCH = 10.0
+"""The time that may pass for a second of CPU time; a crowded or throttled host takes no longer."""
 _LEAST_S = 1e-4
 """Shorter than what a timer and the neighbours of a processor add to a single run."""
 
@@ -57,6 +59,7 @@ class LabRehearsal:
         self._is_here = server_is_here(connection)
         self._before_s: dict[str, float | None] = {}
         self._spent_running_s = 0.0
+        self._stretch_ratio = 1.0
         self.explains = 0
         """How often the planner was asked beside the what-if."""
 
@@ -105,18 +108,24 @@ class LabRehearsal:
         started_s = self._spent_s()
         try:
             with self._real.shown(indexes):
-                self._connection.execute(block("end_after"), [f"{limit_s * 1000:.0f}"])
+                self._connection.execute(block("end_after"), [f"{limit_s * self._stretch_ratio * 1000:.0f}"])
                 if warm:
                     self._plan(instance)  # fills the caches that the other indexes emptied
-                began_s = self._spent_s()
+                began_s, passed_s = self._spent_s(), time.perf_counter()
                 self._connection.execute(sql.SQL(instance))
                 took_s = self._spent_s() - began_s
+                self._stretch(time.perf_counter() - passed_s, took_s)
         except psycopg.Error:
             if self._connection.broken:
                 raise
             took_s = math.inf
         self._spent_running_s += self._spent_s() - started_s
         return took_s
+
+    def _stretch(self, passed_s: float, took_s: float) -> None:
+        """Learn how much longer than its CPU time a statement takes here, as the limit ends it by the clock."""
+        if took_s >= _WARMED_BELOW_S:
+            self._stretch_ratio = min(max(passed_s / took_s, 1.0), _MOST_STRETCH)
 
     def _plan(self, instance: str) -> Plan:
         self.explains += 1
