@@ -123,7 +123,7 @@ class LabRehearsal:
         return took_s
 
     def _stretch(self, passed_s: float, took_s: float) -> None:
-        """Learn how much longer than its CPU time a statement takes here, as the limit ends it by the clock."""
+        """Learn how much longer than its CPU time a statement takes here; a clock holds the limit."""
         if took_s >= _WARMED_BELOW_S:
             self._stretch_ratio = min(max(passed_s / took_s, 1.0), _MOST_STRETCH)
 
