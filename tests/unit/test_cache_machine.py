@@ -23,8 +23,8 @@ from perfloop.cache import (
     TieredCache,
 )
 
-KEYS = ("a", "b", "c")
-TAGS = {"a": ("ab",), "b": ("ab", "bc"), "c": ("bc",)}
+KEYS = ("a", "b")
+TAGS = {"a": ("ab",), "b": ("ab", "bc")}
 POLICIES = (
     CachePolicy(ttl_s=10, jitter_ratio=0),
     CachePolicy(ttl_s=10, jitter_ratio=0, stale_for_s=20, fail_safe_for_s=20, refresh_ahead_ratio=0.5),
@@ -33,6 +33,7 @@ POLICIES = (
 
 which_cache = st.integers(0, 1)
 which_key = st.sampled_from(KEYS)
+some_turns = st.sampled_from([0, 1, 2, 3, 5, 8, 30])
 
 
 class Dawdling(AsyncInMemoryRemote):
@@ -84,10 +85,12 @@ class TwoCaches(RuleBasedStateMachine):
         self.stale: list[str] = []
         self.running: set[asyncio.Task[None]] = set()
 
-    def begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def begin(self, coroutine: Coroutine[Any, Any, None], then: int) -> None:
         task = self.loop.create_task(coroutine)
         self.running.add(task)
         task.add_done_callback(self.running.discard)
+        for _ in range(then):
+            self.loop.run_until_complete(asyncio.sleep(0))
 
     def loader(self, key: str, turns: int, names_tags: bool) -> Any:
         async def load() -> Any:
@@ -102,26 +105,32 @@ class TwoCaches(RuleBasedStateMachine):
         if version is not None and version < floor:
             self.stale.append(f"{key}: {version} was read after {floor} was told")
 
-    @rule(at=which_cache, key=which_key, turns=st.sampled_from([0, 3, 12, 40]), names_tags=st.booleans())
-    def read(self, at: int, key: str, turns: int, names_tags: bool) -> None:
+    @rule(
+        at=which_cache,
+        key=which_key,
+        turns=st.sampled_from([0, 3, 40]),
+        names_tags=st.booleans(),
+        then=some_turns,
+    )
+    def read(self, at: int, key: str, turns: int, names_tags: bool, then: int) -> None:
         async def run() -> None:
             floor = self.floor[key]
             tags = () if names_tags else TAGS[key]
             version = await self.caches[at].get_or_load(key, self.loader(key, turns, names_tags), tags=tags)
             self.judge(key, version, floor)
 
-        self.begin(run())
+        self.begin(run(), then)
 
-    @rule(at=which_cache, key=which_key)
-    def look(self, at: int, key: str) -> None:
+    @rule(at=which_cache, key=which_key, then=some_turns)
+    def look(self, at: int, key: str, then: int) -> None:
         async def run() -> None:
             floor = self.floor[key]
             self.judge(key, await self.caches[at].get(key), floor)
 
-        self.begin(run())
+        self.begin(run(), then)
 
-    @rule(at=which_cache, turns=st.integers(0, 12))
-    def read_all(self, at: int, turns: int) -> None:
+    @rule(at=which_cache, turns=st.integers(0, 12), then=some_turns)
+    def read_all(self, at: int, turns: int, then: int) -> None:
         async def load(keys: Any) -> dict[str, int]:
             versions = {key: self.truth[key] for key in keys}
             for _ in range(turns):
@@ -134,10 +143,10 @@ class TwoCaches(RuleBasedStateMachine):
             for key, version in versions.items():
                 self.judge(key, version, floors[key])
 
-        self.begin(run())
+        self.begin(run(), then)
 
-    @rule(at=which_cache, key=which_key, turns=st.integers(0, 12))
-    def read_and_leave(self, at: int, key: str, turns: int) -> None:
+    @rule(at=which_cache, key=which_key, turns=st.integers(0, 12), then=some_turns)
+    def read_and_leave(self, at: int, key: str, turns: int, then: int) -> None:
         async def run() -> None:
             task = asyncio.ensure_future(
                 self.caches[at].get_or_load(key, self.loader(key, 20, False), tags=TAGS[key])
@@ -147,10 +156,10 @@ class TwoCaches(RuleBasedStateMachine):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-        self.begin(run())
+        self.begin(run(), then)
 
-    @rule(at=which_cache, key=which_key, by_tag=st.booleans())
-    def change(self, at: int, key: str, by_tag: bool) -> None:
+    @rule(at=which_cache, key=which_key, by_tag=st.booleans(), then=some_turns)
+    def change(self, at: int, key: str, by_tag: bool, then: int) -> None:
         async def run() -> None:
             self.truth[key] += 1
             version = self.truth[key]
@@ -160,7 +169,7 @@ class TwoCaches(RuleBasedStateMachine):
                 await self.caches[at].delete(key)
             self.floor[key] = max(self.floor[key], version)
 
-        self.begin(run())
+        self.begin(run(), then)
 
     @precondition(lambda self: not self.running)
     @rule(at=which_cache, key=which_key)
@@ -170,22 +179,14 @@ class TwoCaches(RuleBasedStateMachine):
         self.loop.run_until_complete(self.caches[at].set(key, self.truth[key], tags=TAGS[key]))
         self.floor[key] = self.truth[key]
 
-    @rule(turns=st.sampled_from([1, 2, 3, 5, 8, 30]))
-    def turn(self, turns: int) -> None:
-        for _ in range(turns):
-            self.loop.run_until_complete(asyncio.sleep(0))
-
-    @rule(seconds=st.sampled_from([1.0, 6.0, 15.0]))
-    def pass_time(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    @rule(tag=st.sampled_from(["ab", "bc"]))
-    def lose_a_tag(self, tag: str) -> None:
-        self.server.evict_tag(tag)
-
-    @rule()
-    def flush(self) -> None:
-        self.server.flush()
+    @rule(how=st.sampled_from(["wait", "wait long", "lose a tag", "flush"]))
+    def disturb(self, how: str) -> None:
+        if how == "lose a tag":
+            self.server.evict_tag("ab")
+        elif how == "flush":
+            self.server.flush()
+        else:
+            self.clock.advance(6 if how == "wait" else 15)
 
     @invariant()
     def nothing_stale_was_read(self) -> None:
