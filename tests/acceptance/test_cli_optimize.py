@@ -13,7 +13,11 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
+
+from perfloop.adapters.store import Journal
+from perfloop.model.outcome import StudyState
 
 DEADLINE_S = 60.0
 TEMPORARY = Path("/tmp")
@@ -125,6 +129,27 @@ def test_one_change_of_several_is_undone_by_its_number(
         assert 0 == told.code, told.err
 
     assert before == catalogue_digest(studied_dsn)
+
+
+def test_after_a_study_that_kept_nothing_the_one_that_did_is_named_and_not_chosen(
+    perfloop: Any, studied_dsn: str
+) -> None:
+    with Journal(perfloop.state / "journal.sqlite3") as journal:
+        kept = journal.study("latest")
+        later = replace(kept, study_id="later", started_at_s=kept.started_at_s + 1, trials=())
+        journal.save_study(replace(later, state=StudyState.INTERRUPTED))
+
+    untouched = perfloop("undo", "latest", "--yes")
+    refused = perfloop("apply", "latest", "--yes")
+    assert 0 == perfloop("apply", kept.study_id, "--yes").code
+    other = perfloop("undo", "latest", "--yes")
+    assert 0 == perfloop("undo", kept.study_id, "--yes").code
+
+    assert (3, 3, 3) == (untouched.code, refused.code, other.code)
+    assert "study later was cut off and kept no change" in refused.fault
+    assert refused.fault.endswith(f"did: perfloop apply {kept.study_id}")
+    assert other.fault.endswith(f"is: perfloop undo {kept.study_id}")
+    assert untouched.fault.endswith("`perfloop studies` lists what is")
 
 
 def test_a_study_is_undone_where_it_was_applied(

@@ -14,13 +14,14 @@ from perfloop.cli.options import target_option, yes_option
 from perfloop.cli.terminal import output
 from perfloop.cli.verdicts import show_changes
 from perfloop.errors import InvalidInput, StudyNotFound
-from perfloop.model.outcome import ActState, AppliedChange
+from perfloop.model.outcome import ActState, AppliedChange, Study
 from perfloop.tune.apply import apply_study, server_changes
 from perfloop.tune.preflight import ApplyPolicy
 from perfloop.tune.session import Connect
 from perfloop.tune.undo import undo_change, undo_study
 from perfloop.tune.watch import observe, watch_study
 
+_LATEST = "latest"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -95,7 +96,7 @@ def apply(
     with Journal() as journal:
         found = journal.study(study)
         target = dsn or found.target
-        server_changes(found)
+        _refuse_nothing_kept(journal, found, asked=study)
         show_changes(found)
         confirm(f"Apply these to {safe_dsn(target)}?", yes=yes)
         opener = session_opener(target)
@@ -133,7 +134,7 @@ def undo(name: str, dsn: str | None, yes: bool, force: bool) -> None:
     with Journal() as journal:
         act = next((each for each in journal.acts() if str(each.act_id) == name), None)
         study_id = act.study_id if act else journal.study(name).study_id
-        place = _applied_to(journal, study_id, act, dsn)
+        place = _applied_to(journal, study_id, act, dsn, asked=name)
         what = act.change.title if act else f"all that study {study_id} applied"
         confirm(f"Undo {what} on {place}?", yes=yes)
         opener = session_opener(dsn or place)
@@ -143,15 +144,53 @@ def undo(name: str, dsn: str | None, yes: bool, force: bool) -> None:
             undo_study(study_id, opener, journal, report=output, target=place, force=force)
 
 
-def _applied_to(journal: Journal, study_id: str, act: AppliedChange | None, dsn: str | None) -> str:
+def _refuse_nothing_kept(journal: Journal, found: Study, *, asked: str) -> None:
+    """Raise InvalidInput where there is nothing to apply; of the latest, with the one that it hides."""
+    try:
+        server_changes(found)
+    except InvalidInput as error:
+        others = journal.studies() if asked == _LATEST else ()
+        older = next((each for each in others if _may_be_applied(each)), None)
+        if older is None:
+            raise
+        raise InvalidInput(f"{error}; {_named(older)} did: perfloop apply {older.study_id}") from error
+
+
+def _may_be_applied(study: Study) -> bool:
+    try:
+        return bool(server_changes(study))
+    except InvalidInput:
+        return False
+
+
+def _named(study: Study) -> str:
+    return f"study {study.study_id} of {study.target}"
+
+
+def _applied_to(
+    journal: Journal, study_id: str, act: AppliedChange | None, dsn: str | None, *, asked: str
+) -> str:
     """The target as the journal has it, which need not be the study's: apply may have named another."""
     batches = [each for each in journal.batches(study_id) if each.state is ActState.APPLIED]
     if act is not None:
         batches = [each for each in batches if act in each.acts]
     places = sorted({each.target for each in batches})
     if not places:
-        raise StudyNotFound(f"nothing of study {study_id} is applied; `perfloop studies` lists what is")
+        raise _nothing_applied(journal, study_id, asked)
     named = safe_dsn(dsn) if dsn else None
     if len(places) == 1 or named in places:
         return named if named in places and named is not None else places[0]
     raise InvalidInput(f"study {study_id} is applied to {' and to '.join(places)}; say which with --dsn")
+
+
+def _nothing_applied(journal: Journal, study_id: str, asked: str) -> StudyNotFound:
+    """With the study whose acts stand, where the latest one was asked for."""
+    applied = {each.study_id for each in journal.batches() if each.state is ActState.APPLIED}
+    others = journal.studies() if asked == _LATEST else ()
+    older = next((each for each in others if each.study_id in applied), None)
+    if older is None:
+        return StudyNotFound(f"nothing of study {study_id} is applied; `perfloop studies` lists what is")
+    return StudyNotFound(
+        f"nothing of study {study_id} is applied, which is the latest; {_named(older)} is: "
+        f"perfloop undo {older.study_id}"
+    )

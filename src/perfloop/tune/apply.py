@@ -19,7 +19,7 @@ import psycopg
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, PerfloopError
 from perfloop.model.advice import CreateIndex, DropIndex, RewriteQuery, ServerChange
-from perfloop.model.outcome import ActState, Study
+from perfloop.model.outcome import ActState, Study, StudyState
 from perfloop.model.units import bytes_text, seconds_text
 from perfloop.tune.acts import act
 from perfloop.tune.extensions import with_extensions
@@ -27,6 +27,12 @@ from perfloop.tune.preflight import ApplyPolicy, preflight
 from perfloop.tune.session import ActingSession, Connect, acting_session
 from perfloop.tune.states import Standing, named, read_before, read_state, standing
 from perfloop.tune.undo import Report, first_line, undo_batch
+
+_ENDS = {
+    StudyState.RUNNING: "still runs and has ",
+    StudyState.INTERRUPTED: "was cut off and ",
+    StudyState.FAILED: "failed and ",
+}
 
 
 def apply_study(
@@ -89,7 +95,8 @@ def server_changes(study: Study) -> tuple[ServerChange, ...]:
             f"study {study.study_id} kept rewritten statements only, which belong into the service's code; "
             f"`perfloop report {study.study_id}` shows their texts"
         )
-    raise InvalidInput(f"study {study.study_id} kept no change, so there is nothing to apply")
+    end = _ENDS.get(study.state, "")
+    raise InvalidInput(f"study {study.study_id} {end}kept no change, so there is nothing to apply")
 
 
 @dataclass(frozen=True, slots=True)
