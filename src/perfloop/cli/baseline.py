@@ -11,7 +11,6 @@ from perfloop.adapters.connection import safe_dsn
 from perfloop.adapters.store import Journal
 from perfloop.cli.findings import show_comparison_line, show_finding
 from perfloop.cli.options import (
-    baseline_option,
     dsn_argument,
     exit_code,
     fail_on_option,
@@ -101,7 +100,12 @@ def capture(
 
 @baseline.command(short_help="See what got worse since.")
 @dsn_argument
-@baseline_option
+@click.option(
+    "--baseline",
+    "baseline_name",
+    metavar="NAME",
+    help="Compare with this baseline; default: the newest that was captured from this database.",
+)
 @window_option
 @fail_on_option
 @timeout_option
