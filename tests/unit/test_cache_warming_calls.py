@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.cache_kinds import FakeClock, until
 
-from perfloop.cache import CachePolicy, InMemoryServer, WarmingPolicy
+from perfloop.cache import CachePolicy, InMemoryServer, TieredCache, WarmingPolicy
 from perfloop.cache.warming_gate import GatePolicy
 
 POLICY = CachePolicy(ttl_s=60, jitter_ratio=0)
@@ -240,3 +240,37 @@ def test_a_policy_of_ones_own_is_taken(kind: Any, options: dict[str, Any]) -> No
 
     assert not found.is_open
     assert found.loaded_ahead < 100
+
+
+def test_callers_at_the_same_time_get_their_values_and_nobody_s_old_ones(options: dict[str, Any]) -> None:
+    versions = dict.fromkeys(range(200), 0)
+
+    def load(members: Sequence[int]) -> dict[int, int]:
+        return {member: versions[member] for member in members}
+
+    with TieredCache(**options) as cache:
+        products = cache.cached_many("product:{}", warm=True)(load)
+        errors: list[str] = []
+
+        def work(own: int) -> None:
+            """Changes every fourth product, and must see its own changes at once."""
+            draw = random.Random(own)
+            for first in draw.choices(range(0, 200, MEMBERS), k=150):
+                for member in range(first, first + MEMBERS):
+                    if member % 4 == own and draw.random() < 0.3:
+                        versions[member] += 1
+                        products.invalidate(member)
+                    allowed = {versions[member]} if member % 4 == own else range(1000)
+                    if products(member) not in allowed:
+                        errors.append(f"{member} was older than {versions[member]}")
+
+        threads = [threading.Thread(target=work, args=(own,)) for own in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = cache.statistics()
+
+    assert [] == errors
+    assert 0 == found.memory.flights
+    assert found.warming["product:{}"].used > 0
