@@ -71,6 +71,18 @@ def test_json_alone_stands_on_standard_output(perfloop: Any, shop_dsn: str, stat
     assert document["statements"][0]["plans"][0]["execution_s"] > 0
 
 
+def test_a_run_that_fails_shows_the_estimate_and_is_no_success(perfloop: Any, shop_dsn: str) -> None:
+    perfloop.folder.joinpath("q.sql").write_text("SELECT customer / (id - id) FROM orders WHERE id < 9;")
+
+    planned = perfloop("explain", shop_dsn, "q.sql")
+    run = perfloop("explain", shop_dsn, "q.sql", "--analyze", "--yes")
+
+    assert (0, 3) == (planned.code, run.code)
+    assert "on orders" in run.out
+    assert "could not be run" in run.fault
+    assert "division by zero" in run.fault
+
+
 def test_the_page_is_whole_and_takes_text_for_text(perfloop: Any, shop_dsn: str) -> None:
     perfloop.folder.joinpath("hostile.sql").write_text(
         "SELECT id FROM orders WHERE \"Order Note\" = '<img src=x onerror=alert(1)>';"

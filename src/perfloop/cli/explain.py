@@ -120,6 +120,16 @@ def explain(
         write_file(html_path, explanations_html(explained))
         if not as_json:
             output(f"\nwrote {html_path}")
+    if analyze:
+        _refuse_estimates(explained)
+
+
+def _refuse_estimates(explained: tuple[Explanation, ...]) -> None:
+    """Raise InvalidInput, after all is shown, where a statement was not run that should have been."""
+    for each in explained:
+        if not each.plans or not all(plan.is_measured for plan in each.plans):
+            reason = next(iter(each.notes), "it was not run")
+            raise InvalidInput(f"{each.statement.label}: {reason}")
 
 
 def _explained(
