@@ -1,5 +1,6 @@
 """The queues: what stays, what goes, and that the bound holds whatever is removed, replaced or looked at."""
 
+import gc
 import random
 
 import pytest
@@ -177,3 +178,17 @@ def test_random_removals_leave_the_walk_and_the_evictions_intact() -> None:
             assert met is None or queues.nodes[met.key] is met
 
     assert queues.cost == len(queues.nodes) <= 50
+
+
+def test_a_node_that_went_keeps_no_other_alive() -> None:
+    queues: S3Fifo[Node] = S3Fifo(10)
+    for number in range(10):
+        _request(queues, number)
+    held = queues.nodes[0]
+
+    for number in range(10, 1000):
+        _request(queues, number)
+    gc.collect()
+
+    assert held.queue is None
+    assert sum(isinstance(thing, Node) and isinstance(thing.key, int) for thing in gc.get_objects()) < 20

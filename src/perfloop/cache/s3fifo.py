@@ -53,6 +53,9 @@ class Node:
         self.queue = None
 
 
+_NOWHERE: Final = Node(None, 0)
+
+
 class _Queue:
     """A ring through a node of its own: linked, so that any node can leave in one step."""
 
@@ -77,6 +80,8 @@ class _Queue:
         older.newer = newer
         newer.older = older
         self.cost -= node.cost
+        # Whoever still holds the node must not hold its neighbours by it, and theirs when they go.
+        node.older = node.newer = _NOWHERE
         node.queue = None
 
     def exchange(self, old: Node, node: Node) -> None:
@@ -84,10 +89,8 @@ class _Queue:
         node.older, node.newer, node.queue = older, newer, self
         older.newer = newer.older = node
         self.cost += node.cost - old.cost
+        old.older = old.newer = _NOWHERE
         old.queue = None
-
-
-_NOWHERE: Final = Node(None, 0)
 
 
 class _Ghosts:
