@@ -242,35 +242,41 @@ def test_a_policy_of_ones_own_is_taken(kind: Any, options: dict[str, Any]) -> No
     assert found.loaded_ahead < 100
 
 
+class Writers:
+    """Threads of which each changes every fourth product, and must see its own changes at once."""
+
+    def __init__(self, cache: TieredCache) -> None:
+        self.errors: list[str] = []
+        self._versions = dict.fromkeys(range(200), 0)
+        self._products = cache.cached_many("product:{}", warm=True)(self._load)
+
+    def _load(self, members: Sequence[int]) -> dict[int, int]:
+        return {member: self._versions[member] for member in members}
+
+    def work(self, own: int) -> None:
+        draw = random.Random(own)
+        for first in draw.choices(range(0, 200, MEMBERS), k=150):
+            for member in range(first, first + MEMBERS):
+                self._ask(member, mine=member % 4 == own, changes=draw.random() < 0.3)
+
+    def _ask(self, member: int, *, mine: bool, changes: bool) -> None:
+        if mine and changes:
+            self._versions[member] += 1
+            self._products.invalidate(member)
+        if self._products(member) not in ({self._versions[member]} if mine else range(1000)):
+            self.errors.append(f"{member} was older than {self._versions[member]}")
+
+
 def test_callers_at_the_same_time_get_their_values_and_nobody_s_old_ones(options: dict[str, Any]) -> None:
-    versions = dict.fromkeys(range(200), 0)
-
-    def load(members: Sequence[int]) -> dict[int, int]:
-        return {member: versions[member] for member in members}
-
     with TieredCache(**options) as cache:
-        products = cache.cached_many("product:{}", warm=True)(load)
-        errors: list[str] = []
-
-        def work(own: int) -> None:
-            """Changes every fourth product, and must see its own changes at once."""
-            draw = random.Random(own)
-            for first in draw.choices(range(0, 200, MEMBERS), k=150):
-                for member in range(first, first + MEMBERS):
-                    if member % 4 == own and draw.random() < 0.3:
-                        versions[member] += 1
-                        products.invalidate(member)
-                    allowed = {versions[member]} if member % 4 == own else range(1000)
-                    if products(member) not in allowed:
-                        errors.append(f"{member} was older than {versions[member]}")
-
-        threads = [threading.Thread(target=work, args=(own,)) for own in range(4)]
+        writers = Writers(cache)
+        threads = [threading.Thread(target=writers.work, args=(own,)) for own in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         found = cache.statistics()
 
-    assert [] == errors
+    assert [] == writers.errors
     assert 0 == found.memory.flights
     assert found.warming["product:{}"].used > 0
