@@ -48,27 +48,33 @@ CREATE TABLE perfloop_cache.horizon (cleaned xid8 NOT NULL)
 INSERT INTO perfloop_cache.horizon VALUES ('0')
 
 -- name: create_function
--- Runs with the rights of its owner, so that writers need none on the outbox.
+-- Runs with the rights of its owner, so that writers need none on the outbox. Every name and operator in it is
+-- qualified, so that no search_path leads it elsewhere; to set one here would cost more than all the rest.
 CREATE FUNCTION perfloop_cache.{function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER
 AS {body}
 
 -- name: note_changes
 -- The body of that function. More rows than the limit are noted as "not known which".
 BEGIN
-    IF TG_OP = 'INSERT' THEN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
         INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN count(*) <= {limit} THEN json_agg(json_build_object({pairs})) END
-        FROM (SELECT {values} FROM new_rows LIMIT {limit} + 1) AS changed HAVING count(*) > 0;
-    ELSIF TG_OP = 'DELETE' THEN
+        SELECT {name}, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {limit}
+            THEN pg_catalog.json_agg(pg_catalog.json_build_object({pairs})) END
+        FROM (SELECT {values} FROM new_rows LIMIT {above}) AS changed
+        HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
         INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN count(*) <= {limit} THEN json_agg(json_build_object({pairs})) END
-        FROM (SELECT {values} FROM old_rows LIMIT {limit} + 1) AS changed HAVING count(*) > 0;
-    ELSIF TG_OP = 'UPDATE' THEN
+        SELECT {name}, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {limit}
+            THEN pg_catalog.json_agg(pg_catalog.json_build_object({pairs})) END
+        FROM (SELECT {values} FROM old_rows LIMIT {above}) AS changed
+        HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
         INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN count(*) <= {limit} THEN json_agg(json_build_object({pairs})) END
-        FROM (SELECT {values} FROM old_rows UNION SELECT {values} FROM new_rows LIMIT {limit} + 1) AS changed
-        HAVING count(*) > 0;
+        SELECT {name}, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {limit}
+            THEN pg_catalog.json_agg(pg_catalog.json_build_object({pairs})) END
+        FROM (SELECT {values} FROM old_rows UNION SELECT {values} FROM new_rows LIMIT {above}) AS changed
+        HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;
     ELSE
         INSERT INTO perfloop_cache.events (name) VALUES ({name});
     END IF;

@@ -214,13 +214,14 @@ def _body(connection: psycopg.Connection[Any], watched: WatchedTable, rows_limit
         for column, name in zip(watched.columns, short, strict=True)
     ]
     values = [
-        sql.SQL("{}::text AS {}").format(sql.Identifier(column), name)
+        sql.SQL("{}::pg_catalog.text AS {}").format(sql.Identifier(column), name)
         for column, name in zip(watched.columns, short, strict=True)
     ]
     composed = block("note_changes").format(
         pairs=sql.SQL(", ").join(pairs),
         values=sql.SQL(", ").join(values),
         limit=sql.Literal(rows_limit),
+        above=sql.Literal(rows_limit + 1),
         name=sql.Literal(watched.table),
     )
     return sql.Literal(composed.as_string(connection))

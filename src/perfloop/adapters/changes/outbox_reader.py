@@ -27,6 +27,7 @@ from perfloop.adapters.connection import connect
 from perfloop.errors import InvalidInput, InvalidValue, MissingRights
 
 APPLICATION: Final = "perfloop cache"
+GROWTH: Final = 1.25
 ONE_LOOK: Final = 2000
 """Events that a look fetches at once; more are streamed, so that a backlog takes no memory."""
 
@@ -35,8 +36,8 @@ ONE_LOOK: Final = 2000
 class OutboxPolicy:
     """When the outbox is looked at and cleaned.
 
-    The pause doubles from the shortest to the longest while nothing comes. Under load it is four times what
-    the last look took, so that looking never takes more than a fifth of the time.
+    The pause grows by a quarter, from the shortest to the longest, while nothing comes. Under load it is four
+    times what the last look took, so that looking never takes more than a fifth of the time.
     """
 
     shortest_pause_s: float = 0.005
@@ -264,7 +265,7 @@ class Outbox:
         if count:
             took_s = self._clock() - self._looked_at_s
             return min(max(4 * took_s, self._policy.shortest_pause_s), self._policy.longest_pause_s)
-        return min(max(self._pause_s * 2, self._policy.shortest_pause_s), self._policy.longest_pause_s)
+        return min(max(self._pause_s * GROWTH, self._policy.shortest_pause_s), self._policy.longest_pause_s)
 
     def _open_connection(self) -> psycopg.Connection[Any]:
         if self._connection is None:
