@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import signal
 import socket
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,19 +84,6 @@ def test_an_unknown_study(perfloop: Any, command: str) -> None:
 def test_an_empty_journal_is_no_fault(perfloop: Any) -> None:
     assert "no studies yet; `perfloop optimize DSN` makes one\n" == perfloop("studies").out
     assert "nothing was cut off\n" == perfloop("recover").out
-
-
-def test_a_study_whose_process_is_gone_is_all_that_recover_tells(perfloop: Any, studied_dsn: str) -> None:
-    journal = perfloop.state / "journal.sqlite3"
-    with contextlib.closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE studies SET state = 'running', process_started_s = 0")
-
-    told = perfloop("recover")
-
-    assert 0 == told.code
-    assert ["it measured until then is kept"] == [
-        line.rpartition("what ")[2] for line in told.out.splitlines()
-    ]
 
 
 def test_a_journal_that_is_none(perfloop: Any) -> None:

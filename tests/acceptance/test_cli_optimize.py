@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,6 +173,19 @@ def test_a_study_is_undone_where_it_was_applied(
             assert before == catalogue_digest(copy_dsn)
         finally:
             admin.execute(f"DROP DATABASE {copy} WITH (FORCE)")
+
+
+def test_a_study_whose_process_is_gone_is_all_that_recover_tells(perfloop: Any, studied_dsn: str) -> None:
+    journal = perfloop.state / "journal.sqlite3"
+    with contextlib.closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE studies SET state = 'running', process_started_s = 0")
+
+    told = perfloop("recover")
+
+    assert 0 == told.code
+    assert ["it measured until then is kept"] == [
+        line.rpartition("what ")[2] for line in told.out.splitlines()
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
