@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from tests.cache_kinds import FakeClock, until
 
-from perfloop.cache import CachePolicy, InMemoryServer, TieredCache, WarmingPolicy
+from perfloop.cache import AsyncTieredCache, CachePolicy, InMemoryServer, TieredCache, WarmingPolicy
 from perfloop.cache.warming_gate import GatePolicy
 
 POLICY = CachePolicy(ttl_s=60, jitter_ratio=0)
@@ -280,3 +281,34 @@ def test_callers_at_the_same_time_get_their_values_and_nobody_s_old_ones(options
     assert [] == writers.errors
     assert 0 == found.memory.flights
     assert found.warming["product:{}"].used > 0
+
+
+async def calls_of_requests(*, warm: bool) -> int:
+    """Calls of the loader in the second half of 1,600 requests, eight of them at a time, each a task."""
+    cache = AsyncTieredCache(capacity=300, policy=POLICY, rand=random.Random(3).random)
+    calls = 0
+
+    @cache.cached_many("product:{}", warm=warm)
+    async def products(members: Sequence[int]) -> dict[int, int]:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        return dict.fromkeys(members, 1)
+
+    async def request(first: int) -> None:
+        for member in range(first, first + MEMBERS):
+            await products(member)
+            await asyncio.sleep(0)
+
+    draw, learned = random.Random(1), 0
+    for number in range(200):
+        learned = calls if number == 100 else learned
+        await asyncio.gather(*(request(MEMBERS * draw.randrange(200)) for _ in range(8)))
+    await cache.aclose()
+    return calls - learned
+
+
+def test_requests_that_run_at_the_same_time_are_learned_from_one_by_one() -> None:
+    without, warmed_calls = (asyncio.run(calls_of_requests(warm=warm)) for warm in (False, True))
+
+    assert warmed_calls < 0.4 * without
