@@ -153,12 +153,9 @@ class Outbox:
         return self._lag
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = connect(
-            self._dsn,
-            read_only=False,
-            statement_timeout_s=self._policy.silent_for_s,
-            application_name=APPLICATION,
-        )
+        # No limit in time: a backlog is streamed as fast as the cache takes it, and whoever uses the source
+        # calls abort() where there is no progress.
+        connection = connect(self._dsn, read_only=False, statement_timeout_s=0, application_name=APPLICATION)
         try:
             connection.prepare_threshold = 2
             milliseconds = str(round(self._policy.silent_for_s * 1000))
