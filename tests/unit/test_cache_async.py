@@ -189,3 +189,31 @@ def test_a_cache_in_the_process_needs_no_redis() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_what_is_fetched_while_the_server_is_being_told_of_an_invalidation_is_not_kept() -> None:
+    class Slow(AsyncInMemoryRemote):
+        async def invalidate(self, *args: Any) -> Any:
+            told.set()
+            await let.wait()
+            return await super().invalidate(*args)
+
+    async def main() -> list[int]:
+        async def old() -> int:
+            return 1
+
+        async def new() -> int:
+            return 2
+
+        async with AsyncTieredCache(remote=Slow(InMemoryServer())) as cache:
+            await cache.get_or_load("k", old, ttl_s=60)
+            deletion = asyncio.create_task(cache.delete("k"))
+            await told.wait()
+            between = await cache.get_or_load("k", new, ttl_s=60)
+            let.set()
+            await deletion
+            return [between, await cache.get_or_load("k", new, ttl_s=60)]
+
+    told, let = asyncio.Event(), asyncio.Event()
+
+    assert run(main) == [1, 2]

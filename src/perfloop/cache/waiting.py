@@ -115,6 +115,9 @@ class AsyncCrew:
         """Do what blocks, files for one, where it holds up nobody."""
         await asyncio.to_thread(function)
 
+    def resume(self, function: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        """In a forked child, which has no loop: nothing can go on there."""
+
     async def stop(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -160,6 +163,10 @@ class Crew:
     def aside(self, function: Callable[[], None]) -> None:
         """Do what blocks; a thread holds up nobody else."""
         function()
+
+    def resume(self, function: Callable[..., None]) -> None:
+        """In a forked child: let go on there what the parent's thread does in the parent."""
+        self.spawn(function)
 
     def stop(self) -> None:
         """Threads cannot be cancelled; what they wait for has been told to end."""

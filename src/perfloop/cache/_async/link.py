@@ -58,6 +58,7 @@ class AsyncLink:
         self._policy = policy
         self._clock = clock
         self._tell = tell
+        self._is_open = False
         self._start()
 
     def _start(self) -> None:
@@ -78,6 +79,7 @@ class AsyncLink:
             MissingRights: The tier may not be listened to.
         """
         await self._remote.__aenter__()
+        self._is_open = True
         self._crew.spawn(self._listen)
         await self._heard.wait(GREETING_S)
         if self._listening_error is not None:
@@ -85,6 +87,7 @@ class AsyncLink:
             raise self._listening_error
 
     async def close(self) -> None:
+        self._is_open = False
         self._closing.give()
         await self._crew.stop()
         await self._remote.__aexit__(None, None, None)
@@ -95,7 +98,8 @@ class AsyncLink:
         self.is_away, self.is_deaf = False, True
         self._start()
         self._memory.raise_epoch()
-        self._crew.spawn(self._listen)
+        if self._is_open:
+            self._crew.resume(self._listen)
 
     @property
     def may_keep(self) -> bool:

@@ -59,6 +59,7 @@ class Link:
         self._policy = policy
         self._clock = clock
         self._tell = tell
+        self._is_open = False
         self._start()
 
     def _start(self) -> None:
@@ -79,6 +80,7 @@ class Link:
             MissingRights: The tier may not be listened to.
         """
         self._remote.__enter__()
+        self._is_open = True
         self._crew.spawn(self._listen)
         self._heard.wait(GREETING_S)
         if self._listening_error is not None:
@@ -86,6 +88,7 @@ class Link:
             raise self._listening_error
 
     def close(self) -> None:
+        self._is_open = False
         self._closing.give()
         self._crew.stop()
         self._remote.__exit__(None, None, None)
@@ -96,7 +99,8 @@ class Link:
         self.is_away, self.is_deaf = False, True
         self._start()
         self._memory.raise_epoch()
-        self._crew.spawn(self._listen)
+        if self._is_open:
+            self._crew.resume(self._listen)
 
     @property
     def may_keep(self) -> bool:
