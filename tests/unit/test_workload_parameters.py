@@ -7,6 +7,7 @@ import subprocess
 import sys
 from random import Random
 
+import msgspec
 import pytest
 
 from perfloop.errors import UnsupportedStatement
@@ -184,7 +185,14 @@ def test_an_interval_added_to_a_bound_starts_at_the_other_bound() -> None:
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
-        ("SELECT * FROM users WHERE email LIKE $1", r"LIKE '(a''b@|zed\\_)%'"),
+        ("SELECT * FROM users WHERE email LIKE $1", r"LIKE '%?(a''b@|zed\\_)%'"),
+        ("SELECT * FROM users WHERE email LIKE ANY($1)", r"""ANY\('\{("%?(a''b@|zed\\\\_)%",?)+\}'\)"""),
+        ("SELECT * FROM users WHERE email LIKE '%' || $1 || '%'", r"'%' \|\| '(a''b@|zed_)' \|\| '%'"),
+        ("SELECT * FROM users WHERE email LIKE concat('%', $1, '%')", r"'%', '(a''b@|zed_)', '%'"),
+        ("SELECT * FROM users WHERE email LIKE $1 ESCAPE $2", r"%' ESCAPE '\\'$"),
+        ("SELECT * FROM users WHERE $1 LIKE email", r"WHERE '(a''b@x|zed_@x)' LIKE"),
+        ("SELECT * FROM orders WHERE doc ->> 'ref' LIKE $1", r"LIKE '%?[12]%'$"),
+        ("SELECT * FROM unknown WHERE word ILIKE $1", r"ILIKE '%\w+%'$"),
         ("SELECT * FROM users WHERE lower(email) = $1", r"= '(a''b@x|zed_@x)'"),
         ("SELECT * FROM orders WHERE id = ANY($1)", r"""ANY\('\{("\d+",?)+\}'\)"""),
         ("SELECT * FROM orders WHERE id IN ($1 /*, ... */)", r"IN \((\d+, )+\d+ /\*"),
@@ -208,6 +216,26 @@ def test_an_interval_added_to_a_bound_starts_at_the_other_bound() -> None:
 )
 def test_a_parameter_becomes_what_its_place_asks_for(text: str, pattern: str) -> None:
     assert all(re.search(pattern, instance) for instance in drawn(text)), drawn(text)
+
+
+def test_patterns_are_by_turns_infixes_and_prefixes() -> None:
+    patterns = captured("SELECT * FROM orders WHERE id::text LIKE $1", r"LIKE '(%?)\d+%'")
+
+    assert [("%",), ("",), ("%",), ("",), ("%",)] == patterns
+
+
+@pytest.mark.parametrize(
+    "key",
+    [IndexKey(text="note", operator_class="text_pattern_ops"), IndexKey(text="note", collation="C")],
+    ids=["operator class", "collation"],
+)
+def test_patterns_are_prefixes_where_an_index_was_made_for_them(key: IndexKey) -> None:
+    table = a_table(ORDERS, a_column("note", "text", common={"alphabet": 0.5, "betamax": 0.5}))
+    index = msgspec.structs.replace(SNAPSHOT.indexes[0], table=ORDERS, method="btree", keys=(key,))
+    snapshot = msgspec.structs.replace(SNAPSHOT, tables=(table,), indexes=(index,))
+    found = draw_instances("SELECT * FROM orders WHERE note LIKE $1", snapshot, rng=Random(3))
+
+    assert {"'alph%'", "'beta%'"} == {each.rpartition(" ")[2] for each in found}
 
 
 def test_members_of_one_list_differ() -> None:

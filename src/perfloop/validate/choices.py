@@ -22,6 +22,7 @@ _RECENT = 0.25
 _CONFIGURATION = re.compile(r"to_tsvector\('(\w+)'::regconfig")
 _WORD = re.compile(r"\w{4,}")
 _PREFIX_LENGTH = 4
+_BYTE_ORDERS = ("C", "POSIX")
 _COMMON_KEY_EVERY = 4
 _STALE_RATIO = 0.5
 """Where more rows than these changed since ANALYZE, a sample says more than pg_stats."""
@@ -53,7 +54,11 @@ class Choices:
             return None
         if use.role in (Role.LOW, Role.HIGH) and use.key is None:
             return _bound(known, use, position, partners, _is_time(use.site))
-        return _chosen(known, use, use.site, position, index)
+        found = _chosen(known, use, use.site, position, index)
+        if found is None or not use.is_pattern:
+            return found
+        is_prefix = index % 2 == 1 or self._has_prefix_index(use.site)
+        return _prefix(found) if is_prefix else f"%{_escaped(_fragment(found))}%"
 
     def fresh(self, use: Use, rng: Random) -> str | None:
         """A value that violates no unique index, if the column is the free part of one."""
@@ -68,6 +73,19 @@ class Choices:
         indexes = self._snapshot.indexes_of(site.table.name) if site is not None else ()
         names = (_CONFIGURATION.search(index.definition) for index in indexes)
         return next((name[1] for name in names if name is not None), "english")
+
+    def _has_prefix_index(self, site: Site) -> bool:
+        """Whether somebody has built an index for patterns that begin with what they look for."""
+        return any(
+            index.method == "btree"
+            and index.is_valid
+            and _mentions(index.keys[0].text, site.column.name)
+            and (
+                index.keys[0].collation in _BYTE_ORDERS
+                or str(index.keys[0].operator_class).endswith("_pattern_ops")
+            )
+            for index in self._snapshot.indexes_of(site.table.name)
+        )
 
     def _find(self, site: Site) -> Distribution | None:
         table = site.table
@@ -113,8 +131,8 @@ def _chosen(known: Distribution, use: Use, site: Site, position: float, index: i
     """What a parameter becomes that is no bound of a range."""
     value = known.typical(position)
     match use.role:
-        case Role.PATTERN | Role.FRAGMENT:
-            return _pattern(value, whole=use.role is Role.PATTERN)
+        case Role.FRAGMENT:
+            return _fragment(value)
         case Role.WORDS:
             return _words(value, use.key)
         case Role.ELEMENT:
@@ -150,12 +168,17 @@ def _bound(known: Distribution, use: Use, position: float, partners: tuple[Use, 
     return known.quantile(max(0.0, low) if use.role is Role.LOW else min(high, 0.9999))
 
 
-def _pattern(value: str, *, whole: bool) -> str:
-    if not whole:
-        words = _WORD.findall(value)
-        return words[0] if words else value[:_PREFIX_LENGTH]
-    prefix = value[:_PREFIX_LENGTH].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"{prefix}%"
+def _fragment(value: str) -> str:
+    words = _WORD.findall(value)
+    return words[0] if words else value[:_PREFIX_LENGTH]
+
+
+def _prefix(value: str) -> str:
+    return f"{_escaped(value[:_PREFIX_LENGTH])}%"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _words(value: str, function: str | None) -> str | None:

@@ -38,6 +38,7 @@ ParameterTypes = Callable[[str], tuple[str, ...]]
 UNTYPED = ("'1'", "1", "'a'", "'2026-01-01'")
 """What stands for a `$n` of which the text tells nothing; the server says which one plans."""
 
+_ANY_PATTERN = "%a%"
 _LIST_LENGTHS = (5, 2, 10, 3, 20)
 _OFFSETS = ("0", "20", "100")
 
@@ -131,7 +132,8 @@ class _Draw:
                 return quoted(self._choices.configuration(use.site))
             case Role.KEY if use.key is not None:
                 return array_literal((self._value(use, 0.0, index),))
-        return self._untyped if use.site is None and use.type_name is None else None
+        unknown = quoted(_ANY_PATTERN) if use.is_pattern else self._untyped
+        return unknown if use.site is None and use.type_name is None else None
 
     def _value(self, use: Use, position: float, index: int) -> str:
         found = self._choices.value(use, position, self._partners(use), index)
@@ -142,6 +144,8 @@ class _Draw:
         value = fitting if fitting is not None else default_value(_type(use), index)
         if value is None:
             raise UnsupportedStatement(f"no plausible value for ${use.number} {_whereabouts(use)}")
+        if found is None and use.is_pattern:
+            value = f"%{value}%"
         return value.lower() if use.ignores_case else value
 
     def _several(self, use: Use, position: float, index: int) -> tuple[str, ...]:

@@ -88,6 +88,8 @@ class Use(Value, frozen=True, kw_only=True):
     shifted: bool = False
     """Whether something is added to the parameter before it is compared."""
     ignores_case: bool = False
+    is_pattern: bool = False
+    """Whether the whole of it stands on the right of LIKE, whatever its role says of the left side."""
     many: bool = False
     """Whether it stands for a longer list: PostgreSQL 18 counts all lengths of IN as one statement."""
     upserts: bool = False
@@ -181,22 +183,22 @@ def _fixed_role(parent: exp.Expr, child: exp.Expr, use: Use, catalogue: Catalogu
         return _with(use, role=Role.INTERVAL, type_name="interval")
     if isinstance(parent, exp.Extract) and child.arg_key == "this":
         return _with(use, role=Role.UNIT, key="year")
+    if isinstance(parent, exp.Escape) and child.arg_key == "expression":
+        return _with(use, role=Role.UNIT, key="\\")
     if child.arg_key == "zone":
         return _with(use, role=Role.UNIT, key="UTC")
     return _with(use, role=Role.UNIT) if child.arg_key == "unit" else None
 
 
 def _comparison(parent: exp.Expr, child: exp.Expr, use: Use, catalogue: Catalogue) -> Use | None:
-    other = _other_side(parent, child)
-    if other is None:
-        return None
-    other = _member(other, child)
-    role = _compared_role(parent, child, use)
+    other = _member(_other_side(parent, child), child)
+    role = None if other is None else _compared_role(parent, child, use)
     if role is None:
         return None
     if isinstance(parent, exp.EQ) and parent.arg_key == "expressions" and child.arg_key == "expression":
         return _written_column(use, Role.ASSIGNED, other, catalogue)
-    return _about(_with(use, role=role), other, catalogue)
+    is_pattern = role is not Role.FRAGMENT and isinstance(parent, _PATTERNS) and child is not parent.this
+    return _about(_with(use, role=role, is_pattern=is_pattern), other, catalogue)
 
 
 def _compared_role(parent: exp.Expr, child: exp.Expr, use: Use) -> Role | None:
@@ -207,8 +209,10 @@ def _compared_role(parent: exp.Expr, child: exp.Expr, use: Use) -> Role | None:
         return Role.HIGH if is_left else Role.LOW
     if isinstance(parent, exp.LT | exp.LTE):
         return Role.LOW if is_left else Role.HIGH
-    if isinstance(parent, _PATTERNS):
-        return Role.FRAGMENT if use.shifted or isinstance(parent, _REGULAR) else Role.PATTERN
+    if isinstance(parent, _PATTERNS) and not is_left:
+        is_array = _is_quantified(child) and child.find(exp.Array) is None
+        whole = Role.ELEMENTS if is_array else Role.PATTERN
+        return Role.FRAGMENT if use.shifted or isinstance(parent, _REGULAR) else whole
     if isinstance(parent, _CONTAINING):
         return Role.CONTAINED
     if _is_quantified(child):
@@ -286,7 +290,7 @@ def _operand(parent: exp.Expr, child: exp.Expr, use: Use, catalogue: Catalogue) 
         return _about(_with(use, role=Role.EQUAL), parent, catalogue)
     if isinstance(parent, exp.Substring) and child.arg_key in ("start", "length"):
         return _with(use, type_name="integer")
-    if isinstance(parent, exp.DPipe):
+    if isinstance(parent, exp.DPipe | exp.Concat):
         return _with(use, shifted=True)
     if isinstance(parent, _ARITHMETIC):
         return _summand(parent, child, use, catalogue)
