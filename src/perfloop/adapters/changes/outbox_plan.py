@@ -140,6 +140,10 @@ def carry_out(connection: psycopg.Connection[Any], statements: Sequence[Statemen
         raise ChangeFailed(
             "a table is in use by a long transaction, so nothing was changed; try again later"
         ) from error
+    except psycopg.errors.ObjectInUse as error:
+        raise ChangeFailed(
+            f"{_first_line(error)}; nothing was changed; stop whoever listens, and try again"
+        ) from error
     except psycopg.Error as error:
         raise ChangeFailed(f"{_first_line(error)}; nothing was changed") from error
 
