@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perfloop.cache._async.cache import AsyncTieredCache
     from perfloop.cache._async.queries import AsyncQueryCache
+    from perfloop.cache._async.sessions import AsyncSessions
     from perfloop.cache._sync.cache import TieredCache
     from perfloop.cache._sync.queries import QueryCache
+    from perfloop.cache._sync.sessions import Sessions
     from perfloop.cache.breaker import BreakerPolicy, BreakerState
     from perfloop.cache.events import CacheEvent
     from perfloop.cache.in_memory_remote import AsyncInMemoryRemote, InMemoryRemote, InMemoryServer
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
     from perfloop.cache.policy import CachePolicy
     from perfloop.cache.remote import AsyncRemoteTier, RemoteTier
     from perfloop.cache.restart import RestartPolicy, RestartStatistics
+    from perfloop.cache.session_middleware import AsgiSessions, WsgiSessions
+    from perfloop.cache.sessions import Session, SessionPolicy
     from perfloop.cache.statistics import CacheStatistics
     from perfloop.cache.warming import WarmingPolicy, WarmingStatistics
 
 __all__ = [
+    "AsgiSessions",
     "AsyncInMemoryRemote",
     "AsyncQueryCache",
     "AsyncRemoteTier",
+    "AsyncSessions",
     "AsyncTieredCache",
     "BreakerPolicy",
     "BreakerState",
@@ -40,15 +46,21 @@ __all__ = [
     "RemoteTier",
     "RestartPolicy",
     "RestartStatistics",
+    "Session",
+    "SessionPolicy",
+    "Sessions",
     "TieredCache",
     "WarmingPolicy",
     "WarmingStatistics",
+    "WsgiSessions",
 ]
 
 _HOMES = {
+    "AsgiSessions": "perfloop.cache.session_middleware",
     "AsyncInMemoryRemote": "perfloop.cache.in_memory_remote",
     "AsyncQueryCache": "perfloop.cache._async.queries",
     "AsyncRemoteTier": "perfloop.cache.remote",
+    "AsyncSessions": "perfloop.cache._async.sessions",
     "AsyncTieredCache": "perfloop.cache._async.cache",
     "BreakerPolicy": "perfloop.cache.breaker",
     "BreakerState": "perfloop.cache.breaker",
@@ -62,9 +74,13 @@ _HOMES = {
     "RemoteTier": "perfloop.cache.remote",
     "RestartPolicy": "perfloop.cache.restart",
     "RestartStatistics": "perfloop.cache.restart",
+    "Session": "perfloop.cache.sessions",
+    "SessionPolicy": "perfloop.cache.sessions",
+    "Sessions": "perfloop.cache._sync.sessions",
     "TieredCache": "perfloop.cache._sync.cache",
     "WarmingPolicy": "perfloop.cache.warming",
     "WarmingStatistics": "perfloop.cache.warming",
+    "WsgiSessions": "perfloop.cache.session_middleware",
 }
 
 

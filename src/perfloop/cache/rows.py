@@ -51,9 +51,9 @@ class StoredRows(msgspec.Struct, dict=True, array_like=True):
         made: tuple[Row, ...] | None = self.__dict__.get("_rows")
         if made is None:
             try:
-                columns, rows = _decoder.decode(self.body)
+                columns, rows = decoded(self.body)
                 made = self.__dict__["_rows"] = named_rows(columns, rows)
-            except Exception as error:  # noqa: BLE001  # bytes of others run constructors, which raise anything
+            except (TypeError, ValueError) as error:
                 raise InvalidInput(f"a stored result cannot be read: {error}") from None
         return made
 
@@ -92,6 +92,18 @@ def encoded(value: object) -> bytes:
         raise InvalidInput(
             f"a value of type {type(value).__qualname__} has no stored form: {error}"
         ) from None
+
+
+def decoded(body: bytes) -> Any:
+    """The value that `encoded` made these bytes of.
+
+    Raises:
+        InvalidInput: They are not ours, or of a later version.
+    """
+    try:
+        return _decoder.decode(body)
+    except Exception as error:  # noqa: BLE001  # bytes of others run constructors, which raise anything
+        raise InvalidInput(f"the bytes cannot be read: {error}") from None
 
 
 @lru_cache(maxsize=1000)

@@ -319,6 +319,11 @@ class AsyncTieredCache:
         if tags:
             self._memory.invalidate_tags(tags)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the shared tier is away, so that this process serves what it has, by its lives alone."""
+        return self._link is not None and self._link.is_away
+
     def statistics(self) -> CacheStatistics:
         """What it did since it was made."""
         counts, link = self._counts, self._link
