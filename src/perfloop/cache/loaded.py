@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -25,6 +25,16 @@ class Loaded(Generic[ValueT]):
     stale_for_s: float | None = None
     tags: tuple[str, ...] = ()
     """In addition to those of the call."""
+
+
+class LoadTerms(TypedDict, total=False):
+    """What a call of `get_or_load` may say besides key and loader, for type checkers."""
+
+    ttl_s: float | None
+    stale_for_s: float | None
+    tags: Iterable[str]
+    policy: CachePolicy | None
+    kind: Any
 
 
 class Request:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
-from perfloop.cache.breaker import BreakerState
+from perfloop.cache.breaker import Breaker, BreakerState
 from perfloop.cache.memory_statistics import MemoryStatistics
 from perfloop.cache.restart import RestartStatistics
 from perfloop.cache.warming import WarmingStatistics
 from perfloop.metrics.counter import Counter
 from perfloop.model.value import Value
+
+
+class SharedTier(Protocol):
+    """What a cache knows of the way to its shared tier."""
+
+    breaker: Breaker
+    is_deaf: bool
+
+    @property
+    def pending(self) -> int: ...
 
 
 class Counts:
@@ -39,6 +50,27 @@ class Counts:
     def loaded(self, load_s: float) -> None:
         self.loads.inc()
         self.load_s.inc(max(0.0, load_s))
+
+    def summed(
+        self, memory: MemoryStatistics, link: SharedTier | None, warming: Mapping[str, WarmingStatistics]
+    ) -> CacheStatistics:
+        """All that one cache counts."""
+        return CacheStatistics(
+            memory=memory,
+            remote_hits=int(self.remote_hits.value),
+            stale_hits=int(self.stale.value),
+            loads=int(self.loads.value),
+            load_s=self.load_s.value,
+            load_failures=int(self.load_failures.value),
+            refused_stores=memory.refused + int(self.refused.value),
+            unreadable=int(self.rejected.value),
+            unencodable=int(self.unencodable.value),
+            breaker=None if link is None else link.breaker.state,
+            breaker_openings=0 if link is None else link.breaker.openings,
+            pending_invalidations=0 if link is None else link.pending,
+            hears_news=link is None or not link.is_deaf,
+            warming=warming,
+        )
 
 
 class CacheStatistics(Value, frozen=True, kw_only=True):

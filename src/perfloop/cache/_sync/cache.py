@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from perfloop.cache._sync.batch import Batch, Group
 from perfloop.cache._sync.decorated import Cached, CachedMany
@@ -20,7 +20,7 @@ from perfloop.cache._sync.storing import Storing
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
 from perfloop.cache.events import CacheEvent
-from perfloop.cache.loaded import Loaded, Request, Terms, kind_of
+from perfloop.cache.loaded import Loaded, LoadTerms, Request, Terms, kind_of
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import RemoteTier
@@ -162,6 +162,16 @@ class TieredCache:
         self._loading.restart()
         if self._link is not None:
             self._link.restart()
+
+    @overload
+    def get_or_load(
+        self, key: str, loader: Callable[[], Loaded[ValueT]], **terms: Unpack[LoadTerms]
+    ) -> ValueT: ...
+
+    @overload
+    def get_or_load(
+        self, key: str, loader: Callable[[], ValueT | Loaded[ValueT]], **terms: Unpack[LoadTerms]
+    ) -> ValueT: ...
 
     def get_or_load(
         self,
@@ -325,25 +335,8 @@ class TieredCache:
 
     def statistics(self) -> CacheStatistics:
         """What it did since it was made."""
-        counts, link = self._counts, self._link
-        memory = self._memory.statistics()
-        return CacheStatistics(
-            memory=memory,
-            remote_hits=int(counts.remote_hits.value),
-            stale_hits=int(counts.stale.value),
-            loads=int(counts.loads.value),
-            load_s=counts.load_s.value,
-            load_failures=int(counts.load_failures.value),
-            refused_stores=memory.refused + int(counts.refused.value),
-            unreadable=int(counts.rejected.value),
-            unencodable=int(counts.unencodable.value),
-            breaker=None if link is None else link.breaker.state,
-            breaker_openings=0 if link is None else link.breaker.openings,
-            pending_invalidations=0 if link is None else link.pending,
-            hears_news=link is None or not link.is_deaf,
-            warming={template: warmed.statistics() for template, warmed in self._warmed.items()},
-            restart=None if self._restarting is None else self._restarting.statistics(),
-        )
+        warming = {template: warmed.statistics() for template, warmed in self._warmed.items()}
+        return self._counts.summed(self._memory.statistics(), self._link, warming)
 
 
 def _redis_tier(url: str, prefix: str) -> RemoteTier:
