@@ -86,7 +86,10 @@ def order(server: RedisServer, *words: bytes | str | int) -> Reply:
         connection.sendall(pack(*words))
         parser, replies = Parser(), []
         while not replies:
-            replies = list(parser.feed(connection.recv(1 << 16)))
+            received = connection.recv(1 << 16)
+            if not received:
+                raise ConnectionError("the server closed the connection")
+            replies = list(parser.feed(received))
     return replies[0]
 
 
@@ -657,6 +660,64 @@ def test_a_forked_child_speaks_for_itself(server: RedisServer, prefix: str) -> N
     listener.join(DEADLINE_S)
 
     assert not listener.is_alive()
+
+
+def use_for_a_while(server: RedisServer, tier: RedisTier, chance: random.Random, length_s: float) -> int:
+    """Read, load and change two keys; how often a value was older than what had been told to be invalid."""
+    stale, ends_s = 0, time.monotonic() + length_s
+    while time.monotonic() < ends_s:
+        key = chance.choice("ab")
+        told = int(order(server, "GET", f"told:{key}") or 0)  # type: ignore[arg-type] - bytes or None
+        with contextlib.suppress(TargetUnreachable):
+            fetched = tier.fetch((key,), lease_s=0.3)[key]
+            stale += fetched.entry is not None and int(fetched.entry.payload) < told
+            if fetched.lease is not None:
+                version = order(server, "GET", f"version:{key}") or b"0"
+                assert isinstance(version, bytes)
+                time.sleep(chance.random() / 500)  # a loader
+                tags = (f"of-{key}", "both")
+                tier.store((Write(key=key, payload=version, ttl_s=60, tags=tags, lease=fetched.lease),))
+        if chance.random() < 0.2:
+            change(server, tier, key, chance)
+    return stale
+
+
+def change(server: RedisServer, tier: RedisTier, key: str, chance: random.Random) -> None:
+    version = order(server, "INCR", f"version:{key}")
+    keys, tags = chance.choice((((key,), ()), ((), (f"of-{key}",)), ((), ("both",))))
+    while True:
+        with contextlib.suppress(TargetUnreachable):
+            tier.invalidate(keys, tags)
+            break
+    order(server, "SET", f"told:{key}", str(version))
+
+
+def test_four_processes_see_nothing_stale_while_any_key_is_lost(server: RedisServer, prefix: str) -> None:
+    chance = random.Random(11)
+    children = []
+    for seed in range(4):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(int(DEADLINE_S))
+            status = 99
+            with (
+                contextlib.suppress(Exception),
+                RedisTier(server.url, prefix=prefix, timeout_s=CALL_S) as tier,
+            ):
+                status = min(98, use_for_a_while(server, tier, random.Random(seed), 1.2))
+            os._exit(status)
+        children.append(child)
+    ends_s = time.monotonic() + 1.0
+    names = ("clock", "t:*", "t:of-a", "t:both", "l:a", "l:b", "v:a")
+    while time.monotonic() < ends_s:
+        order(server, "DEL", f"{{{prefix}}}:{chance.choice(names)}")
+        if chance.random() < 0.05:
+            order(server, "SCRIPT", "FLUSH")
+        time.sleep(0.004)  # the pace of the faults
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+
+    assert [0] * 4 == statuses
+    assert int(order(server, "GET", "version:a") or 0) > 20  # type: ignore[arg-type] - bytes or None
 
 
 def test_a_tier_can_be_opened_again(server: RedisServer, prefix: str) -> None:
