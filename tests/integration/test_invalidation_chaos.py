@@ -36,7 +36,7 @@ from perfloop.cache.invalidation import (
 from perfloop.metrics import Registry
 
 DEADLINE_S = 30.0
-WRITING_S = 3.0
+WRITING_S = 2.0
 ROWS = 40
 SETTINGS = {"wal_level": "logical", "fsync": "off", "shared_buffers": "32MB", "wal_sender_timeout": "2s"}
 READER = """
