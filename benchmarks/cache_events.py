@@ -111,7 +111,7 @@ def wait_until_current(listener: ChangeListener) -> None:
 def make_arms(server: PostgresServer) -> list[Arm]:
     watched = [WatchedTable(table="objects", columns=("id",))]
     arms = []
-    for name in ("without", "outbox", "slot", "notify"):
+    for name in ("without", "slot", "outbox", "notify"):
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         dsn = server.dsn(name)
@@ -285,15 +285,17 @@ def replay(arms: Sequence[Arm], reads: int) -> None:
     print("\n| trace | way | hits | of them stale | fresh hits | asked |\n|---|---|---|---|---|---|")
     for name in ("orm-busy", "orm-night"):
         keys = trace(name, reads)
-        ways = [(f"TTL {TTL_S:g} s", "", replay_ttl(keys))]
+        show(name, f"TTL {TTL_S:g} s", replay_ttl(keys), "")
         for arm in (arm for arm in arms if arm.source is not None):
             asked = f">= {ASKED_HIT_RATIO:.0%}, 0 stale reads"
-            ways.append((f"{arm.name}, each write awaited", asked, replay_events(keys, arm, waits=True)))
-            ways.append((f"{arm.name}, no write awaited", "", replay_events(keys, arm, waits=False)))
-        for way, asked, found in ways:
-            fresh = found.hits - found.stale
-            told = f"{found.hits:.1%} | {found.stale_reads:,} ({found.stale:.2%}) | {fresh:.1%}"
-            print(f"| {name} | {way} | {told} | {asked} |", flush=True)
+            show(name, f"{arm.name}, each write awaited", replay_events(keys, arm, waits=True), asked)
+            show(name, f"{arm.name}, no write awaited", replay_events(keys, arm, waits=False), "")
+
+
+def show(name: str, way: str, found: Replayed, asked: str) -> None:
+    fresh = found.hits - found.stale
+    told = f"{found.hits:.1%} | {found.stale_reads:,} ({found.stale:.2%}) | {fresh:.1%}"
+    print(f"| {name} | {way} | {told} | {asked} |", flush=True)
 
 
 def main() -> None:
