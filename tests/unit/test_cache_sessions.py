@@ -32,7 +32,7 @@ from perfloop.cache import (
     TieredCache,
     WsgiSessions,
 )
-from perfloop.cache.sessions import Session
+from perfloop.cache.sessions import WebSession
 from perfloop.errors import InvalidInput, TargetUnreachable
 
 SECRET, NEWER = b"a" * 32, b"b" * 32
@@ -47,7 +47,7 @@ class Browser:
         self.header: str | None = None
 
     @contextlib.contextmanager
-    def request(self) -> Iterator[Session]:
+    def request(self) -> Iterator[WebSession]:
         opened = self.sessions.open(f"theme=dark; {self.cookie}")
         yield opened.session
         self.header = self.sessions.save(opened)
@@ -234,7 +234,7 @@ def test_nothing_that_is_shown_or_kept_tells_an_id(one: Sessions, server: InMemo
     session_id = browser.cookie.partition("=")[2].partition(".")[0]
     opened = one.open(browser.cookie)
 
-    assert "<Session, size 1>" == repr(opened.session)
+    assert "<WebSession, size 1>" == repr(opened.session)
     for shown in (repr(opened), repr(one), repr(one.cookie), repr(vars(server))):
         assert session_id not in shown
 

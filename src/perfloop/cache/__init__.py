@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perfloop.cache.remote import AsyncRemoteTier, RemoteTier
     from perfloop.cache.restart import RestartPolicy, RestartStatistics
     from perfloop.cache.session_middleware import AsgiSessions, WsgiSessions
-    from perfloop.cache.sessions import Session, SessionPolicy
+    from perfloop.cache.sessions import SessionPolicy, WebSession
     from perfloop.cache.statistics import CacheStatistics
     from perfloop.cache.warming import WarmingPolicy, WarmingStatistics
 
@@ -46,12 +46,12 @@ __all__ = [
     "RemoteTier",
     "RestartPolicy",
     "RestartStatistics",
-    "Session",
     "SessionPolicy",
     "Sessions",
     "TieredCache",
     "WarmingPolicy",
     "WarmingStatistics",
+    "WebSession",
     "WsgiSessions",
 ]
 
@@ -74,12 +74,12 @@ _HOMES = {
     "RemoteTier": "perfloop.cache.remote",
     "RestartPolicy": "perfloop.cache.restart",
     "RestartStatistics": "perfloop.cache.restart",
-    "Session": "perfloop.cache.sessions",
     "SessionPolicy": "perfloop.cache.sessions",
     "Sessions": "perfloop.cache._sync.sessions",
     "TieredCache": "perfloop.cache._sync.cache",
     "WarmingPolicy": "perfloop.cache.warming",
     "WarmingStatistics": "perfloop.cache.warming",
+    "WebSession": "perfloop.cache.sessions",
     "WsgiSessions": "perfloop.cache.session_middleware",
 }
 

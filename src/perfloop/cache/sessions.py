@@ -51,7 +51,7 @@ class SessionPolicy(Value, frozen=True, kw_only=True):
         require(self.cookie.isascii() and self.cookie.isidentifier(), f"{self.cookie!r} is no cookie's name")
 
 
-class Session(dict[str, Any]):
+class WebSession(dict[str, Any]):
     """What a request knows of its visitor; a dict, written after the request where it has changed."""
 
     def __init__(self, content: bytes | None = None, *, user: str | None = None) -> None:
@@ -88,10 +88,10 @@ class Session(dict[str, Any]):
         return written, self._before.keys() - self.keys()
 
     def __repr__(self) -> str:
-        return f"<Session, size {len(self)}>"
+        return f"<WebSession, size {len(self)}>"
 
 
-def merged(content: bytes | None, session: Session, limit_bytes: int) -> bytes:
+def merged(content: bytes | None, session: WebSession, limit_bytes: int) -> bytes:
     """The content with what a request has changed in it: of each key, the last who writes wins.
 
     Raises:

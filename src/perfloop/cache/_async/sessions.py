@@ -10,9 +10,9 @@ from perfloop.cache._async.cache import AsyncTieredCache
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.sessions import (
     TOUCH_RATIO,
-    Session,
     SessionCookie,
     SessionPolicy,
+    WebSession,
     content_key,
     mark_key,
     merged,
@@ -26,7 +26,7 @@ from perfloop.errors import InvalidInput, TargetUnreachable
 class AsyncOpened:
     """A session for the time of one request; `session` is what the application sees."""
 
-    session: Session
+    session: WebSession
     session_id: str | None = field(repr=False)
     """None until there is something to keep, and for an id that nobody gave out."""
     began_at_s: float
@@ -69,7 +69,7 @@ class AsyncSessions:
             found = await self._found(session_id, now_s)
             if found is not None:
                 return found
-        return AsyncOpened(session=Session(), session_id=None, began_at_s=now_s, used_at_s=now_s)
+        return AsyncOpened(session=WebSession(), session_id=None, began_at_s=now_s, used_at_s=now_s)
 
     async def save(self, opened: AsyncOpened) -> str | None:
         """Keep what the request has changed; a Set-Cookie header where the browser has to be told.
@@ -107,7 +107,7 @@ class AsyncSessions:
         if now_s - began_at_s >= policy.absolute_s or now_s - used_at_s >= policy.idle_s:
             return None
         try:
-            session = Session(body, user=user)
+            session = WebSession(body, user=user)
         except InvalidInput:  # of a later version: whoever rolls back starts anew
             return None
         return AsyncOpened(session=session, session_id=session_id, began_at_s=began_at_s, used_at_s=used_at_s)

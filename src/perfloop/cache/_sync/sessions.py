@@ -11,9 +11,9 @@ from perfloop.cache._sync.cache import TieredCache
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.sessions import (
     TOUCH_RATIO,
-    Session,
     SessionCookie,
     SessionPolicy,
+    WebSession,
     content_key,
     mark_key,
     merged,
@@ -27,7 +27,7 @@ from perfloop.errors import InvalidInput, TargetUnreachable
 class Opened:
     """A session for the time of one request; `session` is what the application sees."""
 
-    session: Session
+    session: WebSession
     session_id: str | None = field(repr=False)
     """None until there is something to keep, and for an id that nobody gave out."""
     began_at_s: float
@@ -70,7 +70,7 @@ class Sessions:
             found = self._found(session_id, now_s)
             if found is not None:
                 return found
-        return Opened(session=Session(), session_id=None, began_at_s=now_s, used_at_s=now_s)
+        return Opened(session=WebSession(), session_id=None, began_at_s=now_s, used_at_s=now_s)
 
     def save(self, opened: Opened) -> str | None:
         """Keep what the request has changed; a Set-Cookie header where the browser has to be told.
@@ -108,7 +108,7 @@ class Sessions:
         if now_s - began_at_s >= policy.absolute_s or now_s - used_at_s >= policy.idle_s:
             return None
         try:
-            session = Session(body, user=user)
+            session = WebSession(body, user=user)
         except InvalidInput:  # of a later version: whoever rolls back starts anew
             return None
         return Opened(session=session, session_id=session_id, began_at_s=began_at_s, used_at_s=used_at_s)
