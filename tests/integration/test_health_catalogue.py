@@ -20,6 +20,7 @@ from perfloop.analyze.counters import (
 )
 from perfloop.analyze.index_upkeep import duplicate_indexes
 from perfloop.analyze.sequences import sequences_near_end
+from perfloop.analyze.spills import counted_spills
 from perfloop.analyze.vacuum import vacuum_lag
 from perfloop.model.advice import Finding, Severity
 from perfloop.model.snapshot import Snapshot
@@ -224,6 +225,23 @@ def test_temporary_files_are_found(each_postgres_dsn: str, read_target: Read) ->
 
     assert finding.title.startswith("Queries wrote 1")
     assert finding.query_ids
+
+
+@pytest.mark.spares("temporary-files", "sort-hash-spill")
+def test_a_load_that_spilled_once_is_not_found(each_postgres_dsn: str, read_target: Read) -> None:
+    run(
+        each_postgres_dsn,
+        RESET,
+        "SET maintenance_work_mem = '1MB'",
+        "SET work_mem = '64kB'",
+        "CREATE TABLE item (note text)",
+        "INSERT INTO item SELECT repeat('x', 500) || i FROM generate_series(1, 240000) i ORDER BY 1",
+        "CREATE INDEX ON item (note)",
+    )
+    snapshot = read_target(each_postgres_dsn, until=lambda seen: seen.activity.temp_bytes > 2 * 10**8)
+
+    assert snapshot.utility_temp_blocks > 10_000
+    assert () == temporary_files(snapshot) + counted_spills(snapshot)
 
 
 @pytest.mark.spares("temporary-files")

@@ -300,6 +300,19 @@ def test_temporary_blocks_of_a_statement_are_a_spill() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "calls", "count"),
+    [(StatementKind.WRITE, 1, 0), (StatementKind.WRITE, 2, 1), (StatementKind.READ, 1, 1)],
+)
+def test_a_write_that_ran_once_is_a_load_and_no_bottleneck(
+    kind: StatementKind, calls: int, count: int
+) -> None:
+    spilling = counters(temp_blocks=73_242)
+    spilling = replace(spilling, calls=calls, statement=replace(spilling.statement, kind=kind))
+
+    assert count == len(found("sort-hash-spill", replace(QUIET, statements=(spilling,))))
+
+
 @pytest.mark.parametrize(("temp_blocks", "time_share"), [(73_242, 1.0), (36_621, 0.5), (366, None)])
 def test_a_spill_takes_no_more_of_the_time_than_its_temporary_files(
     temp_blocks: int, time_share: float | None

@@ -66,6 +66,7 @@ def take_snapshot(
         foreign_keys=of_tables("foreign keys", catalog.read_foreign_keys),
         extended_statistics=of_tables("extended statistics", catalog.read_extended_statistics),
         statements=statements.counters,
+        utility_temp_blocks=statements.utility_temp_blocks,
         activity=read_activity(connection, log, role.user),
         host=host,
         health=read_health(connection, log, role, tables),

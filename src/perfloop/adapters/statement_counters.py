@@ -45,6 +45,8 @@ class StatementReading(Value, frozen=True, kw_only=True):
 
     counters: tuple[StatementCounters, ...] = ()
     """By query id. Utility statements and perfloop's own are left out."""
+    utility_temp_blocks: int = 0
+    """Of DDL, and of COPY, CALL and the like that ran once; since the reset in a difference, too."""
     reset_at_s: float | None = None
     """Unix time of the last reset; None where the extension does not tell."""
     evictions: int | None = None
@@ -108,7 +110,11 @@ def _read(connection: psycopg.Connection[Any], found: _Extension, role: str) -> 
     is_empty = not counters and hidden is None
     limitations = [*_not_tracking(found, is_empty=is_empty), *_left_out(named), *_hidden(hidden, role)]
     return StatementReading(
-        counters=tuple(counters), maximum=found.maximum, limitations=tuple(limitations), **info
+        counters=tuple(counters),
+        utility_temp_blocks=sum(row["temp_blocks"] for row in named if _is_upkeep(row)),
+        maximum=found.maximum,
+        limitations=tuple(limitations),
+        **info,
     )
 
 
@@ -145,6 +151,13 @@ def _counters(row: DictRow) -> StatementCounters | None:
         wal_records=row["wal_records"],
         squared_s2=row["execution_squared_ms2"] / 1e6,
     )
+
+
+def _is_upkeep(row: DictRow) -> bool:
+    """Whether it is no work of a service: DDL at any time, and what a service runs, too, if it ran once."""
+    if statement_kind(without_prepare(row["text"])) is not None:
+        return False
+    return row["calls"] == 1 or not row["text"].lstrip().lower().startswith(_SERVICE_UTILITIES)
 
 
 def _not_there(found: _Extension) -> Limitation:

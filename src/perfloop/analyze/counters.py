@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perfloop.analyze.spills import is_one_off, loaded_bytes
 from perfloop.model.advice import Evidence, Finding, Severity
 from perfloop.model.health import UnvalidatedConstraint
 from perfloop.model.snapshot import Activity, Snapshot
@@ -27,18 +28,19 @@ JUDGED_COUNTING_S = 60.0
 def temporary_files(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Sorts and hashes that work_mem did not hold; plans show only those of the workload."""
     activity = snapshot.activity
-    rate = activity.temp_bytes / max(1.0, _counted_s(activity))
-    if activity.temp_bytes < TEMP_BYTES or rate < TEMP_BYTES_PER_S:
+    temp_bytes = activity.temp_bytes - loaded_bytes(snapshot)
+    rate = temp_bytes / max(1.0, _counted_s(activity))
+    if temp_bytes < TEMP_BYTES or rate < TEMP_BYTES_PER_S:
         return ()
-    spillers = sorted(snapshot.statements, key=lambda each: (-each.temp_blocks, each.statement.query_id))[:3]
-    spillers = [each for each in spillers if each.temp_blocks > 0]
+    spillers = [each for each in snapshot.statements if each.temp_blocks > 0 and not is_one_off(each)]
+    spillers = sorted(spillers, key=lambda each: (-each.temp_blocks, each.statement.query_id))[:3]
     work_mem = setting_bytes(snapshot.setting("work_mem"))
     return (
         Finding(
             check="temporary-files",
             severity=Severity.MEDIUM if rate >= MUCH_TEMP_BYTES_PER_S else Severity.LOW,
             title=(
-                f"Queries wrote {bytes_text(activity.temp_bytes)} into temporary files"
+                f"Queries wrote {bytes_text(temp_bytes)} into temporary files"
                 + ("" if activity.counted_for_s is None else f", {bytes_text(rate * 3600)} an hour")
             ),
             location="temporary files",

@@ -14,6 +14,7 @@ from perfloop.model.advice import Evidence, Finding
 from perfloop.model.snapshot import Snapshot, StatementCounters
 from perfloop.model.units import bytes_text, count_text, seconds_text, setting_bytes, share_text
 from perfloop.model.value import Value
+from perfloop.model.workload import StatementKind
 
 CHECK = "sort-hash-spill"
 MEMORY_PER_DISK_BYTE = 3
@@ -105,6 +106,17 @@ def spilled_bytes(snapshot: Snapshot, query_id: str) -> int:
     return max((*counted, *planned), default=0)
 
 
+def is_one_off(counters: StatementCounters) -> bool:
+    """Whether it is a load rather than a part of the service: a write that ran once since the reset."""
+    return counters.calls == 1 and counters.statement.kind is StatementKind.WRITE
+
+
+def loaded_bytes(snapshot: Snapshot) -> int:
+    """What loads and DDL wrote to temporary files, whose memory is not work_mem or is not asked for again."""
+    once = sum(each.temp_blocks for each in snapshot.statements if is_one_off(each))
+    return (once + snapshot.utility_temp_blocks) * snapshot.fingerprint.block_bytes // 2
+
+
 def _disk_bytes(snapshot: Snapshot, counters: StatementCounters) -> int:
     """Per call; the counter holds what was written and what was read back."""
     return counters.temp_blocks * snapshot.fingerprint.block_bytes // (2 * counters.calls)
@@ -118,7 +130,7 @@ def counted_spills(snapshot: Snapshot) -> tuple[Finding, ...]:
 
 def _counted(snapshot: Snapshot, counters: StatementCounters) -> Finding | None:
     """Its time is that of the temporary files alone: a statement may do much besides."""
-    if not counters.calls or not counters.total_s:
+    if not counters.calls or not counters.total_s or is_one_off(counters):
         return None
     query_id = counters.statement.query_id
     share = statement_shares(snapshot).get(query_id, 0.0)

@@ -137,6 +137,8 @@ class Snapshot(Value, frozen=True, kw_only=True):
     foreign_keys: tuple[ForeignKey, ...] = ()
     extended_statistics: tuple[ExtendedStatistics, ...] = ()
     statements: tuple[StatementCounters, ...] = ()
+    utility_temp_blocks: int = 0
+    """Temporary blocks, read plus written, of what is no query: indexes that were built, tables loaded."""
     plans: tuple[StatementPlan, ...] = ()
     generic_plans: tuple[StatementPlan, ...] = ()
     """What a prepared statement may run with whatever its values; of statements that `plans` has too."""
