@@ -52,7 +52,11 @@ class Counts:
         self.load_s.inc(max(0.0, load_s))
 
     def summed(
-        self, memory: MemoryStatistics, link: SharedTier | None, warming: Mapping[str, WarmingStatistics]
+        self,
+        memory: MemoryStatistics,
+        link: SharedTier | None,
+        warming: Mapping[str, WarmingStatistics],
+        restart: RestartStatistics | None,
     ) -> CacheStatistics:
         """All that one cache counts."""
         return CacheStatistics(
@@ -70,6 +74,7 @@ class Counts:
             pending_invalidations=0 if link is None else link.pending,
             hears_news=link is None or not link.is_deaf,
             warming=warming,
+            restart=restart,
         )
 
 

@@ -337,12 +337,11 @@ class AsyncTieredCache:
     def statistics(self) -> CacheStatistics:
         """What it did since it was made."""
         warming = {template: warmed.statistics() for template, warmed in self._warmed.items()}
-        return self._counts.summed(self._memory.statistics(), self._link, warming)
+        restart = None if self._restarting is None else self._restarting.statistics()
+        return self._counts.summed(self._memory.statistics(), self._link, warming, restart)
 
 
 def _redis_tier(url: str, prefix: str) -> AsyncRemoteTier:
-    from perfloop.adapters.remote._async.tier import (
-        AsyncRedisTier,  # not of a cache in the process
-    )
+    from perfloop.adapters.remote._async.tier import AsyncRedisTier  # not of a cache in the process
 
     return AsyncRedisTier(url, prefix=prefix)

@@ -336,12 +336,11 @@ class TieredCache:
     def statistics(self) -> CacheStatistics:
         """What it did since it was made."""
         warming = {template: warmed.statistics() for template, warmed in self._warmed.items()}
-        return self._counts.summed(self._memory.statistics(), self._link, warming)
+        restart = None if self._restarting is None else self._restarting.statistics()
+        return self._counts.summed(self._memory.statistics(), self._link, warming, restart)
 
 
 def _redis_tier(url: str, prefix: str) -> RemoteTier:
-    from perfloop.adapters.remote._sync.tier import (
-        RedisTier,  # not of a cache in the process
-    )
+    from perfloop.adapters.remote._sync.tier import RedisTier  # not of a cache in the process
 
     return RedisTier(url, prefix=prefix)
