@@ -144,11 +144,14 @@ class Wire:
             self._begin()
         asked_at_s = time.monotonic()
         with self._turns:
-            connection = self._idle_connection() or self._open(asked_at_s)
+            self._fail_together(asked_at_s)
+            connection = self._idle_connection() or self._open()
             try:
                 replies = connection.ask(request, count)
-            except BaseException:
+            except BaseException as error:
                 connection.close()  # what it answers late must not be taken for the next reply
+                if isinstance(error, PerfloopError):
+                    self._failure, self._failed_at_s = error, time.monotonic()
                 raise
             self._idle.append(connection)
             return replies
@@ -168,9 +171,12 @@ class Wire:
             connection.close()
         return None
 
-    def _open(self, asked_at_s: float) -> Connection:
+    def _fail_together(self, asked_at_s: float) -> None:
+        """Who waited for a turn while the server failed another need not try it, too."""
         if self._failure is not None and self._failed_at_s >= asked_at_s:
             raise type(self._failure)(str(self._failure))
+
+    def _open(self) -> Connection:
         connection: Connection | None = None
         try:
             connection = Connection.open(self._address, self._timeout_s)
