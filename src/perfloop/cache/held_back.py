@@ -8,8 +8,8 @@ spread between buckets, so that a few members that are missed often widen it as 
 Source: a randomised trial by clusters, with the delta method on the ratio (`stats.means`).
 
 Assumes that rows loaded ahead push nothing out that would have been wanted: both kinds share one capacity,
-and would lose alike. Entries loaded ahead enter the probationary queue, and replays show the claimed gain
-within a tenth of the true one (docs/explain/warming.md).
+and would lose alike. Entries loaded ahead enter the probationary queue, and replays of long traces show the
+claimed gain within three points of the true one (docs/explain/warming.md).
 
 Rejected: holding back whole execution contexts (many programs have one; and the held-back ones live on what
 the others loaded), counting used rows alone (assumes what is to be shown), times with and without
