@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -18,11 +18,14 @@ from psycopg.types.range import Range
 from sqlalchemy import Integer, Text, bindparam, column, create_engine, select, table, text
 from sqlalchemy.dialects.postgresql import INT4RANGE
 from sqlalchemy.ext.asyncio import create_async_engine
+from tests.cache_kinds import until
 from tests.conftest import Templates, fresh_database
 
+from perfloop.adapters.changes.change import read_watched
+from perfloop.adapters.changes.outbox_plan import carry_out, plan_install
 from perfloop.adapters.servers import PostgresServer
 from perfloop.cache import AsyncQueryCache, AsyncTieredCache, QueryCache, TieredCache
-from perfloop.cache.invalidation import TagMap
+from perfloop.cache.invalidation import ChangeListener, Outbox, TagMap
 from perfloop.errors import InvalidInput, UnsupportedStatement
 
 SCHEMA = """
@@ -469,3 +472,35 @@ def test_a_moment_is_a_parameter_like_any_other(dsn: str, cache: TieredCache) ->
 
     assert at == row.at
     assert Range(1, 5) == spanned.r
+
+
+@pytest.mark.parametrize(
+    ("statement", "write"),
+    [
+        ("SELECT count(*) FROM cheaper", "INSERT INTO orders VALUES (100 + %s, 'zed', 1)"),
+        ("TABLE days_2027", "INSERT INTO days VALUES ('2027-01-01', %s)"),
+    ],
+)
+def test_what_another_connection_commits_is_seen_through_the_outbox(
+    own_dsn: str, statement: str, write: LiteralString
+) -> None:
+    with psycopg.connect(own_dsn) as connection:
+        carry_out(connection, plan_install(connection, [read_watched("orders"), read_watched("days:n")]))
+    with (
+        TieredCache() as cache,
+        ChangeListener(Outbox(own_dsn), TagMap(), cache),
+        connected(own_dsn) as reader,
+        connected(own_dsn) as writer,
+    ):
+        queries = QueryCache(cache, identity="shop")
+
+        def seen() -> Any:
+            return queries.fetch_all(reader, statement, ttl_s=3600)
+
+        for number in range(5):
+            before = seen()
+            assert before == seen()
+            writer.execute(write, (number,))
+            until(lambda before=before: seen() != before)  # type: ignore[misc]  # bound now
+
+        assert cache.statistics().loads <= 11
