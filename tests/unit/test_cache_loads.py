@@ -164,6 +164,17 @@ def test_a_loader_that_takes_too_long_is_given_up_and_begun_anew_by_the_next(kin
     assert cache.get_or_load("k", lambda: "new", policy=CachePolicy(ttl_s=60)) == "new"
 
 
+def test_a_batch_that_takes_too_long_is_given_up_and_begun_anew_by_the_next(kind: Any, cache: Any) -> None:
+    policy = CachePolicy(ttl_s=60, hard_timeout_s=0.02)
+    gate = Gate({"a": "late"})
+    with pytest.raises(LoadTimedOut, match="'a' took longer"):
+        cache.load_many(["a"], lambda keys: gate(), policy=policy)
+    fresh = cache.load_many(["a"], lambda keys: dict.fromkeys(keys, "new"), policy=CachePolicy(ttl_s=60))
+    gate.let()
+
+    assert {"a": "new"} == fresh
+
+
 def test_a_none_has_a_life_of_its_own(cache: Any, clock: FakeClock) -> None:
     policy = CachePolicy(ttl_s=60, negative_ttl_s=5, jitter_ratio=0)
     cache.get_or_load("k", lambda: None, policy=policy)

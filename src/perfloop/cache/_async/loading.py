@@ -126,7 +126,7 @@ class AsyncLoading:
         """The value, once the load that was boarded has landed; NOTHING where it has to be boarded anew."""
         flight = boarding.flight
         try:
-            if not landing.signal.is_given and not await self._wait(landing, request.policy):
+            if not landing.signal.is_given and not await self._wait(flight, landing, request.policy):
                 return self._spare(request, landing)
         finally:
             self.leave(flight, landing)
@@ -155,8 +155,8 @@ class AsyncLoading:
             if landing.work is not None:
                 landing.work.abandon()
 
-    async def _wait(self, landing: AsyncLanding, policy: CachePolicy) -> bool:
-        """Whether it landed before the caller has something better to do."""
+    async def _wait(self, flight: Flight, landing: AsyncLanding, policy: CachePolicy) -> bool:
+        """Whether it landed before the caller has something better to do; a load that hangs is given up."""
         soft_s, hard_s = policy.soft_timeout_s, policy.hard_timeout_s
         if soft_s is not None and (hard_s is None or soft_s < hard_s):
             if await landing.signal.wait(soft_s):
@@ -165,7 +165,10 @@ class AsyncLoading:
                 landing.is_kept = True
                 return False
             hard_s = None if hard_s is None else hard_s - soft_s
-        return await landing.signal.wait(hard_s)
+        if await landing.signal.wait(hard_s):
+            return True
+        self._memory.end(flight)
+        return False
 
     def _spare(self, request: Request, landing: AsyncLanding) -> Any:
         if landing.spare is NOTHING:

@@ -127,7 +127,7 @@ class Loading:
         """The value, once the load that was boarded has landed; NOTHING where it has to be boarded anew."""
         flight = boarding.flight
         try:
-            if not landing.signal.is_given and not self._wait(landing, request.policy):
+            if not landing.signal.is_given and not self._wait(flight, landing, request.policy):
                 return self._spare(request, landing)
         finally:
             self.leave(flight, landing)
@@ -156,8 +156,8 @@ class Loading:
             if landing.work is not None:
                 landing.work.abandon()
 
-    def _wait(self, landing: Landing, policy: CachePolicy) -> bool:
-        """Whether it landed before the caller has something better to do."""
+    def _wait(self, flight: Flight, landing: Landing, policy: CachePolicy) -> bool:
+        """Whether it landed before the caller has something better to do; a load that hangs is given up."""
         soft_s, hard_s = policy.soft_timeout_s, policy.hard_timeout_s
         if soft_s is not None and (hard_s is None or soft_s < hard_s):
             if landing.signal.wait(soft_s):
@@ -166,7 +166,10 @@ class Loading:
                 landing.is_kept = True
                 return False
             hard_s = None if hard_s is None else hard_s - soft_s
-        return landing.signal.wait(hard_s)
+        if landing.signal.wait(hard_s):
+            return True
+        self._memory.end(flight)
+        return False
 
     def _spare(self, request: Request, landing: Landing) -> Any:
         if landing.spare is NOTHING:
