@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.types.range import Range
-from sqlalchemy import Integer, Text, bindparam, column, create_engine, select, table, text
+from sqlalchemy import Integer, Numeric, Text, bindparam, column, create_engine, func, select, table, text
 from sqlalchemy.dialects.postgresql import INT4RANGE
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.cache_kinds import until
@@ -38,6 +38,7 @@ SCHEMA = """
     CREATE VIEW cheaper AS SELECT id FROM cheap;
     CREATE VIEW recent AS SELECT id FROM orders WHERE now() > '2020-01-01';
     CREATE VIEW busy AS SELECT pid FROM pg_stat_activity;
+    CREATE VIEW relations AS SELECT relname FROM pg_class;
     CREATE TABLE days (day date, n int) PARTITION BY RANGE (day);
     CREATE TABLE days_2026 PARTITION OF days FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
     CREATE TABLE days_2027 PARTITION OF days FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
@@ -134,6 +135,7 @@ def test_parameters_are_told_apart_by_name_place_value_and_type(dsn: str, cache:
         ("SELECT * FROM days", {"table:days", "table:days_2026", "table:days_2027"}),
         ("SELECT * FROM days_2026", {"table:days", "table:days_2026"}),
         ("TABLE orders", {"table:orders"}),
+        ("SELECT pg_size_pretty(1::bigint), 'now and then', date_trunc('day', %(at)s::date)", set()),
     ],
 )
 def test_tags_are_of_the_tables_behind_the_names(
@@ -141,7 +143,7 @@ def test_tags_are_of_the_tables_behind_the_names(
 ) -> None:
     queries = QueryCache(cache)
     with connected(dsn) as connection:
-        queries.fetch_all(connection, statement, ttl_s=60)
+        queries.fetch_all(connection, statement, {"at": dt.date(2026, 1, 1)}, ttl_s=60)
 
     assert tags == tags_of(cache, queries)
 
@@ -169,6 +171,7 @@ def test_names_are_looked_up_on_the_search_path(own_dsn: str, cache: TieredCache
         ("SELECT counted()", "may read tables"),
         ("SELECT * FROM recent", "now()"),
         ("SELECT * FROM busy", "without an event"),
+        ("SELECT * FROM relations", "without an event"),
         ("SELECT * FROM pg_stat_activity", "without an event"),
         ("SELECT * FROM information_schema.tables", "without an event"),
         ("SELECT current_setting('app.tenant')", "session"),
@@ -348,6 +351,20 @@ def test_sqlalchemy_selects_and_texts_are_kept(dsn: str, cache: TieredCache) -> 
     assert () == gone
     assert 2 == loads(cache)
     assert {"table:orders"} == tags_of(cache, queries)
+
+
+def test_one_text_whose_columns_become_other_types_has_other_results(dsn: str, cache: TieredCache) -> None:
+    engine = create_engine(url_of(dsn))
+    with engine.connect() as connection:
+        found = []
+        for kind in (Numeric(), Numeric(asdecimal=False), Numeric()):
+            orders = table("orders", column("price", kind))
+            (row,) = QueryCache(cache).fetch_all(connection, select(func.max(orders.c.price)), ttl_s=60)
+            found.append(type(row[0]))
+    engine.dispose()
+
+    assert [Decimal, float, Decimal] == found
+    assert 2 == loads(cache)
 
 
 def test_sqlalchemy_ranges_come_back_as_its_own(dsn: str, redis_url: str) -> None:

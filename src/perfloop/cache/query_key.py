@@ -36,14 +36,14 @@ class QueryStatistics(Value, frozen=True, kw_only=True):
     """Statements that ran as they are because their transaction had written, or sees an older state."""
 
 
-def query_key(kind: str, identity: Any, read: ReadStatement, params: Any) -> str:
+def query_key(form: Any, identity: Any, read: ReadStatement, params: Any) -> str:
     """`query:`, the statement's own part, by which its keys belong together, and that of the rest.
 
     Raises:
         InvalidInput: A parameter has a type that no key can be made of.
     """
     statement = hashlib.blake2b(read.normal.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-    whole = encoded([VERSION, kind, identity, read.normal, list(read.names), _typed(params)])
+    whole = encoded([VERSION, form, identity, read.normal, list(read.names), _typed(params)])
     return f"query:{statement}:{hashlib.blake2b(whole, digest_size=20).hexdigest()}"
 
 

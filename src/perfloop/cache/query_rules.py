@@ -106,6 +106,8 @@ def require_repeatable(
         UnsupportedStatement: With what it is, and how to allow it.
     """
     for statement in statements:
+        if statement.names_catalogue:
+            _refuse("what the server tells of itself changes without an event that would clear the result")
         for moment in statement.moments:
             if moment.strip("'").lower() not in allowed:
                 _refuse(f"{moment} depends on the moment; {_way_out(moment)}")
@@ -121,7 +123,8 @@ def _require_stable(function: Function) -> None:
             f"{named} is volatile, so that each call may return something else; {_way_out(function.name)}"
         )
     if function.schema == "pg_catalog":
-        if function.name in _OF_THE_SESSION or function.name.startswith(_OF_THE_SERVER):
+        is_told = function.name in _OF_THE_SESSION or function.name.startswith(_OF_THE_SERVER)
+        if is_told and function.volatility == "s":
             _refuse(f"{named} tells of the moment, the session or the server; {_way_out(function.name)}")
     elif function.volatility == "s" and not function.is_of_extension:
         _refuse(f"{named} may read tables that the statement does not name; {_way_out(function.name)}")

@@ -50,9 +50,8 @@ class ReadStatement:
 
     @property
     def names_catalogue(self) -> bool:
-        """Whether it reads what the server tells of itself, which changes without any event."""
-        names = (part for name in self.relations | self.functions for part in name)
-        return any(part.startswith(_CATALOGUE) for part in names if part != "pg_catalog")
+        """Whether it reads what the server tells of itself; what views read of that, no catalogue tells."""
+        return any(part.startswith(_CATALOGUE) for name in self.relations for part in name)
 
 
 @lru_cache(maxsize=2000)

@@ -92,15 +92,15 @@ class AsyncQueryCache:
             InvalidInput: The connection or a parameter is none that this can work with.
         """
         reads = reads_through(connection)
-        text, values = reads.written(statement, params)
-        read = read_statement(text, has_params=values is not None)
+        written = reads.written(statement, params)
+        read = read_statement(written.text, has_params=written.params is not None)
         if stale_for_s > 0 and self._connect is None:
             raise InvalidInput("stale_for_s loads behind the caller; give QueryCache connect=pool.connection")
         standing = await self._standing(reads)
         if standing.bypasses:
             self._bypasses.inc()
             return named_rows(*await reads.fetch(statement, params))
-        key = query_key(reads.kind, standing.identity, read, values)
+        key = query_key((reads.kind, written.form), standing.identity, read, written.params)
         found = tuple(tags) if tags is not None else None
         found = await self._tags(reads, read, standing, found)
         lending = AsyncLending()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psycopg
@@ -19,6 +20,17 @@ Rows = tuple[tuple[str, ...], Sequence[tuple[Any, ...]]]
 """The names of the columns, and the rows."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A statement as the connection would send it."""
+
+    text: str
+    """With psycopg's placeholders."""
+    params: Any
+    form: tuple[str, ...] = ()
+    """What the columns are made into, where the statement itself says so."""
+
+
 class Reads(Protocol):
     """What is asked of a connection; nothing in it commits, or ends a transaction."""
 
@@ -29,8 +41,8 @@ class Reads(Protocol):
     def is_idle(self) -> bool:
         """Whether it is known, without asking, that no transaction is open."""
 
-    def written(self, statement: Any, params: Any) -> tuple[str, Any]:
-        """The text that the server would get, with psycopg's placeholders, and the parameters.
+    def written(self, statement: Any, params: Any) -> Written:
+        """What the connection would send.
 
         Raises:
             InvalidInput: The connection takes no such statement.
@@ -55,7 +67,7 @@ class PsycopgReads:
     def is_idle(self) -> bool:
         return self._connection.info.transaction_status is TransactionStatus.IDLE
 
-    def written(self, statement: Any, params: Any) -> tuple[str, Any]:
+    def written(self, statement: Any, params: Any) -> Written:
         if isinstance(statement, sql.Composable):
             statement = statement.as_string(self._connection)
         if not isinstance(statement, str):
@@ -63,7 +75,7 @@ class PsycopgReads:
                 "a connection of psycopg takes text, or what psycopg.sql composes; for a select of SQLAlchemy"
                 " give a connection of its engine"
             )
-        return statement, params
+        return Written(text=statement, params=params)
 
     def ask(self, block: str, **params: Any) -> Sequence[tuple[Any, ...]]:
         with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
@@ -88,7 +100,7 @@ class SqlalchemyReads:
     def is_idle(self) -> bool:
         return not self._connection.in_transaction()
 
-    def written(self, statement: Any, params: Any) -> tuple[str, Any]:
+    def written(self, statement: Any, params: Any) -> Written:
         from sqlalchemy import ClauseElement
 
         dialect = self._connection.dialect
@@ -98,9 +110,12 @@ class SqlalchemyReads:
             raise InvalidInput("a connection of SQLAlchemy takes select(…) or text(…)")
         compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         try:
-            return str(compiled), dict(compiled.construct_params(params or {}) or {})
+            values = dict(compiled.construct_params(params or {}) or {})
         except ValueError as error:  # a parameter that is not bound
             raise InvalidInput(f"the statement cannot be compiled: {error}") from None
+        types = [column.type for column in getattr(statement, "selected_columns", ())]
+        form = tuple(f"{type(each).__module__}.{type(each).__qualname__} {each!r}" for each in types)
+        return Written(text=str(compiled), params=values, form=form)
 
     def ask(self, block: str, **params: Any) -> Sequence[tuple[Any, ...]]:
         from sqlalchemy import text
