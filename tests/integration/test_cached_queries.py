@@ -295,7 +295,7 @@ TYPES = """
         '10.0.0.0/8'::cidr, 'fe80::1/64'::inet, '{"a": [1, null, 12345678901234567890]}'::jsonb,
         '[1.5]'::json, ARRAY[1.0, NULL], ARRAY[[1, 2], [3, 4]], ARRAY['2026-01-01'::date], '[1,5)'::int4range,
         '[2026-01-01,)'::daterange, 'empty'::numrange, '{[1,2),[4,5)}'::int4multirange,
-        ROW(1, 'a'), B'101', '(1,2)'::point, '1.50'::money, '<a/>'::xml, 'a b'::tsvector
+        ROW(1, 'a'), B'101', '(1,2)'::point, '1.50'::money, 'a b'::tsvector
     FROM (VALUES ('12345678-1234-5678-1234-567812345678')) AS ids (gen)
 """
 
@@ -472,6 +472,24 @@ def test_a_connection_of_another_role_renews_nothing(dsn: str) -> None:
         cache._loading.crew.join()
 
         assert (1, 1) == (loads(cache), cache.statistics().load_failures)
+
+
+def test_what_psycopg_composes_is_kept_and_what_sqlalchemy_selects_needs_its_own_connection(
+    dsn: str, cache: TieredCache
+) -> None:
+    queries = QueryCache(cache)
+    composed = sql.SQL("SELECT {} FROM {} WHERE id = {}").format(
+        sql.Identifier("customer"), sql.Identifier("orders"), sql.Literal(1)
+    )
+    with connected(dsn) as connection:
+        found = [queries.fetch_all(connection, composed, ttl_s=60) for _ in range(2)]
+        with pytest.raises(InvalidInput, match="a connection of its engine"):
+            queries.fetch_all(connection, select(column("id")), ttl_s=60)
+        with pytest.raises(InvalidInput, match="has no stored form"):
+            queries.fetch_all(connection, NAMES, (object(),), ttl_s=60)
+
+    assert [(("ann",),)] * 2 == found
+    assert 1 == loads(cache)
 
 
 def test_other_connections_are_named_in_the_error(cache: TieredCache) -> None:
