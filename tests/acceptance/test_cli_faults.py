@@ -6,6 +6,8 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,26 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+IN_A_DESTRUCTOR = """
+import os, signal, sys, time
+import click
+from perfloop.cli import main
+
+class Ending:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+@click.command()
+def wait():
+    Ending()
+    time.sleep(30)
+
+main.cli.add_command(wait)
+sys.argv = ["perfloop", "wait"]
+main.main()
+"""
 
 
 @pytest.fixture
@@ -199,3 +221,11 @@ def test_a_database_with_an_odd_name_and_nothing_in_it(perfloop: Any, postgres_d
     assert 0 == told.code
     assert told.out.startswith(name)
     assert "not read  pg_stat_statements: " in told.out
+
+
+def test_an_interrupt_that_comes_while_a_destructor_runs_is_not_lost() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (130, "interrupted") == (told.returncode, told.stderr.strip())

@@ -23,6 +23,7 @@ from perfloop.errors import PerfloopError
 FAILED = 3
 FAULT = 4
 INTERRUPTED = 130
+_AGAIN_AFTER_S = 0.05
 _NAME = ("perfloop: ", "bold red")
 
 
@@ -58,6 +59,7 @@ def main() -> None:
     # What stops a service stops us as Ctrl-C does: labs are removed, and a cut apply is undone.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _interrupt_again
     # The parser logs what it gives up; the findings and the list of skipped statements tell it better.
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
@@ -86,6 +88,15 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _still_cleaning_up)
     raise KeyboardInterrupt
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Interrupt once more where the first came while a destructor ran, which no exception leaves."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_AFTER_S)
 
 
 def _still_cleaning_up(number: int, frame: FrameType | None) -> None:
