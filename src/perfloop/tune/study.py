@@ -78,16 +78,16 @@ def optimize(
     if analysis.workload is None:
         raise _without_workload(options.workload_source, analysis)
     run = StudyRun(_new_study(dsn, options, analysis, started_at_s), journal, observer, options, rules=rules)
-    run.save()
     try:
+        run.save()
         _run_in_lab(dsn, run, analysis, analysis.workload, binaries)
+        run.save(state=StudyState.FINISHED, finished_at_s=time.time())
     except BaseException as error:  # however it ended, the study says so
         state = StudyState.INTERRUPTED if isinstance(error, KeyboardInterrupt) else StudyState.FAILED
         # Where the journal is what failed, its own error says so; `perfloop recover` closes the study.
         with contextlib.suppress(JournalDamaged):
             run.save(state=state, finished_at_s=time.time())
         raise
-    run.save(state=StudyState.FINISHED, finished_at_s=time.time())
     return run.study
 
 
