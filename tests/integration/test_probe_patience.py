@@ -75,6 +75,23 @@ def test_a_slow_act_without_a_limit_is_waited_for(postgres_dsn):
         assert (7,) == connection.execute("SELECT 7 FROM pg_sleep(0.7)").fetchone()
 
 
+@pytest.mark.parametrize("statement_timeout_s", [0, 10])
+def test_an_interrupt_leaves_a_session_that_can_go_on_or_none(postgres_dsn, statement_timeout_s):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with connect(postgres_dsn, read_only=False, statement_timeout_s=statement_timeout_s) as connection:
+            signal.setitimer(signal.ITIMER_REAL, 0.15)
+            with pytest.raises(KeyboardInterrupt):
+                connection.execute("SELECT pg_sleep(20)")
+
+            assert connection.closed or (1,) == connection.execute("SELECT 1").fetchone()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_the_server_s_own_limit_comes_first(postgres_dsn):
     with (
         connect(postgres_dsn, read_only=True, statement_timeout_s=0.2) as connection,

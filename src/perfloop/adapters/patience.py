@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg import conninfo, errors
 from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
 
 from perfloop.errors import TargetUnreachable
 
@@ -40,7 +41,13 @@ class PatientConnection(psycopg.Connection[Any]):
         Raises:
             TargetUnreachable: the limit has passed; the connection is closed then.
         """
-        return super().wait(self._watched(gen), *arguments, **named)
+        try:
+            return super().wait(self._watched(gen), *arguments, **named)
+        except KeyboardInterrupt:
+            # psycopg has cancelled the statement, unless it was the watching that the signal fell into.
+            if self.info.transaction_status is TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
 
     def _watched(self, gen: PQGen[ResultT]) -> PQGen[ResultT]:
         began_s = looked_s = time.monotonic()
