@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -45,6 +46,11 @@ INSTALLED_POSTGRES = installed_postgres()
 NONE = "none installed, so tests that need one are skipped"
 
 StartServer = Callable[[PostgresBinaries], PostgresServer]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be heard, also where a shell put the tests in the background and so had it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

@@ -87,6 +87,8 @@ MORE_BUFFERS = AlterSetting(name="shared_buffers", value="64MB")
 BY_CUSTOMER = "SELECT sum(amount) FROM orders WHERE customer = 7"
 BY_NOTE = "SELECT id FROM orders WHERE note = md5('77')"
 SORTED = "SELECT count(*) FROM (SELECT note FROM orders ORDER BY note, amount DESC OFFSET 0) AS o"
+# Hashed where work_mem has room for it; else each row goes through the whole list.
+EXCLUDED = "SELECT count(*) FROM orders WHERE id <= 60 AND -id NOT IN (SELECT id FROM children)"
 SET_BY_CUSTOMER = "UPDATE orders SET amount = amount + 1 WHERE customer = 7"
 SET_BY_NOTE = "UPDATE orders SET amount = amount + 1 WHERE note = md5('77')"
 DELETE_PARENT = "DELETE FROM parents WHERE id BETWEEN 10 AND 20"
@@ -216,7 +218,7 @@ def names(digest: list[Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        pytest.param(LARGER_WORK_MEM, SORTED, id="sessions"),
+        pytest.param(LARGER_WORK_MEM, EXCLUDED, id="sessions"),
         pytest.param(ON_CUSTOMER, BY_CUSTOMER, id="an index"),
         pytest.param(AnalyzeTable(table=EVENTS), COMMON, id="statistics"),
         pytest.param(MORE_BUFFERS, SCATTERED, id="instances"),
