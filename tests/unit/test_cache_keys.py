@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfloop.adapters.changes.change import TableChange, table_name
 from perfloop.cache import CachePolicy
-from perfloop.cache.keys import bound_key, bound_tags, member_key
+from perfloop.cache.invalidation import TagMap
+from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.errors import InvalidInput
 
 
@@ -119,6 +121,28 @@ def test_a_template_that_cannot_work_is_refused_when_the_function_is_decorated(
 def test_tags_are_templates_too() -> None:
     assert bound_tags(("product-{product}", "prices"), price)(7) == ("product-7", "prices")
     assert bound_tags((), price)(7) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "column"),
+    [
+        (7, "7"),
+        ("7", "7"),
+        ("my-post", "my-post"),
+        ("ada@example.org", "ada@example.org"),
+        ("a:b/c{d} e", "a:b/c{d} e"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+    ],
+)
+def test_a_change_of_a_row_clears_the_tag_that_a_decorator_wrote(value: object, column: str) -> None:
+    def user(user_id: object) -> None: ...
+
+    change = TableChange(table=table_name("public", "users"), rows=({"id": column},))
+    cleared = set(TagMap({"users": ("user-{id}",)}).tags_of(change))
+
+    assert bound_tags(("user-{user_id}",), user)(value)[0] in cleared
+    assert member_tag("user-{}")(value) in cleared
+    assert f"user-{value}" in cleared
 
 
 def test_a_member_has_a_key_of_its_own() -> None:

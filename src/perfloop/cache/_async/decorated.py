@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perfloop.cache._async.batch import Group
-from perfloop.cache.keys import bound_key, bound_tags, member_key
+from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.restart import Members
@@ -126,7 +126,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         """The function itself, which asks no cache."""
         self.key: Callable[[MemberT], str] = member_key(template)
         """The key of one member."""
-        tag_keys = [member_key(tag) if "{" in tag else functools.partial(_same, tag) for tag in tags]
+        writers = [member_tag(tag) for tag in tags]
         warmed: Warmed[MemberT] | None = None
         if warm:
             kept = WarmingPolicy() if warm is True else warm
@@ -134,7 +134,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         self._group = Group(
             function,
             policy,
-            lambda member: tuple(tag(member) for tag in tag_keys),
+            lambda member: tuple(write(member) for write in writers),
             kind_of(function, of_mapping=True),
             warmed,
         )
@@ -166,8 +166,3 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         """Make the values of these members invalid, and load them anew."""
         await self.invalidate(*members)
         return await self.many(members)
-
-
-def _same(tag: str, member: object) -> str:
-    """A tag that all members carry."""
-    return tag

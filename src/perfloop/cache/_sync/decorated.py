@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perfloop.cache._sync.batch import Group
-from perfloop.cache.keys import bound_key, bound_tags, member_key
+from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.restart import Members
@@ -127,7 +127,7 @@ class CachedMany(Generic[MemberT, ValueT]):
         """The function itself, which asks no cache."""
         self.key: Callable[[MemberT], str] = member_key(template)
         """The key of one member."""
-        tag_keys = [member_key(tag) if "{" in tag else functools.partial(_same, tag) for tag in tags]
+        writers = [member_tag(tag) for tag in tags]
         warmed: Warmed[MemberT] | None = None
         if warm:
             kept = WarmingPolicy() if warm is True else warm
@@ -135,7 +135,7 @@ class CachedMany(Generic[MemberT, ValueT]):
         self._group = Group(
             function,
             policy,
-            lambda member: tuple(tag(member) for tag in tag_keys),
+            lambda member: tuple(write(member) for write in writers),
             kind_of(function, of_mapping=True),
             warmed,
         )
@@ -167,8 +167,3 @@ class CachedMany(Generic[MemberT, ValueT]):
         """Make the values of these members invalid, and load them anew."""
         self.invalidate(*members)
         return self.many(members)
-
-
-def _same(tag: str, member: object) -> str:
-    """A tag that all members carry."""
-    return tag
