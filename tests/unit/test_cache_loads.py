@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.cache_kinds import FakeClock, Gate, until, waiters
 
-from perfloop.cache import CachePolicy, Loaded
+from perfloop.cache import BreakerPolicy, BreakerState, CachePolicy, InMemoryServer, Loaded
 from perfloop.errors import InvalidInput, LoadTimedOut
 
 
@@ -291,3 +291,28 @@ def test_what_happens_is_told_but_hits_are_not(kind: Any) -> None:
             cache.get_or_load("other", never, ttl_s=60)
 
     assert ["Missed", "LoadEnded", "Missed", "LoadFailed"] == told
+
+
+def test_a_listener_that_fails_costs_nobody_a_value(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(event: object) -> None:
+        raise RuntimeError("the listener's own fault")
+
+    with kind.cache(on_event=fail) as cache:
+        values = [cache.get_or_load("k", lambda: 1, ttl_s=60), cache.get_or_load("k", never, ttl_s=60)]
+
+    assert [1, 1] == values
+    assert "the listener's own fault" in caplog.text
+
+
+def test_a_listener_that_fails_keeps_no_tier_away(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(event: object) -> None:
+        raise RuntimeError("the listener's own fault")
+
+    server = InMemoryServer()
+    with kind.cache(server, on_event=fail, breaker=BreakerPolicy(first_retry_s=0.01)) as cache:
+        server.go_away()
+        cache.get_or_load("k", lambda: 1, ttl_s=60)
+        server.come_back()
+        until(lambda: cache.statistics().breaker is BreakerState.CLOSED)
+
+    assert "is away" in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import TypeAlias
 
 from perfloop.model.value import Value
@@ -54,3 +56,26 @@ class BreakerClosed(Value, frozen=True, kw_only=True, tag="breaker_closed"):
 CacheEvent: TypeAlias = (
     Missed | StaleServed | LoadEnded | LoadFailed | StoreRefused | BreakerOpened | BreakerClosed
 )
+
+_log = logging.getLogger("perfloop.cache")
+
+
+def guarded(listener: Callable[[CacheEvent], None] | None) -> Callable[[CacheEvent], None]:
+    """The listener, whose faults are logged, the first with its traceback, and cost nobody a value."""
+    if listener is None:
+        return _nobody
+    faults = 0
+
+    def tell(event: CacheEvent) -> None:
+        nonlocal faults
+        try:
+            listener(event)
+        except Exception as error:  # noqa: BLE001  # the service's own code, in the path of every caller
+            faults += 1
+            _log.warning("on_event failed: %r", error, exc_info=faults == 1)
+
+    return tell
+
+
+def _nobody(event: CacheEvent) -> None:
+    """Nobody listens."""

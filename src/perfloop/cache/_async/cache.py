@@ -18,7 +18,7 @@ from perfloop.cache._async.restarting import AsyncRestarting
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
-from perfloop.cache.events import CacheEvent
+from perfloop.cache.events import CacheEvent, guarded
 from perfloop.cache.loaded import Loaded, LoadTerms, Request, Terms, kind_of
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
@@ -32,10 +32,6 @@ from perfloop.metrics.fork import restart_in_child
 ValueT = TypeVar("ValueT")
 MemberT = TypeVar("MemberT", bound=Hashable)
 P = ParamSpec("P")
-
-
-def _ignore(event: CacheEvent) -> None:
-    """Nobody listens."""
 
 
 class AsyncTieredCache:
@@ -58,7 +54,8 @@ class AsyncTieredCache:
         restart_snapshot: A file of its own, for the keys that a restart is to begin with: those of
             `cached_many`, loaded again while the cache is open.
         restart_policy: How many, how often, how fast.
-        on_event: Is told what the cache does, except hits; in the caller's path, so that it must be quick.
+        on_event: Is told what the cache does, except hits; in the caller's path, so that it must be
+            quick. What it raises is logged.
         clock: Seconds, never going back.
         rand: Numbers from [0, 1), for jitter and XFetch.
     """
@@ -78,12 +75,13 @@ class AsyncTieredCache:
         remote: AsyncRemoteTier | None = None,
         restart_snapshot: str | Path | None = None,
         restart_policy: RestartPolicy | None = None,
-        on_event: Callable[[CacheEvent], None] = _ignore,
+        on_event: Callable[[CacheEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         if redis is not None and remote is None:
             remote = _redis_tier(redis, prefix)
+        tell = guarded(on_event)
         self._memory = MemoryTier(capacity, max_bytes=max_bytes, clock=clock, rand=rand)
         self._hit = self._memory.get
         self._terms = Terms(policy)
@@ -91,7 +89,7 @@ class AsyncTieredCache:
         self._link = None
         if remote is not None:
             self._link = AsyncLink(
-                remote, self._memory, policy=breaker or BreakerPolicy(), clock=clock, tell=on_event
+                remote, self._memory, policy=breaker or BreakerPolicy(), clock=clock, tell=tell
             )
         self._storing = AsyncStoring(
             self._memory,
@@ -101,7 +99,7 @@ class AsyncTieredCache:
             lease_s=lease_s,
             rand=rand,
             counts=self._counts,
-            tell=on_event,
+            tell=tell,
         )
         self._loading = AsyncLoading(
             self._memory,
@@ -109,7 +107,7 @@ class AsyncTieredCache:
             storing=self._storing,
             counts=self._counts,
             clock=clock,
-            tell=on_event,
+            tell=tell,
         )
         self._plain = AsyncPlain(
             self._memory,

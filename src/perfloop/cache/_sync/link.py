@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -30,6 +31,8 @@ PENDING_LIMIT: Final = 10_000
 GREETING_S: Final = 1.0
 """How long opening waits until the news from other processes is heard."""
 PROBE: Final = "perfloop-probe"
+
+_log = logging.getLogger("perfloop.cache")
 
 
 class Link:
@@ -180,14 +183,16 @@ class Link:
             self.is_away = True
             self._add_pending(keys, tags)
         if opened:
-            self._tell(BreakerOpened(error=str(error)))
+            _log.warning("the shared tier of the cache is away; the process's own serves alone: %s", error)
             self._crew.spawn(self._recover)
+            self._tell(BreakerOpened(error=str(error)))
 
     def _recover(self) -> None:
         while True:
             if self._closing.wait(max(0.001, self.breaker.wait_s(self._clock()))):
                 return
             if self.breaker.probe(self._clock()) and self._catch_up():
+                _log.info("the shared tier of the cache is back")
                 self._tell(BreakerClosed())
                 return
 
