@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of traffic, trials and scoring (1)")
     parser.add_argument("--data-seed", type=int, default=DATA_SEED, help=f"of the rows ({DATA_SEED})")
     parser.add_argument("--scale", type=float, default=1.0, help="1.0 makes 1.16 million rows (1.0)")
-    parser.add_argument("--traffic", type=float, default=6.0, help="seconds of traffic to tune by (6)")
+    parser.add_argument("--traffic", type=float, default=20.0, help="seconds of traffic to tune by (20)")
     parser.add_argument("--pairs", type=int, default=24, help="of slots to score by (24)")
     parser.add_argument("--calls", type=int, default=400, help="in each slot (400)")
     parser.add_argument("--trials", type=int, default=StudyOptions().most_trials, help="at most")
