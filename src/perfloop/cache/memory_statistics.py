@@ -10,6 +10,7 @@ from typing import Final
 
 from perfloop.cache.entry import Entry, entry_bytes
 from perfloop.cache.object_size import object_bytes
+from perfloop.cache.policy import Freshness
 from perfloop.cache.shelf import Shelf
 from perfloop.metrics.counter import Counter
 from perfloop.model.value import Value
@@ -52,6 +53,16 @@ class MemoryCounts:
         self.misses = Counter()
         self.stale = Counter()
         self.expirations = self.invalidated = self.refused = 0
+
+    def found(self, freshness: Freshness) -> None:
+        """Count one request by what was found for it."""
+        if freshness is Freshness.FRESH or freshness is Freshness.DUE:
+            for _ in self.hits:
+                break
+        elif freshness is Freshness.EXPIRED:
+            self.misses.inc()
+        else:
+            self.stale.inc()
 
     @property
     def requests(self) -> int:
