@@ -153,12 +153,12 @@ def test_a_statement_over_many_rows_clears_the_whole_table(shop: str) -> None:
     with listening(shop, heard, tags=TagMap()):
         eventually(lambda: heard.counts["every:orders"])
         execute(shop, "UPDATE orders SET note = 'x' WHERE id <= 10")
-        eventually(lambda: heard.counts["orders:10"])
+        eventually(lambda: heard.counts["orders:id=10"])
         before = heard.counts["every:orders"]
         execute(shop, "UPDATE orders SET note = 'y' WHERE id <= 11")
         eventually(lambda: heard.counts["every:orders"] > before)
 
-        assert 0 == heard.counts["orders:11"]
+        assert 0 == heard.counts["orders:id=11"]
 
 
 def test_what_is_rolled_back_or_changes_nothing_is_not_heard(watched_shop: str, heard: Heard) -> None:
@@ -198,12 +198,12 @@ def test_a_part_of_a_table_is_watched_under_the_name_of_the_whole(shop: str) -> 
     with listening(shop, heard, tags=TagMap()):
         eventually(lambda: heard.counts["every:visits"])
         execute(shop, "INSERT INTO visits VALUES (1, '')", "INSERT INTO early VALUES (2, '')")
-        eventually(lambda: heard.counts["visits:2"])
+        eventually(lambda: heard.counts["visits:id=2"])
     execute(shop, "CREATE TABLE late PARTITION OF visits FOR VALUES FROM (10) TO (20)")
     with psycopg.connect(shop) as connection:
         missing = missing_triggers(connection, read_installed(connection))
 
-    assert (1, 1) == (heard.counts["visits:1"], heard.counts["visits:2"])
+    assert (1, 1) == (heard.counts["visits:id=1"], heard.counts["visits:id=2"])
     assert ("late",) == missing
 
 
@@ -389,3 +389,32 @@ def test_what_a_cache_does_not_take_is_told_again(watched_shop: str) -> None:
         statistics = listener.statistics()
 
     assert (2, "the cache is away") == (statistics.faults, statistics.last_fault)
+
+
+@pytest.mark.parametrize("table", ["orders", "ordres"])
+def test_a_table_or_column_that_is_not_watched_is_refused_with_the_way_out(
+    watched_shop: str, table: str
+) -> None:
+    tags = TagMap({table: ("orders-with-{note}",)})
+    with pytest.raises(
+        InvalidInput, match=f"{table} is not watched with note.*outbox install --table {table}:"
+    ):
+        listening(watched_shop, Heard(), tags=tags).open()
+
+    with psycopg.connect(watched_shop) as connection:
+        left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'perfloop cache'"
+        eventually(lambda: connection.execute(left).fetchone() == (0,))
+
+
+def test_what_is_watched_is_looked_at_again_when_another_process_takes_over(watched_shop: str) -> None:
+    policy = ListenerPolicy(takeover_s=0.02)
+    second = ChangeListener(Outbox(watched_shop), TAGS, Heard(), policy=policy, registry=Registry())
+    first = listening(watched_shop, Heard())
+    first.open()
+    with second:
+        install(watched_shop, "orders:id")
+        first.close()
+        eventually(lambda: second.statistics().is_reading)
+        eventually(lambda: second.statistics().faults)
+
+        assert "orders is not watched with customer_id" in str(second.statistics().last_fault)

@@ -22,7 +22,9 @@ def test_a_row_that_moves_clears_the_tags_of_both_places() -> None:
 
 
 def test_a_table_without_templates_has_tags_of_its_own() -> None:
-    assert ["table:users", "users:7:x"] == list(TAGS.tags_of(change("users", {"id": "7", "part": "x"})))
+    assert ["table:users", "users:id=7:part=x"] == list(
+        TAGS.tags_of(change("users", {"id": "7", "part": "x"}))
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_a_table_without_templates_has_tags_of_its_own() -> None:
     [
         (TableChange(table="orders", rows=None), {"every:orders", "orders"}),
         (TableChange(table="users", rows=None), {"every:users", "table:users"}),
-        (change("orders", {"id": "7"}), {"every:orders", "orders"}),
+        (change("orders", {"id": "7"}), {"every:orders", "orders", "order-7"}),
         (EVERYTHING, {"every:orders", "orders", "every:sales.lines", "{lines}"}),
     ],
 )
@@ -41,7 +43,38 @@ def test_what_is_not_known_by_the_row_clears_the_table_as_a_whole(told: TableCha
 def test_an_entry_carries_the_tags_that_changes_of_its_rows_clear() -> None:
     assert ("order-7", "every:orders") == TAGS.row_tags("public.orders", id=7)
     assert ("orders-of-None", "every:orders") == TAGS.row_tags("orders", customer=None)
-    assert ("users:7", "every:users") == TAGS.row_tags("users", id=7)
+    assert ("users:id=7", "every:users") == TAGS.row_tags("users", id=7)
+
+
+def test_the_tag_of_a_row_without_templates_does_not_depend_on_the_order_of_its_columns() -> None:
+    tags = TagMap()
+    entry = tags.row_tags("items", line=2, order_id=1)
+
+    assert set(entry) - {"every:items"} < set(tags.tags_of(change("items", {"order_id": "1", "line": "2"})))
+
+
+def test_without_templates_all_watched_columns_make_a_tag_once_they_are_known() -> None:
+    tags = TagMap()
+    tags.check([WatchedTable(table="items", columns=("order_id", "line"))], "install")
+
+    assert "every:items" in tags.tags_of(change("items", {"order_id": "1"}))
+    with pytest.raises(InvalidInput, match="items is watched with line, order_id"):
+        tags.row_tags("items", order_id=1)
+
+
+@pytest.mark.parametrize(
+    ("watched", "way_out"),
+    [
+        ([], "orders is not watched with customer, id.*--table orders:customer,id"),
+        ([("orders", ("id", "part"))], "not watched with customer;.*--table orders:customer,id,part"),
+        ([("orders", ("id", "customer"))], "sales.lines is not watched,.*--table sales.lines`"),
+    ],
+)
+def test_what_is_mapped_and_not_watched_is_refused_with_the_command_that_watches_it(
+    watched: list[tuple[str, tuple[str, ...]]], way_out: str
+) -> None:
+    with pytest.raises(InvalidInput, match=way_out):
+        TAGS.check([WatchedTable(table=table, columns=columns) for table, columns in watched], "install")
 
 
 @pytest.mark.parametrize("columns", [{}, {"colour": "red"}])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Final, Protocol
@@ -75,6 +75,13 @@ class ChangeSource(Protocol):
         """Make a call that waits for a server in another thread fail at once."""
 
     def lag(self) -> SourceLag: ...
+
+    def watched(self) -> Sequence[WatchedTable]:
+        """The tables it tells of, with the columns that it tells; as the last `open` found them."""
+
+    @property
+    def install_command(self) -> str:
+        """What lets it tell of more."""
 
 
 def table_name(schema: str, relation: str) -> str:

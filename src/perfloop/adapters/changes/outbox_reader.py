@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import psycopg
 
-from perfloop.adapters.changes.change import EVERYTHING, SourceLag, TableChange
+from perfloop.adapters.changes.change import EVERYTHING, SourceLag, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_plan import block, read_installed
 from perfloop.adapters.changes.snapshot import Snapshot
 from perfloop.adapters.connection import connect
@@ -94,6 +94,7 @@ class Outbox:
         self._pause_s = 0.0
         self._ends: deque[tuple[float, int]] = deque()
         self._lag = SourceLag()
+        self._watched: tuple[WatchedTable, ...] = ()
 
     def open(self) -> bool:
         """Connect, and be the one that reads, if no other process does.
@@ -152,6 +153,13 @@ class Outbox:
     def lag(self) -> SourceLag:
         return self._lag
 
+    def watched(self) -> Sequence[WatchedTable]:
+        return self._watched
+
+    @property
+    def install_command(self) -> str:
+        return "perfloop cache outbox install"
+
     def _connect(self) -> psycopg.Connection[Any]:
         # No limit in time: a backlog is streamed as fast as the cache takes it, and whoever uses the source
         # calls abort() where there is no progress.
@@ -160,10 +168,7 @@ class Outbox:
             connection.prepare_threshold = 2
             milliseconds = str(round(self._policy.silent_for_s * 1000))
             connection.execute(block("prepare_session"), {"silent_ms": milliseconds})
-            if not read_installed(connection).exists:
-                raise InvalidInput(
-                    "this database has no outbox; install one with `perfloop cache outbox install`"
-                )
+            self._look_what_is_watched(connection)
         except psycopg.errors.InsufficientPrivilege as error:
             connection.close()
             raise MissingRights(
@@ -177,6 +182,12 @@ class Outbox:
             self._connection = connection
         return connection
 
+    def _look_what_is_watched(self, connection: psycopg.Connection[Any]) -> None:
+        installed = read_installed(connection)
+        if not installed.exists:
+            raise InvalidInput(f"this database has no outbox; install one with `{self.install_command}`")
+        self._watched = installed.watched
+
     def _is_elected(self, connection: psycopg.Connection[Any]) -> bool:
         if self._reader is None:
             return True
@@ -184,6 +195,8 @@ class Outbox:
 
     def _begin(self, connection: psycopg.Connection[Any]) -> None:
         """Go on from where the last reader of this name was on this server; otherwise all is in doubt."""
+        # It may be long since this process connected.
+        self._look_what_is_watched(connection)
         previous = self._position, self._server
         self._looked_at_s = self._stored_at_s = self._clock()
         self._pause_s = 0.0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event
@@ -23,7 +23,14 @@ from typing import Any, Final
 
 import psycopg
 
-from perfloop.adapters.changes.change import EVERYTHING, Row, SourceLag, TableChange, table_name
+from perfloop.adapters.changes.change import (
+    EVERYTHING,
+    Row,
+    SourceLag,
+    TableChange,
+    WatchedTable,
+    table_name,
+)
 from perfloop.adapters.changes.log_stream import LogMessage, LogStream, SlotBusy
 from perfloop.adapters.changes.outbox_reader import APPLICATION, shut_down
 from perfloop.adapters.changes.pgoutput import (
@@ -173,6 +180,13 @@ class ReplicationSlot:
     def lag(self) -> SourceLag:
         return self._lag
 
+    def watched(self) -> Sequence[WatchedTable]:
+        return tuple(WatchedTable(table=name, columns=columns) for name, columns in self._watched.items())
+
+    @property
+    def install_command(self) -> str:
+        return "perfloop cache slot install"
+
     def _connect(self) -> psycopg.Connection[Any]:
         hung_after_s = self._policy.hung_after_s
         control = connect(
@@ -180,17 +194,20 @@ class ReplicationSlot:
         )
         try:
             check_server(control)
-            publication = read_publication(control, self._publication)
-            if publication is None:
-                raise InvalidInput(
-                    f"there is no publication {self._publication}; make it with `perfloop cache slot install`"
-                )
+            self._look_what_is_watched(control)
         except BaseException:
             control.close()
             raise
-        self._watched = {each.table: each.columns for each in publication.watched}
         self._control = control
         return control
+
+    def _look_what_is_watched(self, control: psycopg.Connection[Any]) -> None:
+        publication = read_publication(control, self._publication)
+        if publication is None:
+            raise InvalidInput(
+                f"there is no publication {self._publication}; make it with `{self.install_command}`"
+            )
+        self._watched = {each.table: each.columns for each in publication.watched}
 
     def _begin_alone(self) -> bool:
         self._temporary = f"{self._publication}_{secrets.token_hex(4)}"
@@ -207,6 +224,8 @@ class ReplicationSlot:
             raise InvalidInput(f"the slot {slot} is one of {plugin}; give another name")
         if active_pid is not None:
             return False
+        # It may be long since this process connected.
+        self._look_what_is_watched(control)
         if not is_lost:
             self._stream.connect()
             return self._follow(slot)

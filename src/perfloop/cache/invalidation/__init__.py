@@ -1,10 +1,12 @@
 """Event-driven invalidation: what is committed in PostgreSQL clears the cache's tags.
 
-from perfloop.cache.invalidation import ChangeListener, Outbox, TagMap
+    from perfloop.cache.invalidation import ChangeListener, Outbox, TagMap
 
-tags = TagMap({"orders": ("order-{id}", "orders-of-{customer_id}", "orders")})
-with ChangeListener(Outbox(dsn), tags, cache):
-...
+    tags = TagMap({"orders": ("order-{id}", "orders-of-{customer_id}", "orders")})
+    with ChangeListener(Outbox(dsn, reader=None), tags, cache):
+        ...
+
+A listener is a thread, in a service for asyncio, too; a hook runs in the call that commits.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ source knows whether changes may have been missed meanwhile, and then tells that
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,15 +20,16 @@ from threading import Event, Thread
 from typing import Final, Self
 
 from perfloop import metrics
-from perfloop.adapters.changes.change import ChangeSource, TableChange
+from perfloop.adapters.changes.change import ChangeSource, TableChange, WatchedTable
 from perfloop.cache.invalidation.freshness import FreshnessMetrics, InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
 from perfloop.cache.invalidation.tags import TagMap
-from perfloop.errors import TargetUnreachable
+from perfloop.errors import InvalidInput, TargetUnreachable
 from perfloop.metrics import Registry
 
 LOOK_AFTER_S: Final = 0.5
 RATE_OVER_S: Final = 10.0
+_log = logging.getLogger("perfloop.cache")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class _Listening:
         self._metrics = FreshnessMetrics(registry)
         self._stopping = Event()
         self._threads: tuple[Thread, ...] = ()
+        self._checked: Sequence[WatchedTable] | None = None
         self._is_reading = False
         self._progress_at_s: float | None = None
         self._changes = self._invalidated = self._doubts = self._faults = 0
@@ -76,8 +79,12 @@ class _Listening:
         """Raises what the source says of its set-up; a server that is away is tried again and again."""
         try:
             self._is_reading = self._source.open()
+            self._check()
         except TargetUnreachable as error:
             self._note(error)
+        except InvalidInput:
+            self._source.close()
+            raise
         self._stopping.clear()
         self._threads = tuple(
             Thread(target=target, name=f"perfloop-cache-{target.__name__.strip('_')}", daemon=True)
@@ -135,12 +142,27 @@ class _Listening:
         while not self._stopping.is_set():
             self._progress_at_s = self._clock()
             self._is_reading = self._source.open()
+            self._check_again()
             if self._is_reading:
                 self._take(self._source.read(self._stopping))
             else:
                 self._progress_at_s = None
                 self._stopping.wait(self._policy.takeover_s)
         self._source.close()
+
+    def _check(self) -> None:
+        watched = self._source.watched()
+        if watched != self._checked:
+            self._checked = watched
+            self._tags.check(watched, self._source.install_command)
+
+    def _check_again(self) -> None:
+        try:
+            self._check()
+        except InvalidInput as error:
+            # What is watched has changed meanwhile. The other tables are to be heard of all the same.
+            self._note(error)
+            _log.warning("%s", error)
 
     def _take(self, changes: Iterable[TableChange]) -> None:
         found: dict[str, None] = {}
@@ -218,7 +240,7 @@ class ChangeListener:
         """Start to listen.
 
         Raises:
-            InvalidInput: The database is not set up for this source.
+            InvalidInput: The database is not set up for this source, or does not watch what the tags are of.
             MissingRights: The role may not read it.
         """
         self._listening.open()
