@@ -191,6 +191,66 @@ def test_after_an_epoch_entries_ask_to_be_checked_and_a_new_store_serves_again()
     assert tier.get("a") is not None
 
 
+def test_callers_after_the_invalidation_of_a_tag_of_the_old_value_do_not_board_its_refresh() -> None:
+    clock = Clock()
+    tier = MemoryTier(clock=clock)
+    _load(tier, "a", "old", ["t"], CachePolicy(ttl_s=1, jitter_ratio=0, fail_safe_for_s=100))
+    clock.now_s += 2
+    assert Freshness.SPARE is tier.examine("a")[0]
+    tier.begin("a")
+
+    tier.invalidate_tags(["t"])
+
+    assert tier.begin("a").leads
+
+
+def test_a_load_from_before_an_epoch_is_not_kept_as_checked() -> None:
+    tier = MemoryTier()
+    flight = tier.begin("a").flight
+
+    tier.raise_epoch()
+
+    assert not tier.store(flight, "old", policy=POLICY)
+    assert tier.get("a") is None
+    assert (Freshness.EXPIRED, None) == tier.examine("a")
+
+
+def test_who_comes_after_an_epoch_does_not_board_a_load_from_before() -> None:
+    tier = MemoryTier()
+    first = tier.begin("a")
+    tier.raise_epoch()
+    later = tier.begin("a")
+
+    assert later.leads
+    assert [True, False] == [first.flight.serves(caller.number) for caller in (first, later)]
+
+
+@pytest.mark.parametrize("stores", [True, False])
+def test_a_load_that_was_given_up_still_knows_that_a_tag_of_its_value_was_invalidated(stores: bool) -> None:
+    tier = MemoryTier()
+    first = tier.begin("a")
+    tier.invalidate_tags(["t"])
+    after = tier.begin("a")
+
+    tier.end(first.flight)
+    if stores:
+        assert not tier.store(first.flight, "old", policy=POLICY, tags=["t"])
+
+    assert [True, False] == [first.flight.serves(caller.number) for caller in (first, after)]
+
+
+def test_ending_a_load_that_was_kept_takes_its_value_from_nobody() -> None:
+    tier = MemoryTier()
+    first = tier.begin("a")
+    tier.invalidate_tags(["other"])
+    after = tier.begin("a")
+
+    assert tier.store(first.flight, 1, policy=POLICY)
+    tier.end(first.flight)
+
+    assert first.flight.serves(after.number)
+
+
 def test_expired_entries_go_although_nobody_asks_for_them() -> None:
     clock = Clock()
     tier = MemoryTier(clock=clock)

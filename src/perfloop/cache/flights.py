@@ -21,12 +21,12 @@ class Flight:
         self.detached = False
         """Its key was invalidated or set: nobody finds it any more, and its value will not be kept."""
         self.overtaken = False
-        """A tag of its value was invalidated while it was under way."""
+        """A tag of its value may have been invalidated while it was under way."""
         self.future: object = None
         """The cache's own: what its callers wait on."""
 
     def serves(self, number: int) -> bool:
-        """Whether a caller that boarded at this number may have the value; to be asked after `store`.
+        """Whether a caller that boarded at this number may have the value; asked after `store` or `end`.
 
         The leader always may. No to a caller that may have come after the invalidation of a tag that only the
         value named; of a detached flight, to all who came after any invalidation of a tag, since the tags'
@@ -66,6 +66,12 @@ class Flights:
         flight = self._flights.pop(key, None)
         if flight is not None:
             flight.detached = True
+
+    def detach_all(self) -> None:
+        """Let all later callers start flights of their own."""
+        for flight in self._flights.values():
+            flight.detached = True
+        self._flights.clear()
 
     def land(self, flight: Flight) -> bool:
         """Take the flight out; False where it was detached or has landed before."""

@@ -117,33 +117,28 @@ class MemoryTier:
         `trusting` gives entries from before an epoch their freshness instead of UNCHECKED, as is asked for
         while the remote tier is away.
         """
-        found, entry = self._examine(key, trusting)
+        found, entry = self.examine_again(key, trusting=trusting)
+        self._counts.found(found)
         if self._with_ghosts:
             self._ask_ghosts(key, found, entry)
         return found, entry
 
-    def _examine(self, key: str, trusting: bool) -> tuple[Freshness, Entry | None]:
+    def examine_again(self, key: str, *, trusting: bool) -> tuple[Freshness, Entry | None]:
+        """The same for a request that has been counted already."""
         entry = self._find(key)
         if entry is None:
-            self._counts.misses.inc()
             return Freshness.EXPIRED, None
-        if not self._holds(entry, trusting=True):
-            self._counts.misses.inc()
-            self._drop(entry, expired=False)
-            return Freshness.EXPIRED, None
-        found = self._freshness(entry, self._rand())
+        found, is_valid = Freshness.EXPIRED, self._holds(entry, trusting=True)
+        if is_valid:
+            left_s, rand = entry.fresh_until_s - self._clock(), self._rand()
+            life_s, load_s = entry.life_s, entry.load_s
+            found = freshness(entry.policy, life_s=life_s, left_s=left_s, load_s=load_s, rand=rand)
         if found is Freshness.EXPIRED:
-            self._counts.misses.inc()
-            self._drop(entry, expired=True)
+            self._drop(entry, expired=is_valid)
             return found, None
         self._visit(entry)
         if entry.born < self._epoch and not trusting:
             found = Freshness.UNCHECKED
-        if found is Freshness.FRESH or found is Freshness.DUE:
-            for _ in self._hits:
-                break
-        else:
-            self._counts.stale.inc()
         return found, entry
 
     def _ask_ghosts(self, key: str, found: Freshness, entry: Entry | None) -> None:
@@ -154,8 +149,7 @@ class MemoryTier:
 
     def _visit(self, entry: Entry) -> None:
         if entry.ahead is None:
-            if entry.visits < MOST_VISITS:
-                entry.visits += 1
+            entry.visits = min(entry.visits + 1, MOST_VISITS)
             return
         with self._lock:
             ahead = entry.ahead
@@ -164,14 +158,10 @@ class MemoryTier:
         if ahead is not None:
             ahead()
 
-    def _freshness(self, entry: Entry, rand: float) -> Freshness:
-        left_s = entry.fresh_until_s - self._clock()
-        return freshness(entry.policy, life_s=entry.life_s, left_s=left_s, load_s=entry.load_s, rand=rand)
-
     def begin(self, key: str, tags: Iterable[str] = ()) -> Boarding:
         """Board the load of a key that is under way, or lead a new one, which `store` or `end` has to end.
 
-        Tags that are known before the load keep callers who come after their invalidation off it.
+        Tags known before the load, given or of what is kept, keep callers after their invalidation off it.
         """
         with self._lock:
             flight = self._flights.find(key)
@@ -179,14 +169,18 @@ class MemoryTier:
                 if flight.birth >= self._cleared and self._shelf.cells.allow(flight.tags, flight.birth):
                     return Boarding(flight, False, self._number)
                 self._flights.detach(key)
-            flight = Flight(key, self._number, tuple(tags))
+            flight = Flight(key, self._number, (*tags, *self._shelf.tags_of(key)))
             self._flights.add(flight)
             return Boarding(flight, True, self._number)
 
     def end(self, flight: Flight) -> None:
-        """End a load that has no value to keep; harmless after `store`."""
+        """End a load that has no value to keep; harmless after `store`.
+
+        What it may bring yet is for those who came before any invalidation: the tags of it are not known.
+        """
         with self._lock:
-            self._flights.land(flight)
+            if self._flights.land(flight):
+                flight.overtaken = True
             self._shelf.cells.tidy(self._flights.oldest_birth)
 
     def store(
@@ -225,7 +219,8 @@ class MemoryTier:
         with self._lock:
             is_current = self._flights.land(flight)
             # A tag may have been cleared although the key was, too: the callers want to know of either.
-            flight.overtaken = flight.birth < self._cleared or not self._shelf.cells.allow(tags, flight.birth)
+            if flight.birth < self._cleared or not self._shelf.cells.allow(tags, flight.birth):
+                flight.overtaken = True
             oldest_birth = self._flights.oldest_birth
             self._shelf.cells.tidy(oldest_birth)
             if flight.overtaken or not is_current:
@@ -283,9 +278,10 @@ class MemoryTier:
                 self._changes = number  # last: who reads it finds all cells with their numbers
 
     def raise_epoch(self) -> None:
-        """Have what is kept and what is being loaded checked with the remote tier before it is served."""
+        """Have what is kept checked with the remote tier before it is served, and keep no load under way."""
         with self._lock:
             self._number = self._epoch = self._changes = self._number + 1
+            self._flights.detach_all()
 
     def sweep(self, limit: int) -> int:
         """Look at up to `limit` entries, going on where the last sweep ended, and drop the useless ones.
@@ -328,13 +324,10 @@ class MemoryTier:
 
     def _drop(self, entry: Entry, *, expired: bool) -> None:
         with self._lock:
-            if self._find(entry.key) is not entry:
-                return
-            self._shelf.remove(entry, self._flights.oldest_birth)
-            if expired:
-                self._counts.expirations += 1
-            else:
-                self._counts.invalidated += 1
+            if self._find(entry.key) is entry:
+                self._shelf.remove(entry, self._flights.oldest_birth)
+                self._counts.expirations += expired
+                self._counts.invalidated += not expired
 
     def _sweep(self, limit: int, gone: list[Entry]) -> None:
         now_s = self._clock()

@@ -49,6 +49,11 @@ class Shelf:
     def find(self, key: str) -> Entry | None:
         return self.queues.nodes.get(key)
 
+    def tags_of(self, key: str) -> tuple[str, ...]:
+        """Of what is kept for a key."""
+        entry = self.find(key)
+        return () if entry is None else entry.tags
+
     def put(self, entry: Entry, tags: tuple[str, ...], oldest_birth: int | None) -> list[Entry]:
         """Take an entry in, in the place of that with its key; returns what went for it.
 
