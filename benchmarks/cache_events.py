@@ -123,10 +123,10 @@ def make_arms(server: PostgresServer) -> list[Arm]:
             connection.execute(f"INSERT INTO objects SELECT g, 0 FROM generate_series(1, {ROWS}) g")
             if name == "outbox":
                 outbox_plan.carry_out(connection, outbox_plan.plan_install(connection, watched))
-                source = lambda dsn=dsn: Outbox(dsn)  # noqa: E731  # one line an arm
+                source = lambda dsn=dsn: Outbox(dsn, reader="benchmark")  # noqa: E731  # one line an arm
             elif name == "slot":
                 outbox_plan.carry_out(connection, slot_plan.plan_install(connection, watched))
-                source = lambda dsn=dsn: ReplicationSlot(dsn)  # noqa: E731  # one line an arm
+                source = lambda dsn=dsn: ReplicationSlot(dsn, reader="benchmark")  # noqa: E731  # one line an arm
             elif name == "notify":
                 connection.execute(NOTIFY)
             connection.execute("VACUUM ANALYZE")

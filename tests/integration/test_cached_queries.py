@@ -523,7 +523,7 @@ def test_what_another_connection_commits_is_seen_through_the_outbox(
         carry_out(connection, plan_install(connection, [read_watched("orders"), read_watched("days:n")]))
     with (
         TieredCache() as cache,
-        ChangeListener(Outbox(own_dsn), TagMap(), cache),
+        ChangeListener(Outbox(own_dsn, reader=None), TagMap(), cache),
         connected(own_dsn) as reader,
         connected(own_dsn) as writer,
     ):

@@ -53,7 +53,7 @@ class Remote:
         self.answers.readline()
 
 kind, dsn, path = sys.argv[1:]
-source = Outbox(dsn) if kind == "outbox" else ReplicationSlot(dsn)
+source = Outbox(dsn, reader="shop") if kind == "outbox" else ReplicationSlot(dsn, reader="shop")
 policy = ListenerPolicy(first_retry_s=0.05, longest_retry_s=0.2, takeover_s=0.05)
 with ChangeListener(source, TagMap({"orders": ("order-{id}",)}), Remote(path), policy=policy):
     threading.Event().wait()
@@ -236,7 +236,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def source_of(kind: str, dsn: str) -> ChangeSource:
-    return Outbox(dsn) if kind == "outbox" else ReplicationSlot(dsn)
+    return Outbox(dsn, reader="shop") if kind == "outbox" else ReplicationSlot(dsn, reader="shop")
 
 
 @pytest.mark.parametrize("kind", ["outbox", "slot"])

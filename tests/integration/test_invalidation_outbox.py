@@ -98,9 +98,7 @@ def watched_shop(shop: str) -> str:
     return shop
 
 
-def listening(
-    dsn: str, heard: Heard, *, reader: str | None = "perfloop", tags: TagMap = TAGS
-) -> ChangeListener:
+def listening(dsn: str, heard: Heard, *, reader: str | None = "shop", tags: TagMap = TAGS) -> ChangeListener:
     return ChangeListener(Outbox(dsn, reader=reader), tags, heard, registry=Registry())
 
 
@@ -255,12 +253,12 @@ def test_a_table_in_use_is_not_waited_for_and_nothing_is_changed(shop: str) -> N
 
 def test_without_an_outbox_or_rights_on_it_the_way_out_is_named(shop: str) -> None:
     with pytest.raises(InvalidInput, match="perfloop cache outbox install"):
-        Outbox(shop).open()
+        Outbox(shop, reader="shop").open()
 
     install(shop, "orders")
     execute(shop, "DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN")
     with pytest.raises(MissingRights, match="GRANT USAGE ON SCHEMA perfloop_cache"):
-        Outbox(make_conninfo(shop, user="reader")).open()
+        Outbox(make_conninfo(shop, user="reader"), reader="shop").open()
     execute(shop, "DROP ROLE reader")
 
 
@@ -268,7 +266,11 @@ def test_one_of_two_readers_reads_and_the_other_takes_over(watched_shop: str) ->
     heard = Heard(), Heard()
     first, second = (
         ChangeListener(
-            Outbox(watched_shop), TAGS, each, policy=ListenerPolicy(takeover_s=0.02), registry=Registry()
+            Outbox(watched_shop, reader="shop"),
+            TAGS,
+            each,
+            policy=ListenerPolicy(takeover_s=0.02),
+            registry=Registry(),
         )
         for each in heard
     )
@@ -302,7 +304,9 @@ def test_what_was_cleaned_away_unread_leaves_everything_in_doubt(watched_shop: s
     heard = Heard()
     assert late.open()
     assert "every:orders" in {tag for change in late.read(stopping) for tag in TAGS.tags_of(change)}
-    busy = ChangeListener(Outbox(watched_shop, policy=policy), TAGS, heard, registry=Registry())
+    busy = ChangeListener(
+        Outbox(watched_shop, reader="shop", policy=policy), TAGS, heard, registry=Registry()
+    )
     with busy, psycopg.connect(watched_shop, autocommit=True) as connection:
         eventually(lambda: busy.statistics().is_reading)
         connection.execute("DELETE FROM orders WHERE id = 1")
@@ -341,7 +345,7 @@ def test_many_events_are_heard_in_bounded_pieces_and_counted(watched_shop: str) 
             connection.execute("INSERT INTO orders VALUES (%s, 1, '')", [1000 + number])
     heard = Heard()
     registry = Registry()
-    with ChangeListener(Outbox(watched_shop), TAGS, heard, registry=registry) as listener:
+    with ChangeListener(Outbox(watched_shop, reader="shop"), TAGS, heard, registry=registry) as listener:
         eventually(lambda: heard.counts["order-3499"])
         eventually(
             lambda: listener.statistics().changes == 2500 and not listener.statistics().oldest_change_s
@@ -362,7 +366,7 @@ def test_an_asyncio_cache_is_awaited_in_its_loop(watched_shop: str) -> None:
 
     async def listen() -> int:
         heard = Asynchronous()
-        async with AsyncChangeListener(Outbox(watched_shop), TAGS, heard, registry=Registry()):
+        async with AsyncChangeListener(Outbox(watched_shop, reader="shop"), TAGS, heard, registry=Registry()):
             await asyncio.to_thread(eventually, lambda: heard.counts["every:orders"])
             await asyncio.to_thread(execute, watched_shop, "DELETE FROM orders WHERE id = 1")
             await asyncio.to_thread(eventually, lambda: heard.counts["order-1"])
@@ -406,9 +410,19 @@ def test_a_table_or_column_that_is_not_watched_is_refused_with_the_way_out(
         eventually(lambda: connection.execute(left).fetchone() == (0,))
 
 
+def test_services_with_readers_of_their_own_hear_the_same_changes(watched_shop: str) -> None:
+    shop, mail = Heard(), Heard()
+    with listening(watched_shop, shop, reader="shop"), listening(watched_shop, mail, reader="mail"):
+        eventually(lambda: shop.counts["every:orders"] and mail.counts["every:orders"])
+        execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+        eventually(lambda: shop.counts["order-1"] and mail.counts["order-1"])
+
+
 def test_what_is_watched_is_looked_at_again_when_another_process_takes_over(watched_shop: str) -> None:
     policy = ListenerPolicy(takeover_s=0.02)
-    second = ChangeListener(Outbox(watched_shop), TAGS, Heard(), policy=policy, registry=Registry())
+    second = ChangeListener(
+        Outbox(watched_shop, reader="shop"), TAGS, Heard(), policy=policy, registry=Registry()
+    )
     first = listening(watched_shop, Heard())
     first.open()
     with second:

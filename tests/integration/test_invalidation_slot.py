@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.changes.change import read_watched
 from perfloop.adapters.changes.outbox_plan import carry_out
-from perfloop.adapters.changes.slot_plan import plan_install, plan_remove
+from perfloop.adapters.changes.slot_plan import plan_install, plan_remove, read_slots
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.cache.invalidation import ChangeListener, ListenerPolicy, ReplicationSlot, SlotPolicy, TagMap
 from perfloop.errors import InvalidInput, MissingRights
@@ -56,6 +56,11 @@ def install(dsn: str, *watched: str) -> None:
         carry_out(connection, plan_install(connection, [read_watched(each) for each in watched]))
 
 
+def slots(dsn: str) -> list[str]:
+    with psycopg.connect(dsn) as connection:
+        return [name for name, *_ in read_slots(connection)]
+
+
 @pytest.fixture(scope="module")
 def log_server(each_postgres_binaries: PostgresBinaries) -> Iterator[PostgresServer]:
     with PostgresServer(each_postgres_binaries, settings=SETTINGS) as server:
@@ -82,16 +87,18 @@ def watched_shop(shop: str) -> str:
     return shop
 
 
-def listening(dsn: str, heard: Heard, *, slot: str | None = "perfloop_cache") -> ChangeListener:
+def listening(dsn: str, heard: Heard, *, reader: str | None = "shop") -> ChangeListener:
     policy = ListenerPolicy(first_retry_s=0.05, takeover_s=0.05)
-    return ChangeListener(ReplicationSlot(dsn, slot=slot), TAGS, heard, policy=policy, registry=Registry())
+    return ChangeListener(
+        ReplicationSlot(dsn, reader=reader), TAGS, heard, policy=policy, registry=Registry()
+    )
 
 
-@pytest.fixture(params=["perfloop_cache", None], ids=["shared", "alone"])
+@pytest.fixture(params=["shop", None], ids=["shared", "alone"])
 def heard(watched_shop: str, request: pytest.FixtureRequest) -> Iterator[Heard]:
     """What a listener hears that has begun, and has got over the doubt at its beginning."""
     heard = Heard()
-    with listening(watched_shop, heard, slot=request.param):
+    with listening(watched_shop, heard, reader=request.param):
         eventually(lambda: heard.counts["every:orders"])
         heard.counts.clear()
         yield heard
@@ -180,12 +187,14 @@ def test_a_slot_that_keeps_too_much_is_an_alarm_or_is_dropped(
         "DELETE FROM orders WHERE id = 1",
     )
     heard = Heard()
-    alarmed = ReplicationSlot(watched_shop, policy=SlotPolicy(limit_bytes=1_000_000))
+    alarmed = ReplicationSlot(watched_shop, reader="shop", policy=SlotPolicy(limit_bytes=1_000_000))
     with ChangeListener(alarmed, TAGS, heard, registry=Registry()) as listener:
         alarm = listener.statistics().is_over_limit
         eventually(lambda: heard.counts["order-1"])
     doubts = heard.counts["every:orders"]
-    strict = ReplicationSlot(watched_shop, policy=SlotPolicy(limit_bytes=1, drop_over_limit=True))
+    strict = ReplicationSlot(
+        watched_shop, reader="shop", policy=SlotPolicy(limit_bytes=1, drop_over_limit=True)
+    )
     with ChangeListener(strict, TAGS, heard, registry=Registry()):
         eventually(lambda: heard.counts["every:orders"])
 
@@ -195,7 +204,7 @@ def test_a_slot_that_keeps_too_much_is_an_alarm_or_is_dropped(
 def test_a_slot_whose_log_is_gone_is_made_anew_and_all_is_in_doubt(
     watched_shop: str, log_server: PostgresServer
 ) -> None:
-    lost = "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = 'perfloop_cache'"
+    lost = "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = 'perfloop_cache_shop'"
     with listening(watched_shop, Heard()) as first:
         eventually(lambda: first.statistics().behind_s is not None)
     execute(log_server.dsn(), "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'", "SELECT pg_reload_conf()")
@@ -256,11 +265,32 @@ def test_removing_brings_back_what_each_table_told(shop: str) -> None:
     assert before == after
 
 
+def test_removing_the_publication_removes_the_slots_of_all_readers(
+    watched_shop: str, log_server: PostgresServer
+) -> None:
+    heard = Heard()
+    for reader in ("shop", "mail"):
+        with listening(watched_shop, heard, reader=reader):
+            eventually(lambda: heard.counts.pop("every:orders", 0))
+            eventually(lambda reader=reader: f"perfloop_cache_{reader}" in slots(watched_shop))
+    with psycopg.connect(watched_shop, autocommit=True) as connection:
+        eventually(lambda: not any(active for _, active, *_ in read_slots(connection)))
+        carry_out(connection, plan_remove(connection))
+
+    assert [] == slots(watched_shop)
+
+
+@pytest.mark.parametrize("reader", ["", "Shop", "a" * 36, "a-b"])
+def test_a_reader_that_cannot_name_a_slot_is_refused(reader: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot name a slot"):
+        ReplicationSlot("", reader=reader)
+
+
 def test_without_publication_or_right_the_way_out_is_named(shop: str) -> None:
     with pytest.raises(InvalidInput, match="perfloop cache slot install"):
-        ReplicationSlot(shop).open()
+        ReplicationSlot(shop, reader="shop").open()
 
     execute(shop, "CREATE ROLE reader LOGIN")
     with pytest.raises(MissingRights, match="ALTER ROLE reader REPLICATION"):
-        ReplicationSlot(make_conninfo(shop, user="reader")).open()
+        ReplicationSlot(make_conninfo(shop, user="reader"), reader="shop").open()
     execute(shop, "DROP ROLE reader")

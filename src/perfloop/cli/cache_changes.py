@@ -133,7 +133,7 @@ def install_slot(dsn: str, tables: tuple[str, ...], dry_run: bool, yes: bool) ->
 @dry_run_option
 @yes_option
 def remove_slot(dsn: str, tables: tuple[str, ...], dry_run: bool, yes: bool) -> None:
-    """Remove the publication with its slot, or some tables from it."""
+    """Remove the publication with its slots, or some tables from it."""
     watched = [read_watched(table) for table in tables]
     with _session(dsn) as connection:
         statements = slot_plan.plan_remove(connection, [each.table for each in watched])
@@ -150,13 +150,12 @@ def slot_status(dsn: str) -> None:
             output("no publication is installed")
             return
         _show_watched(found.watched)
-        row = connection.execute(slot_plan.block("read_slot"), [slot_plan.DEFAULT_NAME]).fetchone()
-        if row is None:
+        slots = slot_plan.read_slots(connection)
+        if not slots:
             output("there is no slot yet; the first listener makes it")
-            return
-        active_pid, _, is_lost, kept_bytes, _ = row
-        state = "lost its log" if is_lost else "is followed" if active_pid else "is followed by nobody"
-        output(f"the slot {state}; log kept: {bytes_text(kept_bytes)}")
+        for name, active_pid, is_lost, kept_bytes in slots:
+            state = "lost its log" if is_lost else "is followed" if active_pid else "is followed by nobody"
+            output(f"the slot {name} {state}; log kept: {bytes_text(kept_bytes)}")
 
 
 def _session(dsn: str) -> psycopg.Connection[Any]:

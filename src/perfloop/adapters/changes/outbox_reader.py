@@ -65,8 +65,9 @@ class Outbox:
 
     Args:
         dsn: Of the database, on its primary; not of a pooler in transaction mode.
-        reader: The name under which one of all processes reads, and under which it goes on after a restart.
-            None lets this process read for itself, as a cache that shares no Redis must.
+        reader: The name under which one of all processes reads, and under which it goes on after a restart:
+            one for each prefix in Redis, since who reads clears that one alone. None lets this process read
+            for itself, as a cache that shares no Redis must.
         policy: How often.
         clock: Monotonic seconds.
     """
@@ -75,7 +76,7 @@ class Outbox:
         self,
         dsn: str,
         *,
-        reader: str | None = "perfloop",
+        reader: str | None,
         policy: OutboxPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

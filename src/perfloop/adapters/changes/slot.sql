@@ -74,6 +74,18 @@ SELECT
 FROM pg_catalog.pg_replication_slots
 WHERE slot_name = %s AND database = current_database()
 
+-- name: read_slots
+-- Those that stay, of all readers.
+SELECT
+    slot_name::text,
+    active_pid,
+    wal_status = 'lost' AS is_lost,
+    coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::bigint AS kept_bytes
+FROM pg_catalog.pg_replication_slots
+WHERE starts_with(slot_name, 'perfloop_cache_') AND NOT temporary AND plugin = 'pgoutput'
+    AND database = current_database()
+ORDER BY slot_name
+
 -- name: create_temporary
 SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput', true)
 

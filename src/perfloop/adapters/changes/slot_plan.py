@@ -1,8 +1,8 @@
 """What following a database's log needs in it: a publication of the watched tables, and old values.
 
 What is told and what was there before is noted in the publication's comment, so that removing it brings
-back each table's replica identity. The slot itself is made by the first reader, which then invalidates
-everything once.
+back each table's replica identity. All readers share it. The slot of each is made by its first process,
+which then invalidates everything once; removing the publication removes them all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perfloop.adapters.changes.outbox_plan import Statement, resolve
 from perfloop.adapters.queries import load_blocks
 from perfloop.errors import InvalidInput, MissingRights
 
-DEFAULT_NAME: Final = "perfloop_cache"
+PUBLICATION: Final = "perfloop_cache"
 FULL: Final = "f"
 INDEX: Final = "i"
 _IDENTITY_BLOCKS: Final = {"d": "tell_key", "n": "tell_nothing"}
@@ -58,6 +58,11 @@ class Publication:
         return tuple(WatchedTable(table=name, columns=each.columns) for name, each in self.noted.items())
 
 
+def slot_name(reader: str) -> str:
+    """The slot that the processes of a reader share."""
+    return f"{PUBLICATION}_{reader}"
+
+
 def block(name: str) -> sql.SQL:
     """The block of that name in slot.sql."""
     return load_blocks("perfloop.adapters.changes", "slot.sql")[name]
@@ -86,25 +91,25 @@ def check_server(connection: psycopg.Connection[Any]) -> str:
     return str(kept_limit)
 
 
-def read_publication(connection: psycopg.Connection[Any], name: str = DEFAULT_NAME) -> Publication | None:
+def read_publication(connection: psycopg.Connection[Any]) -> Publication | None:
     """The publication, or None without one.
 
     Raises:
         InvalidInput: It is somebody else's.
     """
-    row = connection.execute(block("read_publication"), [name]).fetchone()
+    row = connection.execute(block("read_publication"), [PUBLICATION]).fetchone()
     if row is None:
         return None
     try:
         return Publication(noted=msgspec.json.decode(row[0] or "", type=Note).perfloop)
     except msgspec.DecodeError:
         raise InvalidInput(
-            f"the publication {name} was not made by perfloop; give another name, or drop it"
+            f"the publication {PUBLICATION} was not made by perfloop; rename it or drop it"
         ) from None
 
 
 def plan_install(
-    connection: psycopg.Connection[Any], watched: Sequence[WatchedTable], name: str = DEFAULT_NAME
+    connection: psycopg.Connection[Any], watched: Sequence[WatchedTable]
 ) -> tuple[Statement, ...]:
     """The statements that publish these tables, besides those published already.
 
@@ -115,7 +120,7 @@ def plan_install(
     if not watched:
         raise InvalidInput("no table is named; say which to watch with --table orders:id")
     check_server(connection)
-    found = read_publication(connection, name)
+    found = read_publication(connection)
     noted = dict(found.noted) if found else {}
     statements: list[Statement] = []
     for each in watched:
@@ -128,18 +133,16 @@ def plan_install(
             columns=resolved.columns, before=replaced or (before.before if before else None)
         )
     head = "set_tables" if found else "create_publication"
-    return (*statements, *_publish(head, name, noted))
+    return (*statements, *_publish(head, noted))
 
 
-def plan_remove(
-    connection: psycopg.Connection[Any], tables: Sequence[str] = (), name: str = DEFAULT_NAME
-) -> tuple[Statement, ...]:
-    """The statements that publish these tables no longer; without any, all of them, and the slot goes, too.
+def plan_remove(connection: psycopg.Connection[Any], tables: Sequence[str] = ()) -> tuple[Statement, ...]:
+    """The statements that publish these tables no longer; without any, all of them, and the slots go, too.
 
     Raises:
         InvalidInput: One is not published.
     """
-    found = read_publication(connection, name)
+    found = read_publication(connection)
     if found is None:
         return ()
     unknown = [table for table in tables if table not in found.noted]
@@ -149,16 +152,20 @@ def plan_remove(
     left = {table: noted for table, noted in found.noted.items() if table not in gone}
     statements = [statement for table in gone for statement in _as_before(table, found.noted[table].before)]
     if left:
-        return (*statements, *_publish("set_tables", name, left))
-    statements.append(block("drop_publication").format(publication=sql.Identifier(name)))
-    if connection.execute(block("read_slot"), [name]).fetchone() is not None:
-        # Last, because no rollback brings a slot back.
-        statements.append(block("drop_slot_named").format(slot=sql.Literal(name)))
-    return tuple(statements)
+        return (*statements, *_publish("set_tables", left))
+    statements.append(block("drop_publication").format(publication=sql.Identifier(PUBLICATION)))
+    # Last, because no rollback brings a slot back.
+    slots = [name for name, *_ in read_slots(connection)]
+    return (*statements, *(block("drop_slot_named").format(slot=sql.Literal(slot)) for slot in slots))
 
 
-def _publish(head: str, name: str, noted: dict[str, Noted]) -> Iterator[Statement]:
-    publication = sql.Identifier(name)
+def read_slots(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    """Of each reader's slot: name, the process that follows it, whether its log is lost, bytes it keeps."""
+    return connection.execute(block("read_slots")).fetchall()
+
+
+def _publish(head: str, noted: dict[str, Noted]) -> Iterator[Statement]:
+    publication = sql.Identifier(PUBLICATION)
     tables = sql.SQL(", ").join(_identifier(table) for table in noted)
     yield block(head).format(publication=publication, tables=tables)
     text = msgspec.json.encode(Note(perfloop=noted)).decode()

@@ -43,14 +43,14 @@ from perfloop.adapters.changes.pgoutput import (
     Truncate,
     read_message,
 )
-from perfloop.adapters.changes.slot_plan import DEFAULT_NAME, block, check_server, read_publication
+from perfloop.adapters.changes.slot_plan import PUBLICATION, block, check_server, read_publication, slot_name
 from perfloop.adapters.changes.snapshot import Snapshot
 from perfloop.adapters.connection import connect
 from perfloop.errors import InvalidInput
 
 LOOK_S: Final = 0.2
 FIRST_PAUSE_S: Final = 0.0005
-_NAME: Final = re.compile(r"[a-z0-9_]{1,50}")
+_READER: Final = re.compile(r"[a-z0-9_]{1,35}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,10 @@ class ReplicationSlot:
 
     Args:
         dsn: Of the database, on its primary, for a role with REPLICATION.
-        slot: The slot that one of all processes follows; made where it is not there. None lets this process
-            follow one of its own, which ends with its connection, as a cache that shares no Redis must.
-        publication: Of the watched tables, as `perfloop cache slot install` makes it.
+        reader: The name of the slot that one of all processes follows, after `perfloop_cache_`; made where it
+            is not there. One for each prefix in Redis and each database, since who reads clears that one
+            alone. None lets this process follow one of its own, which ends with its connection, as a cache
+            that shares no Redis must.
         policy: The guard of the log.
         clock: Monotonic seconds.
     """
@@ -83,17 +84,14 @@ class ReplicationSlot:
         self,
         dsn: str,
         *,
-        slot: str | None = DEFAULT_NAME,
-        publication: str = DEFAULT_NAME,
+        reader: str | None,
         policy: SlotPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        for name in (publication, slot or publication):
-            if not _NAME.fullmatch(name):
-                raise InvalidInput(f"{name!r} cannot name a slot; use at most 50 of a-z, 0-9 and _")
+        if reader is not None and not _READER.fullmatch(reader):
+            raise InvalidInput(f"{reader!r} cannot name a slot; use at most 35 of a-z, 0-9 and _")
         self._dsn = dsn
-        self._slot = slot
-        self._publication = publication
+        self._slot = None if reader is None else slot_name(reader)
         self._policy = policy or SlotPolicy()
         self._clock = clock
         self._control: psycopg.Connection[Any] | None = None
@@ -202,15 +200,15 @@ class ReplicationSlot:
         return control
 
     def _look_what_is_watched(self, control: psycopg.Connection[Any]) -> None:
-        publication = read_publication(control, self._publication)
+        publication = read_publication(control)
         if publication is None:
             raise InvalidInput(
-                f"there is no publication {self._publication}; make it with `{self.install_command}`"
+                f"there is no publication {PUBLICATION}; make it with `{self.install_command}`"
             )
         self._watched = {each.table: each.columns for each in publication.watched}
 
     def _begin_alone(self) -> bool:
-        self._temporary = f"{self._publication}_{secrets.token_hex(4)}"
+        self._temporary = f"{PUBLICATION}_{secrets.token_hex(4)}"
         self._stream.connect()
         self._stream.create_temporary(self._temporary)
         return True
@@ -221,7 +219,7 @@ class ReplicationSlot:
         row = control.execute(block("read_slot"), [slot]).fetchone()
         active_pid, plugin, is_lost = row[:3] if row else (None, "pgoutput", True)
         if plugin != "pgoutput":
-            raise InvalidInput(f"the slot {slot} is one of {plugin}; give another name")
+            raise InvalidInput(f"the slot {slot} is one of {plugin}; give the reader another name")
         if active_pid is not None:
             return False
         # It may be long since this process connected.
@@ -237,7 +235,7 @@ class ReplicationSlot:
 
     def _follow(self, slot: str) -> bool:
         try:
-            self._stream.start(slot, self._publication)
+            self._stream.start(slot, PUBLICATION)
         except SlotBusy:
             self._stream.close()
             return False
