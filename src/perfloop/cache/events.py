@@ -10,9 +10,9 @@ from perfloop.model.value import Value
 
 
 class Missed(Value, frozen=True, kw_only=True, tag="missed"):
-    """No tier had a value to serve; the caller waits."""
+    """No tier had a value for these: the loader is called, or `get` has nothing to give."""
 
-    key: str
+    keys: tuple[str, ...]
 
 
 class StaleServed(Value, frozen=True, kw_only=True, tag="stale_served"):
@@ -25,14 +25,15 @@ class StaleServed(Value, frozen=True, kw_only=True, tag="stale_served"):
 class LoadEnded(Value, frozen=True, kw_only=True, tag="load_ended"):
     """A loader returned."""
 
-    key: str
+    keys: tuple[str, ...]
+    """All that it was called for, in one call."""
     load_s: float
 
 
 class LoadFailed(Value, frozen=True, kw_only=True, tag="load_failed"):
     """A loader raised, or the background refresh of a value did."""
 
-    key: str
+    keys: tuple[str, ...]
     error: str
 
 

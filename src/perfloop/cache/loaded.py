@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypedDict, TypeVar, get_args, get_origin, get_type_hints
@@ -37,6 +38,17 @@ class LoadTerms(TypedDict, total=False):
     kind: Any
 
 
+class Source(enum.Enum):
+    """Where a load that ended had its value from."""
+
+    LOADER = "loader"
+    REMOTE = "remote"
+    STALE = "stale"
+    """Of either tier, past its life."""
+    UNCHECKED = "unchecked"
+    """Of the memory tier, as the remote tier went away."""
+
+
 class Request:
     """One key to load, on which terms."""
 
@@ -61,6 +73,12 @@ class Request:
         """Nobody waits: a stale value does not do."""
         self.early_s = 0.0
         """Load anew although a shared value has up to this left."""
+
+    def behind(self) -> Request:
+        """The same load, which nobody waits for."""
+        behind = Request(self.key, self.loader, self.policy, self.tags, self.kind)
+        behind.is_background = True
+        return behind
 
 
 class Terms:

@@ -27,28 +27,37 @@ class Counts:
     """What the cache counts above its tiers; none of it on a hit of the memory tier."""
 
     __slots__ = (
+        "background_loads",
         "load_failures",
         "load_s",
+        "loaded_keys",
         "loads",
         "refused",
         "rejected",
         "remote_hits",
         "stale",
+        "unchecked",
         "unencodable",
     )
 
     def __init__(self) -> None:
         self.remote_hits = Counter()
         self.stale = Counter()
+        self.unchecked = Counter()
         self.loads = Counter()
+        self.loaded_keys = Counter()
+        self.background_loads = Counter()
         self.load_s = Counter()
         self.load_failures = Counter()
         self.refused = Counter()
         self.rejected = Counter()
         self.unencodable = Counter()
 
-    def loaded(self, load_s: float) -> None:
+    def loaded(self, load_s: float, *, keys: int, is_background: bool) -> None:
         self.loads.inc()
+        self.loaded_keys.inc(keys)
+        if is_background:
+            self.background_loads.inc()
         self.load_s.inc(max(0.0, load_s))
 
     def summed(
@@ -63,7 +72,10 @@ class Counts:
             memory=memory,
             remote_hits=int(self.remote_hits.value),
             stale_hits=int(self.stale.value),
+            unchecked_hits=int(self.unchecked.value),
             loads=int(self.loads.value),
+            loaded_keys=int(self.loaded_keys.value),
+            background_loads=int(self.background_loads.value),
             load_s=self.load_s.value,
             load_failures=int(self.load_failures.value),
             refused_stores=memory.refused + int(self.refused.value),
@@ -83,11 +95,17 @@ class CacheStatistics(Value, frozen=True, kw_only=True):
 
     memory: MemoryStatistics
     remote_hits: int
-    """Fresh values that the remote tier had."""
+    """Requests that got a fresh value of the remote tier."""
     stale_hits: int
-    """Values past their life that were served, spare ones for failed loaders included."""
+    """Requests that got a value past its life, a spare one for a failed loader included."""
+    unchecked_hits: int
+    """Requests that got a fresh value unchecked, since the remote tier went away when it was asked."""
     loads: int
-    """Loaders that returned."""
+    """Calls of loaders that returned."""
+    loaded_keys: int
+    """Keys that these were called for: a batch counts each."""
+    background_loads: int
+    """Those of `loads` that nobody waited for."""
     load_s: float
     """What they took together."""
     load_failures: int
@@ -111,12 +129,15 @@ class CacheStatistics(Value, frozen=True, kw_only=True):
 
     @property
     def hits(self) -> int:
-        """Fresh values served, from either tier."""
-        return self.memory.hits + self.remote_hits
+        """Requests that got a fresh value of either tier."""
+        return self.memory.hits + self.remote_hits + self.unchecked_hits
+
+    @property
+    def asked(self) -> int:
+        """Requests, each key of a batch for itself; refreshes in the background are none."""
+        return self.memory.hits + self.memory.misses + self.memory.stale
 
     @property
     def hit_ratio(self) -> float | None:
-        """Fresh and stale hits of all that were asked for; None before the first."""
-        served = self.hits + self.stale_hits
-        asked = served + self.loads + self.load_failures
-        return served / asked if asked else None
+        """The share of the requests that got a fresh or an old value of a tier; None before the first."""
+        return (self.hits + self.stale_hits) / self.asked if self.asked else None

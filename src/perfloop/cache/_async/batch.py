@@ -105,7 +105,7 @@ class AsyncBatch:
         link = self._link
         found, entry = self._memory.examine(key, trusting=link is not None and link.is_away)
         if found is Freshness.STALE:
-            self._loading.counts.stale.inc()
+            self._loading.tell_stale(key)
         return found, NOTHING if entry is None else entry.value
 
     async def _refresh(self, members: Members, group: Group) -> None:
@@ -162,6 +162,7 @@ class AsyncBatch:
         """Land all of these: with what the remote tier has, else with what the loader returns."""
         try:
             own = await self._look_up(led)
+            self._loading.tell_no_value([seat.request for seat in own])
             if own and group.warmed is not None and trail is not None:
                 missed = [members[seat.request.key] for seat in own]
                 bundle = group.warmed.bundle(trail, missed)
@@ -171,9 +172,8 @@ class AsyncBatch:
             elif own:
                 await self._run(own, members, group)
         finally:
-            for (
-                seat
-            ) in led:  # what others hold, and all that is left where this was cancelled: each by itself
+            # What others hold, and all that is left where this was cancelled: each by itself.
+            for seat in led:
                 if not seat.landing.signal.is_given:
                     self._memory.end(seat.boarding.flight)
                     seat.landing.turn_back()
@@ -259,12 +259,9 @@ class AsyncBatch:
 
     async def _land(self, seats: Sequence[_Seat], members: Members, group: Group) -> float:
         """Load and keep all of these in one call of the loader; what it took, in seconds."""
-        first = seats[0].request.key
-        found, load_s = await self._loading.timed(
-            f"{first} and {len(seats) - 1} more" if len(seats) > 1 else first,
-            group.loader,
-            [members[seat.request.key] for seat in seats],
-        )
+        requests = [seat.request for seat in seats]
+        asked = [members[request.key] for request in requests]
+        found, load_s = await self._loading.timed(requests, group.loader, asked)
         await self._storing.keep_batch(
             [
                 (seat.request, seat.boarding.flight, seat.lease, found.get(members[seat.request.key]))

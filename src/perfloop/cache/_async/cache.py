@@ -117,6 +117,7 @@ class AsyncTieredCache:
             terms=self._terms,
             counts=self._counts,
             rand=rand,
+            tell=tell,
         )
         self._rand = rand
         self._warmed: dict[str, Warmed[Any]] = {}

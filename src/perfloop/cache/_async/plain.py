@@ -9,9 +9,10 @@ from perfloop.cache._async.landing import NOTHING
 from perfloop.cache._async.link import AsyncLink
 from perfloop.cache._async.loading import SERVED, AsyncLoading
 from perfloop.cache._async.storing import AsyncStoring
-from perfloop.cache.loaded import Request, Terms
+from perfloop.cache.events import CacheEvent, Missed
+from perfloop.cache.loaded import Request, Source, Terms
 from perfloop.cache.memory import MemoryTier
-from perfloop.cache.policy import drawn_life_s
+from perfloop.cache.policy import Freshness, drawn_life_s
 from perfloop.cache.remote import RemoteEntry
 from perfloop.cache.statistics import Counts
 
@@ -29,6 +30,7 @@ class AsyncPlain:
         terms: Terms,
         counts: Counts,
         rand: Callable[[], float],
+        tell: Callable[[CacheEvent], None],
     ) -> None:
         self._memory = memory
         self._link = link
@@ -37,6 +39,7 @@ class AsyncPlain:
         self._terms = terms
         self._counts = counts
         self._rand = rand
+        self._tell = tell
 
     async def look(self, keys: Sequence[str], kind: Any) -> dict[str, Any]:
         """The values that a tier has, stale ones included where they may be served."""
@@ -47,10 +50,15 @@ class AsyncPlain:
             found, entry = self._memory.examine(key, trusting=link is not None and link.is_away)
             if entry is not None and found in SERVED:
                 values[key] = entry.value
+                if found is Freshness.STALE:
+                    self._loading.tell_stale(key)
             else:
                 absent.append(key)
         if absent and link is not None and not link.is_away:
             values.update(await self._look_up(link, absent, kind))
+        missed = tuple(key for key in absent if key not in values)
+        if missed:
+            self._tell(Missed(keys=missed))
         return values
 
     async def _look_up(self, link: AsyncLink, keys: Sequence[str], kind: Any) -> dict[str, Any]:
@@ -71,7 +79,8 @@ class AsyncPlain:
                 if key in led:
                     flight, landing = led.pop(key)
                     self._storing.keep_fetched(self._request(key, entry, kind), flight, entry, value)
-                    landing.land(value)
+                    is_fresh = entry.ttl_s > entry.age_s
+                    landing.land(value, Source.REMOTE if is_fresh else Source.STALE)
         finally:
             for flight, landing in led.values():  # whoever joined meanwhile has a loader
                 self._memory.end(flight)
@@ -84,7 +93,10 @@ class AsyncPlain:
             return NOTHING
         value = self._storing.decoded(self._request(key, entry, kind), entry)
         if value is not NOTHING:
-            (self._counts.remote_hits if left_s > 0 else self._counts.stale).inc()
+            if left_s > 0:
+                self._counts.remote_hits.inc()
+            else:
+                self._loading.tell_stale(key)
         return value
 
     def _request(self, key: str, entry: RemoteEntry, kind: Any) -> Request:

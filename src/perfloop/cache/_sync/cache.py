@@ -116,6 +116,7 @@ class TieredCache:
             terms=self._terms,
             counts=self._counts,
             rand=rand,
+            tell=tell,
         )
         self._rand = rand
         self._warmed: dict[str, Warmed[Any]] = {}

@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Final
 
+from perfloop.cache.loaded import Source
 from perfloop.cache.waiting import Signal, Work
 from perfloop.cache.warmed import Ahead
 
@@ -16,11 +17,23 @@ NOTHING: Final[Any] = object()
 class Landing:
     """Ends once: with a value, with the loader's error, or with nothing, and then its callers board anew."""
 
-    __slots__ = ("_traceback", "ahead", "error", "is_kept", "signal", "spare", "value", "waiters", "work")
+    __slots__ = (
+        "_traceback",
+        "ahead",
+        "error",
+        "is_kept",
+        "signal",
+        "source",
+        "spare",
+        "value",
+        "waiters",
+        "work",
+    )
 
     def __init__(self) -> None:
         self.signal = Signal()
         self.value = NOTHING
+        self.source = Source.LOADER
         self.error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self.spare = NOTHING
@@ -32,8 +45,9 @@ class Landing:
         self.ahead: Ahead[Any] | None = None
         """To be told of the first who waits, where nobody had asked for it."""
 
-    def land(self, value: object) -> None:
+    def land(self, value: object, source: Source = Source.LOADER) -> None:
         self.value = value
+        self.source = source
         self.signal.give()
 
     def fail(self, error: BaseException) -> None:

@@ -13,7 +13,7 @@ from perfloop.cache._sync.storing import Storing
 from perfloop.cache.entry import Entry
 from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed, StaleServed
 from perfloop.cache.flights import Boarding, Flight
-from perfloop.cache.loaded import Request
+from perfloop.cache.loaded import Request, Source
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
 from perfloop.cache.remote import Fetched, Lease, RemoteEntry
@@ -72,8 +72,7 @@ class Loading:
         if found is Freshness.SPARE:
             return self.obtain(request, entry.value)
         if found is Freshness.STALE:
-            self.counts.stale.inc()
-            self._tell(StaleServed(key=request.key, is_spare=False))
+            self.tell_stale(request.key)
         self.refresh(request, entry)
         return entry.value
 
@@ -82,8 +81,7 @@ class Loading:
         key = request.key
         if not self.claim_refresh(key):
             return
-        behind = Request(key, request.loader, request.policy, request.tags, request.kind)
-        behind.is_background = True
+        behind = request.behind()
         if entry is not None:
             left_s = entry.fresh_until_s - self._clock()
             behind.early_s = max(0.0, left_s + SLACK_RATIO * entry.life_s)
@@ -133,7 +131,10 @@ class Loading:
             self.leave(flight, landing)
         if landing.error is not None:
             return self._stand_in(request, landing)
-        return landing.value if flight.serves(boarding.number) else NOTHING
+        if landing.value is NOTHING or not flight.serves(boarding.number):
+            return NOTHING
+        self._count(request, landing.source)
+        return landing.value
 
     def board(self, flight: Flight) -> Landing:
         """What the callers of a flight wait for; one more waits for it."""
@@ -171,14 +172,30 @@ class Loading:
         self._memory.end(flight)
         return False
 
+    def _count(self, request: Request, source: Source) -> None:
+        """Count where the value of one request came from; a refresh is no request."""
+        if request.is_background:
+            return
+        if source is Source.REMOTE:
+            self.counts.remote_hits.inc()
+        elif source is Source.UNCHECKED:
+            self.counts.unchecked.inc()
+        elif source is Source.STALE:
+            self.tell_stale(request.key)
+
+    def tell_stale(self, key: str, *, is_spare: bool = False) -> None:
+        """One request got a value past its life."""
+        self.counts.stale.inc()
+        self._tell(StaleServed(key=key, is_spare=is_spare))
+
     def _spare(self, request: Request, landing: Landing) -> Any:
         if landing.spare is NOTHING:
             raise LoadTimedOut(
                 f"the loader of {request.key!r} took longer than {request.policy.hard_timeout_s} s; raise"
                 " hard_timeout_s, or keep old values for such times with fail_safe_for_s"
             )
-        self.counts.stale.inc()
-        self._tell(StaleServed(key=request.key, is_spare=True))
+        if not request.is_background:
+            self.tell_stale(request.key, is_spare=True)
         return landing.spare
 
     def _stand_in(self, request: Request, landing: Landing) -> Any:
@@ -187,8 +204,6 @@ class Loading:
         return self._spare(request, landing)
 
     def _lead(self, request: Request, flight: Flight, landing: Landing) -> None:
-        if not request.is_background:
-            self._tell(Missed(key=request.key))
         policy = request.policy
         if policy.hard_timeout_s is not None or policy.soft_timeout_s is not None:
             landing.work = self.crew.spawn(self._load, request, flight, landing, True)
@@ -219,10 +234,10 @@ class Loading:
         """Land with what is kept here and could not be checked, if the remote tier went away just now."""
         if not link.is_away:
             return
-        found, entry = self._memory.examine(flight.key, trusting=True)
+        found, entry = self._memory.examine_again(flight.key, trusting=True)
         if entry is not None and found in SERVED:
             self._memory.end(flight)
-            landing.land(entry.value)
+            landing.land(entry.value, Source.STALE if found is Freshness.STALE else Source.UNCHECKED)
 
     def _look_up(self, link: Link, request: Request, flight: Flight, landing: Landing) -> Lease | None:
         """Land with what the remote tier has, else return the lease it gave, if it gave one."""
@@ -264,18 +279,14 @@ class Loading:
             landing.spare = value
             return False
         self._storing.keep_fetched(request, flight, entry, value)
-        landing.land(value)
-        if is_fresh:
-            self.counts.remote_hits.inc()
-        else:
-            self.counts.stale.inc()
-            self._tell(StaleServed(key=request.key, is_spare=False))
+        landing.land(value, Source.REMOTE if is_fresh else Source.STALE)
         if fetched.lease is not None:
             self._refresh_with(request, fetched.lease)
         return True
 
     def _refresh_with(self, request: Request, lease: Lease) -> None:
         """Load behind the callers, with the lease that came with the stale value."""
+        request = request.behind()
         flight, leads, _ = self._memory.begin(request.key, request.tags)
         landing = self.board(flight)
         if not leads:
@@ -294,8 +305,9 @@ class Loading:
 
     def _run(self, request: Request, flight: Flight, landing: Landing, lease: Lease | None) -> None:
         """Run the loader and land."""
+        self.tell_no_value([request])
         try:
-            loaded, load_s = self.timed(request.key, request.loader)
+            loaded, load_s = self.timed([request], request.loader)
             self._storing.keep_batch([(request, flight, lease, loaded)], load_s)
             landing.land(self._storing.bare(loaded))
         except BaseException as error:
@@ -303,13 +315,19 @@ class Loading:
             if not isinstance(error, Exception):
                 raise
 
-    def timed(self, key: str, loader: Any, *arguments: Any) -> tuple[Any, float]:
-        """What a loader returned, and how long it took."""
+    def tell_no_value(self, requests: Sequence[Request]) -> None:
+        """No tier has a value for these; those of the background have not been missed by anybody."""
+        keys = tuple(request.key for request in requests if not request.is_background)
+        if keys:
+            self._tell(Missed(keys=keys))
+
+    def timed(self, requests: Sequence[Request], loader: Any, *arguments: Any) -> tuple[Any, float]:
+        """What a loader returned for all of these, and how long it took."""
         begun_s = self._clock()
         loaded = loader(*arguments)
         load_s = self._clock() - begun_s
-        self.counts.loaded(load_s)
-        self._tell(LoadEnded(key=key, load_s=load_s))
+        self.counts.loaded(load_s, keys=len(requests), is_background=requests[0].is_background)
+        self._tell(LoadEnded(keys=tuple(request.key for request in requests), load_s=load_s))
         return loaded, load_s
 
     def fail(self, loads: Sequence[tuple[Flight, Landing, Lease | None]], error: BaseException) -> None:
@@ -321,5 +339,5 @@ class Loading:
                 landing.fail(error)
             else:
                 landing.turn_back()
-        self._tell(LoadFailed(key=loads[0][0].key, error=repr(error)))
+        self._tell(LoadFailed(keys=tuple(flight.key for flight, _, _ in loads), error=repr(error)))
         self._storing.give_back([lease for _, _, lease in loads if lease is not None])
