@@ -230,11 +230,12 @@ def test_removing_leaves_the_database_as_it_was(shop: str) -> None:
         ("orders:colour", "no column colour"),
         ("stays", "no primary key"),
         ("stays:day", "stays.day is date"),
+        ("stays:price", "stays.price is numeric"),
         ("seen:id", "there is no table seen"),
     ],
 )
 def test_what_cannot_be_watched_is_refused(shop: str, watched: str, message: str) -> None:
-    execute(shop, "CREATE TABLE stays (day date)", "CREATE VIEW seen AS SELECT * FROM orders")
+    execute(shop, "CREATE TABLE stays (day date, price numeric)", "CREATE VIEW seen AS SELECT * FROM orders")
 
     with pytest.raises(InvalidInput, match=message):
         install(shop, watched)

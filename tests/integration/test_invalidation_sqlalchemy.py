@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from enum import Enum
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, create_engine, insert, select, text, update
+from sqlalchemy import (
+    Dialect,
+    Engine,
+    ForeignKey,
+    LargeBinary,
+    String,
+    TypeDecorator,
+    create_engine,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy import Enum as EnumColumn
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
@@ -30,6 +44,39 @@ class Line(Base):
     __tablename__ = "lines"
     id: Mapped[int] = mapped_column(primary_key=True)
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+
+
+class Colour(Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Size(str, Enum):  # noqa: UP042  # unlike a StrEnum's, its str() is not what is stored
+    LARGE = "l"
+
+
+class Doubtful(TypeDecorator[Colour]):
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Colour | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.value.encode()
+
+
+class Shirt(Base):
+    __tablename__ = "shirts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    by_name: Mapped[Colour]
+    by_value: Mapped[Colour] = mapped_column(
+        EnumColumn(Colour, name="by_value", values_callable=lambda colours: [each.value for each in colours])
+    )
+    text: Mapped[Size] = mapped_column(String)
+
+
+class Flag(Base):
+    __tablename__ = "flags"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    colour: Mapped[Colour] = mapped_column(Doubtful)
 
 
 class Heard:
@@ -196,6 +243,27 @@ def test_asyncio_awaits_the_cache_before_the_commit_returns(engine: Engine, post
         return tags
 
     assert {"order-31", "orders-of-5", "orders"} == asyncio.run(save())
+
+
+def test_an_enumeration_clears_what_the_database_has_for_it(engine: Engine) -> None:
+    heard = Heard()
+    tags = TagMap({"shirts": ("named-{by_name}", "valued-{by_value}", "text-{text}")})
+    with SqlalchemyHook(engine, tags, heard), Session(engine) as session:
+        session.add(Shirt(id=1, by_name=Colour.RED, by_value=Colour.GREEN, text=Size.LARGE))
+        session.commit()
+        stored = text("SELECT 'named-' || by_name, 'valued-' || by_value, 'text-' || text FROM shirts")
+        row = session.execute(stored).one()
+
+    assert {"named-RED", "valued-green", "text-l"} == set(row) == heard.take()
+
+
+def test_an_enumeration_that_is_stored_in_a_way_of_its_own_clears_the_whole_table(engine: Engine) -> None:
+    heard = Heard()
+    with SqlalchemyHook(engine, TagMap({"flags": ("flag-{colour}",)}), heard), Session(engine) as session:
+        session.add(Flag(id=1, colour=Colour.RED))
+        session.commit()
+
+    assert {"every:flags"} == heard.take()
 
 
 def test_a_closed_hook_hears_nothing(engine: Engine, heard: Heard) -> None:

@@ -26,10 +26,11 @@ KINDS: Final = ("r", "p")
 ROWS_LIMIT: Final = 1000
 """Rows of one statement that are noted one by one; above, the event says that any row may have changed."""
 
-TYPES: Final = frozenset(
-    {"smallint", "integer", "bigint", "uuid", "text", "character varying", "numeric", "enum"}
-)
-"""Types that Python's str() and PostgreSQL write alike, so that a tag made by either is the same."""
+TYPES: Final = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying", "enum"})
+"""Types that Python's str() and PostgreSQL write alike, so that a tag made by either is the same.
+
+Not numeric: 1.5 is 1.50 in a numeric(10, 2), and Decimal("1E+2") is 100.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,10 @@ _INTO: Final = re.compile(r"\binto\b", re.IGNORECASE)
 _flushing: ContextVar[bool] = ContextVar("perfloop_cache_flushing", default=False)
 
 
+class _NotKnown(Exception):
+    """The value that the database has for one of Python's."""
+
+
 class _Noted:
     """What one transaction has written so far, and how much of it each savepoint would keep."""
 
@@ -180,8 +184,12 @@ class SqlalchemyCommits:
             if has_old and history.added and not history.deleted:
                 # The old value was never loaded.
                 return TableChange(table=name, rows=None)
-            new[column.name] = _text(attribute.value)
-            old[column.name] = _text(history.deleted[0]) if history.deleted else new[column.name]
+            before = history.deleted[0] if history.deleted else attribute.value
+            try:
+                new[column.name] = _text(attribute.value, column, self._engine.dialect)
+                old[column.name] = _text(before, column, self._engine.dialect)
+            except _NotKnown:
+                return TableChange(table=name, rows=None)
         rows = (new,) if old == new else (old, new)
         return TableChange(table=name, rows=rows)
 
@@ -202,7 +210,17 @@ def _name(table: Any) -> str:
     return table_name(table.schema or PUBLIC, table.name)
 
 
-def _text(value: object) -> str | None:
-    if value is None:
-        return None
-    return value.name if isinstance(value, Enum) else str(value)
+def _text(value: object, column: Any, dialect: Any) -> str | None:
+    """The value as PostgreSQL writes it.
+
+    Raises:
+        _NotKnown: It is an enumeration's, and of which text stands for it there only the driver knows.
+    """
+    if isinstance(value, Enum):
+        process = column.type.dialect_impl(dialect).bind_processor(dialect)
+        value = value if process is None else process(value)
+        if isinstance(value, Enum):
+            value = value.value if isinstance(value, str | int) else value
+        if not isinstance(value, str | int):
+            raise _NotKnown
+    return None if value is None else str(value)
