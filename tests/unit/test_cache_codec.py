@@ -219,7 +219,7 @@ def test_every_truncation_is_a_rejection(secret: bytes | None) -> None:
         (b"some text of another program", Rejection.FOREIGN),
         (pickle.dumps({"foreign": True}), Rejection.FOREIGN),
         (b"\xb5\x02m\x00\xc0", Rejection.NEWER),
-        (b"\xb5\x01m\x04\xc0", Rejection.NEWER),
+        (b"\xb5\x01m\x08\xc0", Rejection.NEWER),
         (b"\xb5\x01m\x01" + b"\0" * 40, Rejection.FORGED),
         (b"\xb5\x01m\x00" + b"\x91" * 100_000, Rejection.UNREADABLE),
         (b"\xb5\x01m\x00\xa2\xff\xff", Rejection.UNREADABLE),

@@ -5,7 +5,7 @@ Version 1, byte by byte::
     0      0xB5             no text and no msgpack or pickle of ours begins with it
     1      1                the version
     2      m | p | o        msgpack, pickle, or the user's own serialiser
-    3      flags            1: signed, 2: compressed by zstd
+    3      flags            1: signed, 2: compressed by zstd, 4: only a type makes it the value again
     4-35   HMAC-SHA256      only where signed
     rest   the body
 
@@ -25,7 +25,8 @@ import hmac
 import importlib
 import pickle
 from enum import StrEnum
-from typing import Any, Final, Literal, Protocol, TypeVar, overload
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar, Union, get_args, get_origin, overload
 
 import msgspec
 
@@ -43,10 +44,12 @@ _MAGIC: Final = 0xB5
 _VERSION: Final = 1
 _SIGNED: Final = 1
 _COMPRESSED: Final = 2
+_TYPED: Final = 4
 _HEAD_BYTES: Final = 4
 _DIGEST_BYTES: Final = 32
 _BLOCK_BYTES: Final = 64
 _ZSTD_LEVEL: Final = 1
+_PLAIN: Final = (None, type(None), bool, int, float, str, bytes, list, dict, Any)
 
 
 class Rejection(StrEnum):
@@ -122,6 +125,8 @@ class Codec:
         """
         body = self._serializer.dumps(value, kind)
         flags = 0 if self._signer is None else _SIGNED
+        if self._serializer.needs_kind(kind):
+            flags |= _TYPED
         if len(body) > COMPRESS_ABOVE_BYTES and _zstd is not None:
             compressed = _zstd.compress(body, _ZSTD_LEVEL)
             if len(compressed) < len(body):
@@ -169,11 +174,16 @@ class Codec:
         magic, version, name, flags = head
         if magic != _MAGIC or version == 0:
             return Rejection.FOREIGN
-        if version > _VERSION or flags > (_SIGNED | _COMPRESSED):
+        if version > _VERSION or flags > (_SIGNED | _COMPRESSED | _TYPED):
             return Rejection.NEWER
         if bool(flags & _SIGNED) != (self._signer is not None):
             return Rejection.FORGED if flags & _SIGNED else Rejection.UNSIGNED
         return None if name == self._name else Rejection.OTHER_SERIALIZER
+
+
+def needs_kind(payload: bytes) -> bool:
+    """Whether bytes that `decode` reads without a type give another value than was stored."""
+    return bool(payload[3] & _TYPED)
 
 
 class _Signer:
@@ -200,6 +210,7 @@ def _as_bytes(text: str) -> bytes:
 class _Msgpack:
     def __init__(self) -> None:
         self._decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+        self._typed: dict[Any, bool] = {None: False}
         self._encoder = msgspec.msgpack.Encoder()
         self._plain: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 
@@ -213,6 +224,11 @@ class _Msgpack:
             raise InvalidInput(f"{_named(value)} would come back from msgpack changed; {_WAY_OUT}")
         return body
 
+    def needs_kind(self, kind: Any) -> bool:
+        if kind not in self._typed:
+            self._typed[kind] = not _is_plain(kind)
+        return self._typed[kind]
+
     def loads(self, body: bytes, kind: Any) -> Any:
         if kind is None:
             return self._plain.decode(body)
@@ -222,7 +238,25 @@ class _Msgpack:
         return decoder.decode(body)
 
 
-class _Pickle:
+def _is_plain(kind: Any) -> bool:
+    """Whether msgpack gives values of this type back without being told of it."""
+    origin = get_origin(kind)
+    if origin in (list, dict, Union, UnionType):
+        return all(_is_plain(part) for part in get_args(kind))
+    if origin is Annotated:
+        return _is_plain(get_args(kind)[0])
+    return any(kind is plain for plain in _PLAIN)
+
+
+class _Untyped:
+    """Its bytes say of which type they are."""
+
+    def needs_kind(self, kind: Any) -> bool:
+        del kind
+        return False
+
+
+class _Pickle(_Untyped):
     def dumps(self, value: object, kind: Any) -> bytes:
         del kind
         try:
@@ -235,7 +269,7 @@ class _Pickle:
         return pickle.loads(body)
 
 
-class _Own:
+class _Own(_Untyped):
     def __init__(self, serializer: Serializer) -> None:
         self._serializer = serializer
 

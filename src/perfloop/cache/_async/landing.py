@@ -20,6 +20,7 @@ class AsyncLanding:
         "_traceback",
         "ahead",
         "error",
+        "is_bare",
         "is_kept",
         "signal",
         "source",
@@ -33,6 +34,8 @@ class AsyncLanding:
         self.signal = AsyncSignal()
         self.value = NOTHING
         self.source = Source.LOADER
+        self.is_bare = False
+        """The value is none for those who ask for a type."""
         self.error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self.spare = NOTHING

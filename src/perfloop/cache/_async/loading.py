@@ -130,6 +130,8 @@ class AsyncLoading:
             self.leave(flight, landing)
         if landing.error is not None:
             return self._stand_in(request, landing)
+        if landing.is_bare and request.kind is not None:
+            return NOTHING
         if landing.value is NOTHING or not flight.serves(boarding.number):
             return NOTHING
         self._count(request, landing.source)
@@ -280,6 +282,7 @@ class AsyncLoading:
             landing.spare = value
             return False
         self._storing.keep_fetched(request, flight, entry, value)
+        landing.is_bare = self._storing.is_bare(request, entry)
         landing.land(value, Source.REMOTE if is_fresh else Source.STALE)
         if fetched.lease is not None:
             self._refresh_with(request, fetched.lease)

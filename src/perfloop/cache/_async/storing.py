@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from perfloop.cache._async.landing import NOTHING
 from perfloop.cache._async.link import AsyncLink
-from perfloop.cache.codec import Codec, Rejection
+from perfloop.cache.codec import Codec, Rejection, needs_kind
 from perfloop.cache.events import CacheEvent, StoreRefused
 from perfloop.cache.flights import Flight
 from perfloop.cache.loaded import Loaded, Request, Terms, unpacked
@@ -108,7 +108,7 @@ class AsyncStoring:
 
     def keep_fetched(self, request: Request, flight: Flight, entry: RemoteEntry, value: object) -> None:
         """Land with an entry of the remote tier."""
-        if self._link is None or not self._link.may_keep:
+        if self._link is None or not self._link.may_keep or self.is_bare(request, entry):
             self._memory.end(flight)
             return
         self._memory.store(
@@ -163,6 +163,10 @@ class AsyncStoring:
             self._counts.rejected.inc()
             return NOTHING
         return value
+
+    def is_bare(self, request: Request, entry: RemoteEntry) -> bool:
+        """Whether it was read without the type that it needs: enough for who gave none, and nobody else."""
+        return request.kind is None and needs_kind(entry.payload)
 
     async def give_back(self, leases: Sequence[Lease]) -> None:
         """End leases without a value, so that others need not wait for their time to pass."""

@@ -21,6 +21,7 @@ class Landing:
         "_traceback",
         "ahead",
         "error",
+        "is_bare",
         "is_kept",
         "signal",
         "source",
@@ -34,6 +35,8 @@ class Landing:
         self.signal = Signal()
         self.value = NOTHING
         self.source = Source.LOADER
+        self.is_bare = False
+        """The value is none for those who ask for a type."""
         self.error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self.spare = NOTHING
