@@ -47,6 +47,7 @@ class AsyncConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._moved_at_s = 0.0
         self._fault: str | None = None
+        self._is_listening = False
 
     @classmethod
     async def open(cls, address: Address, timeout_s: float) -> Self:
@@ -87,6 +88,7 @@ class AsyncConnection(asyncio.Protocol):
 
     def send(self, request: bytes) -> None:
         """Send commands whose replies `hear` gives."""
+        self._is_listening = True
         if self._transport is not None:
             self._transport.write(request)
 
@@ -107,6 +109,10 @@ class AsyncConnection(asyncio.Protocol):
     async def close(self) -> None:
         self._break(f"the connection to Redis at {self._address} was closed")
 
+    def drop(self) -> None:
+        """In a forked child: to abort it there would take it from the selector that the parent shares."""
+        self._fault = f"the connection to Redis at {self._address} is the parent's"
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
@@ -123,9 +129,12 @@ class AsyncConnection(asyncio.Protocol):
         self._break(f"Redis at {self._address} closed the connection{f': {error}' if error else ''}")
 
     def _take(self, reply: Reply) -> None:
-        if isinstance(reply, Push) or not self._questions:
+        if isinstance(reply, Push) or (self._is_listening and not self._questions):
             self._heard.append(reply)
             self._hears.set()
+            return
+        if not self._questions:
+            self._break(f"Redis at {self._address} answered what was not asked")
             return
         question = self._questions[0]
         question.replies.append(reply)
@@ -197,6 +206,8 @@ class Connection:
         while len(replies) < count:
             for reply in self._received(self._timeout_s):
                 (self._heard if isinstance(reply, Push) else replies).append(reply)
+        if len(replies) > count:
+            raise TargetUnreachable(f"Redis at {self._address} answered what was not asked")
         return replies
 
     def send(self, request: bytes) -> None:
@@ -224,6 +235,10 @@ class Connection:
             with contextlib.suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)  # wakes the thread that hears
         opened.close()
+
+    def drop(self) -> None:
+        """In a forked child: let go of it, and leave it to the parent."""
+        self.close()
 
     def _received(self, timeout_s: float) -> list[Reply]:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +16,8 @@ from typing import Final
 from perfloop.adapters.remote.address import Address
 from perfloop.adapters.remote.connection import AsyncConnection, Connection
 from perfloop.adapters.remote.resp import Reply
-from perfloop.errors import PerfloopError
+from perfloop.errors import InvalidInput, PerfloopError
+from perfloop.metrics.fork import restart_in_child
 
 CONNECTIONS: Final = 8
 """Of a process with threads. One answers about 20,000 calls a second, more than Python asks."""
@@ -64,6 +64,9 @@ class End:
 class AsyncWire:
     """One connection, which is opened by the first call and again after it broke.
 
+    It belongs to the process and the event loop that opened it: a forked child, and the next loop of a
+    process whose first has ended, open their own.
+
     Args:
         address: Of the server.
         timeout_s: For each answer, and for the connection.
@@ -76,11 +79,27 @@ class AsyncWire:
         self._address = address
         self._timeout_s = timeout_s
         self._greet = greet
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.restart()
+        restart_in_child(self)
+
+    def restart(self) -> None:
+        """In a forked child: the connection is the parent's, which must neither write to it nor end it."""
+        self._forget()
+        self._loop = None
+
+    def _forget(self) -> None:
         self._connection: AsyncConnection | None = None
         self._opening: asyncio.Task[AsyncConnection] | None = None
 
     async def ask(self, request: bytes, count: int) -> list[Reply]:
-        """Send `count` commands, and return their replies."""
+        """Send `count` commands, and return their replies.
+
+        Raises:
+            InvalidInput: Another event loop uses the connection; its replies would go astray.
+        """
+        if self._loop is not asyncio.get_running_loop():
+            self._move()
         connection = self._connection
         if connection is None or connection.is_broken:
             if self._opening is None:
@@ -89,7 +108,18 @@ class AsyncWire:
             connection = await asyncio.shield(self._opening)
         return await connection.ask(request, count)
 
+    def _move(self) -> None:
+        """To the running loop; the one before ended with all that was open in it."""
+        if self._loop is not None and self._loop.is_running():
+            raise InvalidInput(
+                "a cache for asyncio belongs to one event loop, and another is using it; make one for each"
+            )
+        self._forget()
+        self._loop = asyncio.get_running_loop()
+
     async def close(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            self._forget()
         if self._opening is not None:
             self._opening.cancel()
         if self._connection is not None:
@@ -103,7 +133,8 @@ class AsyncWire:
             except BaseException:
                 await connection.close()
                 raise
-            self._connection = connection
+            if self._loop is asyncio.get_running_loop():
+                self._connection = connection
             return connection
         finally:
             self._opening = None
@@ -129,10 +160,11 @@ class Wire:
         self._timeout_s = timeout_s
         self._greet = greet
         self._idle: list[Connection] = []
-        self._begin()
+        self.restart()
+        restart_in_child(self)
 
-    def _begin(self) -> None:
-        self._pid = os.getpid()
+    def restart(self) -> None:
+        """In a forked child: the connections are the parent's, and so are the threads that had a turn."""
         self.close()
         self._turns = threading.Semaphore(CONNECTIONS)
         self._failure: PerfloopError | None = None
@@ -140,8 +172,6 @@ class Wire:
 
     def ask(self, request: bytes, count: int) -> list[Reply]:
         """Send `count` commands, and return their replies."""
-        if self._pid != os.getpid():
-            self._begin()
         asked_at_s = time.monotonic()
         with self._turns:
             self._fail_together(asked_at_s)

@@ -13,6 +13,7 @@ from perfloop.adapters.remote.messages import read_news
 from perfloop.adapters.remote.resp import ServerError, pack
 from perfloop.adapters.remote.wire import AsyncEnd
 from perfloop.errors import TargetUnreachable
+from perfloop.metrics.fork import restart_in_child
 from perfloop.model.remote import Gap, News
 
 HEARTBEAT_S: Final = 0.5
@@ -37,10 +38,18 @@ class AsyncListener:
         self._origin = origin
         self._end = AsyncEnd()
         self._connection: AsyncConnection | None = None
+        restart_in_child(self)
 
     def begin(self) -> None:
         """Be ready to run, also after it was closed."""
         self._end = AsyncEnd()
+
+    def restart(self) -> None:
+        """In a forked child: the connection is the parent's, and whoever listened does so only there."""
+        if self._connection is not None:
+            self._connection.drop()
+        self._connection = None
+        self.begin()
 
     async def close(self) -> None:
         self._end.give()

@@ -14,6 +14,7 @@ from perfloop.adapters.remote.messages import read_news
 from perfloop.adapters.remote.resp import ServerError, pack
 from perfloop.adapters.remote.wire import End
 from perfloop.errors import TargetUnreachable
+from perfloop.metrics.fork import restart_in_child
 from perfloop.model.remote import Gap, News
 
 HEARTBEAT_S: Final = 0.5
@@ -38,10 +39,18 @@ class Listener:
         self._origin = origin
         self._end = End()
         self._connection: Connection | None = None
+        restart_in_child(self)
 
     def begin(self) -> None:
         """Be ready to run, also after it was closed."""
         self._end = End()
+
+    def restart(self) -> None:
+        """In a forked child: the connection is the parent's, and whoever listened does so only there."""
+        if self._connection is not None:
+            self._connection.drop()
+        self._connection = None
+        self.begin()
 
     def close(self) -> None:
         self._end.give()

@@ -1,0 +1,184 @@
+"""Whose replies a connection gives: its own process's, its own event loop's, and only what was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from perfloop.adapters.remote._async.listener import AsyncListener
+from perfloop.adapters.remote.address import Address
+from perfloop.adapters.remote.connection import AsyncConnection, Connection
+from perfloop.adapters.remote.resp import Reply, pack
+from perfloop.adapters.remote.wire import AsyncWire
+from perfloop.errors import InvalidInput, TargetUnreachable
+
+TIMEOUT_S = 5.0
+SHORT_S = 0.05
+
+
+class Peer:
+    """The other end of a wire: accepts what connects, and answers by hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = Address(path=str(path))
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        self._socket.settimeout(TIMEOUT_S)
+
+    def accept(self) -> socket.socket:
+        connected, _ = self._socket.accept()
+        connected.settimeout(TIMEOUT_S)
+        return connected
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Peer]:
+    with contextlib.closing(Peer(tmp_path / "s")) as opened:
+        yield opened
+
+
+async def no_greeting(_: AsyncConnection) -> None:
+    """The tests say for themselves what is sent."""
+
+
+async def reached(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110 - the loop's own progress is what is waited for
+            await asyncio.sleep(0)
+
+
+async def asked(wire: AsyncWire, peer: Peer, text: str) -> tuple[asyncio.Task[list[Reply]], socket.socket]:
+    """A question under way, and the server's end of its connection."""
+    asking = asyncio.create_task(wire.ask(pack("GET", text), 1))
+    await reached(lambda: wire._connection is not None and bool(wire._connection._questions))
+    return asking, peer.accept()
+
+
+def test_a_forked_child_says_nothing_on_the_connection_of_its_parent(peer: Peer) -> None:
+    async def test() -> None:
+        wire = AsyncWire(peer.address, SHORT_S, no_greeting)
+        asking, ours = await asked(wire, peer, "parent")
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(TargetUnreachable):
+                asyncio.run(wire.ask(pack("GET", "child"), 1))
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)  # noqa: ASYNC222 - the parent's loop is to stand still meanwhile
+        with ours, peer.accept() as of_child:
+            ours.setblocking(False)
+
+            assert 0 == status
+            assert pack("GET", "parent") == ours.recv(1000)
+            assert pack("GET", "child") == of_child.recv(1000)
+        with pytest.raises(TargetUnreachable):
+            await asking
+
+    asyncio.run(test())
+
+
+def test_a_forked_child_leaves_the_connection_of_its_parents_listener_open(peer: Peer) -> None:
+    async def test() -> None:
+        listener = AsyncListener(peer.address, "p:", lambda: b"")
+        listening = asyncio.create_task(listener.run(lambda _: None))
+        await reached(lambda: listener._connection is not None)
+        connection = listener._connection
+        assert connection is not None
+        listener.restart()
+        await listener.close()
+
+        assert connection._transport is not None
+        assert not connection._transport.is_closing()
+        listening.cancel()
+        await connection.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+
+    asyncio.run(test())
+
+
+def in_two_loops(
+    first: Callable[[], Awaitable[None]],
+    second: Callable[[], Awaitable[None]],
+    *,
+    then: Callable[[], Awaitable[None]],
+) -> None:
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        one.run(_call(first))
+        other.run(_call(second))
+        one.run(_call(then))
+
+
+async def _call(function: Callable[[], Awaitable[None]]) -> None:
+    await function()
+
+
+def test_the_next_event_loop_opens_a_connection_of_its_own(peer: Peer) -> None:
+    wire = AsyncWire(peer.address, TIMEOUT_S, no_greeting)
+    kept: list[AsyncConnection] = []
+
+    async def ask(text: str) -> None:
+        asking, connected = await asked(wire, peer, text)
+        with connected:
+            assert pack("GET", text) == connected.recv(1000)
+            connected.sendall(b"+OK\r\n")
+            assert [b"OK"] == await asking
+        assert wire._connection is not None
+        kept.append(wire._connection)
+
+    async def close_first() -> None:
+        await kept[0].close()
+
+    async def ask_in_the_next() -> None:
+        await ask("second")
+        await wire.close()
+
+    in_two_loops(lambda: ask("first"), ask_in_the_next, then=close_first)
+
+    assert kept[0] is not kept[1]
+
+
+def test_two_event_loops_at_once_are_refused_with_the_way_out(peer: Peer) -> None:
+    async def test() -> None:
+        wire = AsyncWire(peer.address, TIMEOUT_S, no_greeting)
+        asking, connected = await asked(wire, peer, "first")
+        with connected:
+            with pytest.raises(InvalidInput, match="one for each"):
+                await asyncio.to_thread(asyncio.run, wire.ask(pack("GET", "second"), 1))
+
+            assert pack("GET", "first") == connected.recv(1000)
+        asking.cancel()
+        await wire.close()
+
+    asyncio.run(test())
+
+
+def test_a_reply_that_nobody_asked_for_ends_the_connection(peer: Peer) -> None:
+    async def test() -> None:
+        connection = await AsyncConnection.open(peer.address, TIMEOUT_S)
+        with peer.accept() as theirs:
+            theirs.sendall(b"$8\r\na secret\r\n")
+            await reached(lambda: connection.is_broken)
+        with pytest.raises(TargetUnreachable, match="not asked"):
+            await connection.ask(pack("GET", "k"), 1)
+        await connection.close()
+
+    asyncio.run(test())
+
+
+def test_a_thread_takes_no_more_replies_than_it_asked_for(peer: Peer) -> None:
+    connection = Connection.open(peer.address, TIMEOUT_S)
+    with contextlib.closing(connection), peer.accept() as theirs:
+        theirs.sendall(b"+mine\r\n+another's\r\n")
+        with pytest.raises(TargetUnreachable, match="not asked"):
+            connection.ask(pack("GET", "k"), 1)
