@@ -76,6 +76,10 @@ class ChangeSource(Protocol):
 
     def lag(self) -> SourceLag: ...
 
+    @property
+    def name(self) -> str:
+        """Tells it apart from all other sources of this process; a label of metrics."""
+
     def watched(self) -> Sequence[WatchedTable]:
         """The tables it tells of, with the columns that it tells; as the last `open` found them."""
 

@@ -19,6 +19,7 @@ from threading import Event, Lock
 from typing import Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from perfloop.adapters.changes.change import EVERYTHING, SourceLag, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_plan import block, read_installed
@@ -154,6 +155,10 @@ class Outbox:
     def lag(self) -> SourceLag:
         return self._lag
 
+    @property
+    def name(self) -> str:
+        return source_name("outbox", self._reader, self._dsn)
+
     def watched(self) -> Sequence[WatchedTable]:
         return self._watched
 
@@ -282,6 +287,13 @@ class Outbox:
         if self._connection is None:
             raise InvalidInput("the outbox is not open; call open() first")
         return self._connection
+
+
+def source_name(kind: str, reader: str | None, dsn: str) -> str:
+    """As `outbox shop of localhost:5432/orders`; what the DSN leaves to the environment is left out."""
+    named = conninfo_to_dict(dsn)
+    place = f"{named.get('host') or ''}:{named.get('port') or ''}/{named.get('dbname') or ''}"
+    return " ".join((kind, *([] if reader is None else [reader]), "of", place))
 
 
 def shut_down(descriptor: int) -> None:

@@ -32,7 +32,7 @@ from perfloop.adapters.changes.change import (
     table_name,
 )
 from perfloop.adapters.changes.log_stream import LogMessage, LogStream, SlotBusy
-from perfloop.adapters.changes.outbox_reader import APPLICATION, shut_down
+from perfloop.adapters.changes.outbox_reader import APPLICATION, shut_down, source_name
 from perfloop.adapters.changes.pgoutput import (
     UNCHANGED,
     Begin,
@@ -91,6 +91,7 @@ class ReplicationSlot:
         if reader is not None and not _READER.fullmatch(reader):
             raise InvalidInput(f"{reader!r} cannot name a slot; use at most 35 of a-z, 0-9 and _")
         self._dsn = dsn
+        self._reader = reader
         self._slot = None if reader is None else slot_name(reader)
         self._policy = policy or SlotPolicy()
         self._clock = clock
@@ -177,6 +178,10 @@ class ReplicationSlot:
 
     def lag(self) -> SourceLag:
         return self._lag
+
+    @property
+    def name(self) -> str:
+        return source_name("slot", self._reader, self._dsn)
 
     def watched(self) -> Sequence[WatchedTable]:
         return tuple(WatchedTable(table=name, columns=columns) for name, columns in self._watched.items())

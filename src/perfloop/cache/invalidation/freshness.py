@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
+from typing import Final
 
-from perfloop.metrics import Registry
+from perfloop.metrics import Counter, Gauge, Registry
+
+_PREFIX: Final = "perfloop_cache_invalidation"
+_LABELS: Final = ("source",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,31 +49,38 @@ class InvalidationStatistics:
 
 
 class FreshnessMetrics:
-    """The same as metrics, for a scrape; made in the registry that is given."""
+    """The same as metrics, for a scrape; in the registry that is given, under the name of the source."""
 
-    def __init__(self, registry: Registry) -> None:
-        prefix = "perfloop_cache_invalidation"
-        self._changes = registry.counter(f"{prefix}_changes", "Changes of watched tables that were heard of")
-        self._doubts = registry.counter(f"{prefix}_doubts", "Times whole tables were invalidated in doubt")
-        self._faults = registry.counter(f"{prefix}_faults", "Times the listener had to begin anew")
-        self._rate = registry.gauge(f"{prefix}_changes_per_second", "Changes heard of, lately")
-        self._oldest = registry.gauge(
-            f"{prefix}_oldest_change_seconds", "Age of the oldest unprocessed change"
-        )
-        self._behind = registry.gauge(f"{prefix}_behind_seconds", "All committed longer ago is invalidated")
-        self._kept = registry.gauge(f"{prefix}_kept_bytes", "Kept by the database for the listener")
-        self._over = registry.gauge(f"{prefix}_over_limit", "1 while the slot keeps more than it may")
+    def __init__(self, registry: Registry, source: str) -> None:
+        def counter(name: str, help_text: str) -> Counter:
+            return registry.counter(f"{_PREFIX}_{name}", help_text, _LABELS)[source]
+
+        def gauge(name: str, help_text: str) -> Gauge:
+            return registry.gauge(f"{_PREFIX}_{name}", help_text, _LABELS)[source]
+
+        self._changes = counter("changes", "Changes of watched tables that were heard of")
+        self._doubts = counter("doubts", "Times whole tables were invalidated in doubt")
+        self._faults = counter("faults", "Times the listener had to begin anew")
+        self._oldest = gauge("oldest_change_seconds", "Age of the oldest unprocessed change")
+        self._behind = gauge("behind_seconds", "All committed longer ago is invalidated")
+        self._kept = gauge("kept_bytes", "Kept by the database for the listener")
+        self._over = gauge("over_limit", "1 while the slot keeps more than it may")
         self._seen = (0, 0, 0)
 
-    def publish(self, now: InvalidationStatistics) -> None:
+    def publish(self, now: InvalidationStatistics, behind_s: float) -> None:
+        """`behind_s` is NaN where another process reads; before the first look it counts from the opening."""
         counted = (now.changes, now.doubts, now.faults)
         for metric, new, old in zip(
             (self._changes, self._doubts, self._faults), counted, self._seen, strict=True
         ):
             metric.inc(new - old)
         self._seen = counted
-        self._rate.set(now.changes_per_s)
         self._oldest.set(now.oldest_change_s)
-        self._behind.set(now.behind_s or 0.0)
+        self._behind.set(behind_s)
         self._kept.set(now.kept_bytes)
         self._over.set(now.is_over_limit)
+
+    def retire(self) -> None:
+        """A listener that is closed knows nothing of now; its counters stay."""
+        for gauge in (self._oldest, self._behind, self._kept, self._over):
+            gauge.set(nan)

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf, nan
 from threading import Event, Thread
 from typing import Final, Self
 
@@ -65,11 +66,14 @@ class _Listening:
         self._invalidate = invalidate
         self._policy = policy
         self._clock = clock
-        self._metrics = FreshnessMetrics(registry)
+        self._registry = registry
+        self._metrics: FreshnessMetrics | None = None
         self._stopping = Event()
         self._threads: tuple[Thread, ...] = ()
         self._checked: Sequence[WatchedTable] | None = None
         self._is_reading = False
+        self._waits = False
+        self._since_s = -inf
         self._progress_at_s: float | None = None
         self._changes = self._invalidated = self._doubts = self._faults = 0
         self._last_fault: str | None = None
@@ -77,14 +81,17 @@ class _Listening:
 
     def open(self) -> None:
         """Raises what the source says of its set-up; a server that is away is tried again and again."""
+        self._since_s = self._clock()
+        self._waits = False
         try:
-            self._is_reading = self._source.open()
+            self._open_source()
             self._check()
         except TargetUnreachable as error:
             self._note(error)
         except InvalidInput:
             self._source.close()
             raise
+        self._metrics = self._metrics or FreshnessMetrics(self._registry, self._source.name)
         self._stopping.clear()
         self._threads = tuple(
             Thread(target=target, name=f"perfloop-cache-{target.__name__.strip('_')}", daemon=True)
@@ -101,11 +108,15 @@ class _Listening:
                 self._source.abort()
                 thread.join(LOOK_AFTER_S)
         self._threads = ()
-        self._metrics.publish(self.statistics())
+        if self._metrics is not None:
+            self._publish(self._metrics)
+            self._metrics.retire()
 
     def statistics(self) -> InvalidationStatistics:
         now_s = self._clock()
         lag = self._source.lag()
+        oldest_at_s = None if self._waits else lag.oldest_at_s
+        current_at_s = self._current_at_s()
         return InvalidationStatistics(
             is_reading=self._is_reading,
             changes=self._changes,
@@ -114,11 +125,21 @@ class _Listening:
             doubts=self._doubts,
             faults=self._faults,
             last_fault=self._last_fault,
-            oldest_change_s=0.0 if lag.oldest_at_s is None else now_s - lag.oldest_at_s,
-            behind_s=None if lag.current_at_s is None else now_s - lag.current_at_s,
+            oldest_change_s=0.0 if oldest_at_s is None else now_s - oldest_at_s,
+            behind_s=None if current_at_s is None else now_s - current_at_s,
             kept_bytes=lag.kept_bytes,
             is_over_limit=lag.is_over_limit,
         )
+
+    def _current_at_s(self) -> float | None:
+        """None where another process reads, and until this one has looked since it began to read."""
+        current_at_s = self._source.lag().current_at_s
+        return None if self._waits or current_at_s is None or current_at_s < self._since_s else current_at_s
+
+    def _publish(self, metrics: FreshnessMetrics) -> None:
+        statistics = self.statistics()
+        since_opening_s = nan if self._waits else self._clock() - self._since_s
+        metrics.publish(statistics, since_opening_s if statistics.behind_s is None else statistics.behind_s)
 
     def _listen(self) -> None:
         retry_s = self._policy.first_retry_s
@@ -141,7 +162,7 @@ class _Listening:
         """Until stopped; raises when it must begin anew."""
         while not self._stopping.is_set():
             self._progress_at_s = self._clock()
-            self._is_reading = self._source.open()
+            self._open_source()
             self._check_again()
             if self._is_reading:
                 self._take(self._source.read(self._stopping))
@@ -149,6 +170,13 @@ class _Listening:
                 self._progress_at_s = None
                 self._stopping.wait(self._policy.takeover_s)
         self._source.close()
+
+    def _open_source(self) -> None:
+        self._is_reading = self._source.open()
+        if self._waits and self._is_reading:
+            # What the process before had not invalidated is ours to hear of, from now on.
+            self._since_s = self._clock()
+        self._waits = not self._is_reading
 
     def _check(self) -> None:
         watched = self._source.watched()
@@ -202,7 +230,8 @@ class _Listening:
             self._rate_per_s = (self._changes - began_with) / max(now_s - began_s, LOOK_AFTER_S)
             if now_s - began_s >= RATE_OVER_S:
                 began_s, began_with = now_s, self._changes
-            self._metrics.publish(self.statistics())
+            if self._metrics is not None:
+                self._publish(self._metrics)
 
 
 class ChangeListener:
