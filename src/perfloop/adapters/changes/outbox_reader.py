@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Any, Final
 
@@ -23,42 +22,15 @@ from psycopg.conninfo import conninfo_to_dict
 
 from perfloop.adapters.changes.change import EVERYTHING, SourceLag, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_plan import block, read_installed
+from perfloop.adapters.changes.policies import OutboxPolicy
 from perfloop.adapters.changes.snapshot import Snapshot
 from perfloop.adapters.connection import connect
-from perfloop.errors import InvalidInput, InvalidValue, MissingRights
+from perfloop.errors import InvalidInput, MissingRights
 
 APPLICATION: Final = "perfloop cache"
 GROWTH: Final = 1.25
 ONE_LOOK: Final = 2000
 """Events that a look fetches at once; more are streamed, so that a backlog takes no memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxPolicy:
-    """When the outbox is looked at and cleaned.
-
-    The pause grows by a quarter, from the shortest to the longest, while nothing comes. Under load it is four
-    times what the last look took, so that looking never takes more than a fifth of the time.
-    """
-
-    shortest_pause_s: float = 0.005
-    longest_pause_s: float = 0.05
-    store_every_s: float = 1.0
-    silent_for_s: float = 30.0
-    """The server ends a session that has not asked for so long, and another process takes over."""
-
-    keep_for_s: float = 30.0
-    """Events stay for so long, for readers without a name."""
-
-    forget_after_s: float = 3600.0
-    """A named reader holds back the cleaning for so long after it was last seen."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.shortest_pause_s <= self.longest_pause_s < self.silent_for_s:
-            raise InvalidValue(
-                "pauses must grow from above 0 to below silent_for_s; "
-                f"not {self.shortest_pause_s}, {self.longest_pause_s}, {self.silent_for_s}"
-            )
 
 
 class Outbox:

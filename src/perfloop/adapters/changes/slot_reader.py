@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ from perfloop.adapters.changes.pgoutput import (
     Truncate,
     read_message,
 )
+from perfloop.adapters.changes.policies import SlotPolicy
 from perfloop.adapters.changes.slot_plan import PUBLICATION, block, check_server, read_publication, slot_name
 from perfloop.adapters.changes.snapshot import Snapshot
 from perfloop.adapters.connection import connect
@@ -51,20 +52,6 @@ from perfloop.errors import InvalidInput
 LOOK_S: Final = 0.2
 FIRST_PAUSE_S: Final = 0.0005
 _READER: Final = re.compile(r"[a-z0-9_]{1,35}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotPolicy:
-    """How much log a slot may keep, and how long a server may be silent."""
-
-    limit_bytes: int = 2**30
-    """Above, `statistics().is_over_limit` says so."""
-
-    drop_over_limit: bool = False
-    """Then also drop the slot, invalidate everything and begin anew."""
-
-    guard_every_s: float = 1.0
-    hung_after_s: float = 10.0
 
 
 class ReplicationSlot:

@@ -12,8 +12,9 @@ A listener is a thread, in a service for asyncio, too; a hook runs in the call t
 from __future__ import annotations
 
 from perfloop.adapters.changes.change import EVERYTHING, ChangeSource, TableChange, WatchedTable
-from perfloop.adapters.changes.outbox_reader import Outbox, OutboxPolicy
-from perfloop.adapters.changes.slot_reader import ReplicationSlot, SlotPolicy
+from perfloop.adapters.changes.outbox_reader import Outbox
+from perfloop.adapters.changes.policies import OutboxPolicy, SlotPolicy
+from perfloop.adapters.changes.slot_reader import ReplicationSlot
 from perfloop.cache.invalidation.commits import DjangoHook, SqlalchemyHook
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates

@@ -27,6 +27,7 @@ from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidate
 from perfloop.cache.invalidation.tags import TagMap
 from perfloop.errors import InvalidInput, TargetUnreachable
 from perfloop.metrics import Registry
+from perfloop.model.value import require
 
 LOOK_AFTER_S: Final = 0.5
 RATE_OVER_S: Final = 10.0
@@ -46,6 +47,15 @@ class ListenerPolicy:
     """Without a sign of progress for so long, the connection is cut and made anew."""
 
     tags_at_once: int = 500
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.first_retry_s <= self.longest_retry_s < inf,
+            f"retries must be above 0 and grow, not from {self.first_retry_s} to {self.longest_retry_s}",
+        )
+        require(0 < self.takeover_s < inf, f"takeover_s must be above 0, not {self.takeover_s}")
+        require(0 < self.hung_after_s < inf, f"hung_after_s must be above 0, not {self.hung_after_s}")
+        require(self.tags_at_once > 0, f"tags_at_once must be above 0, not {self.tags_at_once}")
 
 
 class _Listening:
