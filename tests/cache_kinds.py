@@ -112,7 +112,7 @@ class AsyncKind:
         try:
             yield _Driven(self, cache)
         finally:
-            self.run(cache.aclose())
+            self.run(cache.close())
 
     def run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(3 * WITHIN_S)

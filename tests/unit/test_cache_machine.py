@@ -197,7 +197,7 @@ class TwoCaches(RuleBasedStateMachine):
             return
         self.loop.run_until_complete(asyncio.wait_for(self.settle(), 10))
         for cache in self.caches:
-            self.loop.run_until_complete(cache.aclose())
+            self.loop.run_until_complete(cache.close())
         assert not asyncio.all_tasks(self.loop)
         self.loop.close()
         assert [] == self.stale

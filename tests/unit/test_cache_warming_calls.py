@@ -304,7 +304,7 @@ async def calls_of_requests(*, warm: bool) -> int:
     for number in range(200):
         learned = calls if number == 100 else learned
         await asyncio.gather(*(request(MEMBERS * draw.randrange(200)) for _ in range(8)))
-    await cache.aclose()
+    await cache.close()
     return calls - learned
 
 

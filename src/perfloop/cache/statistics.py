@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from perfloop.cache.breaker import Breaker, BreakerState
+from perfloop.cache.loaded import Source
 from perfloop.cache.memory_statistics import MemoryStatistics
 from perfloop.cache.restart import RestartStatistics
 from perfloop.cache.warming import WarmingStatistics
@@ -52,6 +53,13 @@ class Counts:
         self.refused = Counter()
         self.rejected = Counter()
         self.unencodable = Counter()
+
+    def served(self, source: Source) -> None:
+        """One request got a value that is not past its life."""
+        if source is Source.REMOTE:
+            self.remote_hits.inc()
+        elif source is Source.UNCHECKED:
+            self.unchecked.inc()
 
     def loaded(self, load_s: float, *, keys: int, is_background: bool) -> None:
         self.loads.inc()

@@ -11,7 +11,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from perfloop.cache._async.batch import AsyncBatch, Group
 from perfloop.cache._async.decorated import AsyncCached, AsyncCachedMany
-from perfloop.cache._async.link import AsyncLink
+from perfloop.cache._async.link import AsyncLink, shared_tier
 from perfloop.cache._async.loading import AsyncLoading
 from perfloop.cache._async.plain import AsyncPlain
 from perfloop.cache._async.restarting import AsyncRestarting
@@ -37,8 +37,7 @@ P = ParamSpec("P")
 class AsyncTieredCache:
     """Values by key in this process, and in Redis or Valkey where one is given, for asyncio.
 
-    One event loop uses it. Without `redis` and `remote` it needs no opening; with one of them
-    `async with` opens the connections and closes them.
+    One event loop uses it. With `redis`, `remote` or `restart_snapshot` it has to be opened.
 
     Args:
         redis: URL of the shared tier; None keeps values in this process alone.
@@ -48,14 +47,13 @@ class AsyncTieredCache:
         policy: For calls that give none; without it each call says `ttl_s`.
         serializer: For the shared tier: msgpack, pickle (which needs a secret), or one's own.
         secret: Signs the values in the shared tier; at least 16 bytes, the same in all processes.
+        timeout_s: How long Redis may make no progress, connecting included; then it is away. Default 0.04.
         lease_s: The longest that one process's load keeps others from loading the same key.
         breaker: How often a shared tier that is away is probed.
         remote: A shared tier of one's own, such as `AsyncInMemoryRemote` in tests.
-        restart_snapshot: A file of its own, for the keys that a restart is to begin with: those of
-            `cached_many`, loaded again while the cache is open.
+        restart_snapshot: A file of its own for the keys of `cached_many` that a restart begins with.
         restart_policy: How many, how often, how fast.
-        on_event: Is told what the cache does, except hits; in the caller's path, so that it must be
-            quick. What it raises is logged.
+        on_event: Is told what it does, except hits, in the caller's path; what it raises is logged.
         clock: Seconds, never going back.
         rand: Numbers from [0, 1), for jitter and XFetch.
     """
@@ -70,6 +68,7 @@ class AsyncTieredCache:
         policy: CachePolicy | None = None,
         serializer: Literal["msgpack", "pickle"] | Serializer = "msgpack",
         secret: bytes | None = None,
+        timeout_s: float | None = None,
         lease_s: float = 10.0,
         breaker: BreakerPolicy | None = None,
         remote: AsyncRemoteTier | None = None,
@@ -79,8 +78,7 @@ class AsyncTieredCache:
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
-        if redis is not None and remote is None:
-            remote = _redis_tier(redis, prefix)
+        remote = shared_tier(redis, remote, prefix=prefix, timeout_s=timeout_s)
         tell = guarded(on_event)
         self._memory = MemoryTier(capacity, max_bytes=max_bytes, clock=clock, rand=rand)
         self._hit = self._memory.get
@@ -132,10 +130,7 @@ class AsyncTieredCache:
         restart_in_child(self)
 
     async def __aenter__(self) -> Self:
-        if self._link is not None:
-            await self._link.open()
-        if self._restarting is not None:
-            self._restarting.open(self._loading.crew)
+        await self.open()
         return self
 
     async def __aexit__(
@@ -144,9 +139,20 @@ class AsyncTieredCache:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        await self.close()
 
-    async def aclose(self) -> None:
+    async def open(self) -> None:
+        """What `async with` begins with, for where there is no place for that: a server's start-up.
+
+        Raises:
+            MissingRights: The user of the shared tier may not subscribe. One that is away is no error.
+        """
+        if self._link is not None:
+            await self._link.open()
+        if self._restarting is not None:
+            self._restarting.open(self._loading.crew)
+
+    async def close(self) -> None:
         """End loads and refreshes that are under way, stop listening, and close the connections."""
         if self._restarting is not None:
             await self._restarting.close()
@@ -314,13 +320,16 @@ class AsyncTieredCache:
         await self._invalidate((), tags)
 
     async def _invalidate(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
+        link = self._link
+        if link is None:
+            self._forget(keys, tags)
+            return
+        link.require_open()
         self._forget(keys, tags)
-        if self._link is not None:
-            # What was fetched from the remote tier while it was told is older than the invalidation.
-            try:
-                await self._link.invalidate(keys, tags)
-            finally:
-                self._forget(keys, tags)
+        try:
+            await link.invalidate(keys, tags)
+        finally:  # what was fetched from the remote tier meanwhile is older than the invalidation
+            self._forget(keys, tags)
 
     def _forget(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
         if keys:
@@ -338,9 +347,3 @@ class AsyncTieredCache:
         warming = {template: warmed.statistics() for template, warmed in self._warmed.items()}
         restart = None if self._restarting is None else self._restarting.statistics()
         return self._counts.summed(self._memory.statistics(), self._link, warming, restart)
-
-
-def _redis_tier(url: str, prefix: str) -> AsyncRemoteTier:
-    from perfloop.adapters.remote._async.tier import AsyncRedisTier  # not of a cache in the process
-
-    return AsyncRedisTier(url, prefix=prefix)

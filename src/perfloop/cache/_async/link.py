@@ -23,7 +23,8 @@ from perfloop.cache.remote import (
     Write,
 )
 from perfloop.cache.waiting import AsyncCrew, AsyncSignal
-from perfloop.errors import MissingRights, PerfloopError, TargetUnreachable
+from perfloop.errors import InvalidInput, MissingRights, PerfloopError, TargetUnreachable
+from perfloop.model.value import require
 
 PENDING_LIMIT: Final = 10_000
 """So many invalidations are kept while the tier is away; beyond, everything is invalidated on return."""
@@ -32,6 +33,24 @@ GREETING_S: Final = 1.0
 PROBE: Final = "perfloop-probe"
 
 _log = logging.getLogger("perfloop.cache")
+
+
+def shared_tier(
+    redis: str | None, remote: AsyncRemoteTier | None, *, prefix: str, timeout_s: float | None
+) -> AsyncRemoteTier | None:
+    """The tier that a cache was given, if any.
+
+    Raises:
+        InvalidInput: It was given two, or a time limit that none of them has.
+    """
+    require(redis is None or remote is None, "redis and remote are two shared tiers; give one of them")
+    require(remote is None or timeout_s is None, "timeout_s is for redis; `remote` has limits of its own")
+    require(timeout_s is None or timeout_s > 0, f"timeout_s is {timeout_s}; it must be above 0")
+    if redis is None:
+        return remote
+    from perfloop.adapters.remote._async.tier import TIMEOUT_S, AsyncRedisTier  # only here
+
+    return AsyncRedisTier(redis, prefix=prefix, timeout_s=timeout_s or TIMEOUT_S)
 
 
 class AsyncLink:
@@ -61,7 +80,7 @@ class AsyncLink:
         self._policy = policy
         self._clock = clock
         self._tell = tell
-        self._is_open = False
+        self._is_open = self._was_opened = False
         self._start()
 
     def _start(self) -> None:
@@ -80,16 +99,26 @@ class AsyncLink:
 
         Raises:
             MissingRights: The tier may not be listened to.
+            InvalidInput: It is open.
         """
+        if self._is_open:
+            raise InvalidInput("the cache is open already; open it in one place, by `open()` or `async with`")
         await self._remote.__aenter__()
-        self._is_open = True
+        self._is_open = self._was_opened = True
         self._crew.spawn(self._listen)
         await self._heard.wait(GREETING_S)
         if self._listening_error is not None:
             await self.close()
             raise self._listening_error
 
+    def require_open(self) -> None:
+        """Raise InvalidInput where nobody opened it: it would hear nothing, and keep nothing in memory."""
+        if not self._was_opened:
+            raise InvalidInput("a cache with a shared tier has to be opened: `async with cache`, or `open()`")
+
     async def close(self) -> None:
+        if not self._is_open:
+            return
         self._is_open = False
         self._closing.give()
         await self._crew.stop()

@@ -73,6 +73,8 @@ class Batch:
 
     def load(self, members: Members, group: Group) -> dict[str, Any]:
         """The values of all keys for which there is one; None means that there is none."""
+        if self._link is not None:
+            self._link.require_open()
         values: dict[str, Any] = {}
         spares: dict[str, Any] = {}
         due: dict[str, Any] = {}

@@ -63,6 +63,8 @@ class Loading:
     def serve(self, request: Request) -> Any:
         """The value of a key that the memory tier could not serve at once."""
         link = self._link
+        if link is not None:
+            link.require_open()
         found, entry = self._memory.examine(request.key, trusting=link is not None and link.is_away)
         if entry is None or found is Freshness.UNCHECKED:
             self.tell_missed(request.key)
@@ -131,9 +133,8 @@ class Loading:
             self.leave(flight, landing)
         if landing.error is not None:
             return self._stand_in(request, landing)
-        if landing.is_bare and request.kind is not None:
-            return NOTHING
-        if landing.value is NOTHING or not flight.serves(boarding.number):
+        is_of_no_use = landing.is_bare and request.kind is not None
+        if is_of_no_use or landing.value is NOTHING or not flight.serves(boarding.number):
             return NOTHING
         self._count(request, landing.source)
         return landing.value
@@ -176,14 +177,10 @@ class Loading:
 
     def _count(self, request: Request, source: Source) -> None:
         """Count where the value of one request came from; a refresh is no request."""
-        if request.is_background:
-            return
-        if source is Source.REMOTE:
-            self.counts.remote_hits.inc()
-        elif source is Source.UNCHECKED:
-            self.counts.unchecked.inc()
-        elif source is Source.STALE:
+        if source is Source.STALE and not request.is_background:
             self.tell_stale(request.key)
+        elif not request.is_background:
+            self.counts.served(source)
 
     def tell_stale(self, key: str, *, is_spare: bool = False) -> None:
         """One request got a value past its life."""

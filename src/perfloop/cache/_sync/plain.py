@@ -47,6 +47,8 @@ class Plain:
         values: dict[str, Any] = {}
         absent: list[str] = []
         link = self._link
+        if link is not None:
+            link.require_open()
         for key in keys:
             found, entry = self._memory.examine(key, trusting=link is not None and link.is_away)
             if entry is not None and found in SERVED:
@@ -107,6 +109,8 @@ class Plain:
 
     def put(self, request: Request, value: object) -> None:
         """Keep a value in both tiers, fenced like a load: who asks meanwhile waits for it."""
+        if self._link is not None:
+            self._link.require_open()
         policy, tags = request.policy, request.tags
         drawn_s = drawn_life_s(policy, self._rand(), negative=value is None)
         link = self._link
