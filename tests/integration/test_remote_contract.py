@@ -359,6 +359,72 @@ def test_who_waits_for_a_load_hears_of_its_end_however_it_ends(ground: Ground, e
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("stale_for_s", [60, 0])
+def test_who_waits_behind_a_value_that_is_served_meanwhile_hears_of_the_load(
+    ground: Ground, stale_for_s: float
+) -> None:
+    async def test() -> None:
+        async with ground.processes() as (one, other), Hearing(other) as news:
+            await load(one, b"old", ttl_s=0.02, stale_for_s=stale_for_s, fail_safe_for_s=60)
+            await ground.pass_time(0.05)
+            lease = await claim(one)
+            answer = await read(other, lease_s=LEASE_S)
+            assert answer.held_for_s is not None
+            assert answer.entry is not None
+
+            await one.store((Write(key="k", payload=b"new", ttl_s=60, lease=lease),))
+            await news.until(LoadsFinished(keys=("k",)))
+
+            assert b"new" == await payload_of(other)
+
+    asyncio.run(test())
+
+
+def test_who_waits_for_a_fresh_value_that_is_claimed_early_hears_of_the_load(ground: Ground) -> None:
+    async def test() -> None:
+        async with ground.processes() as (one, other), Hearing(other) as news:
+            await load(one, ttl_s=60)
+            lease = (await one.fetch(("k",), lease_s=LEASE_S, early_s=120))["k"].lease
+            assert lease is not None
+            assert (await other.fetch(("k",), lease_s=LEASE_S, early_s=120))["k"].held_for_s is not None
+
+            await one.store((Write(key="k", payload=None, lease=lease),))
+            await news.until(LoadsFinished(keys=("k",)))
+
+    asyncio.run(test())
+
+
+def test_a_set_tells_of_the_change_and_then_of_the_load_that_it_ended(ground: Ground) -> None:
+    async def test() -> None:
+        async with ground.processes(3) as (one, other, third), Hearing(third) as news:
+            await claim(one)
+            await read(other, lease_s=LEASE_S)
+            await other.store(tuple(Write(key=key, payload=b"v", ttl_s=60) for key in ("k", "l")))
+            await news.until(LoadsFinished(keys=("k",)))
+
+            assert [KeysChanged(keys=("k", "l")), LoadsFinished(keys=("k",))] == news.heard
+
+    asyncio.run(test())
+
+
+def test_what_is_no_text_is_no_name(ground: Ground) -> None:
+    async def test() -> None:
+        async with ground.processes(1) as (one,):
+            number: Any = 7
+            for call in (
+                lambda: one.fetch((number,)),
+                lambda: one.invalidate((number,)),
+                lambda: one.invalidate((), (number,)),
+                lambda: one.store((Write(key="k", payload=b"v", ttl_s=60, tags=(number,)),)),
+            ):
+                with pytest.raises(AttributeError):
+                    await call()
+
+            assert (await read(one)).entry is None
+
+    asyncio.run(test())
+
+
 def test_nothing_is_told_of_a_load_that_nobody_waits_for(ground: Ground) -> None:
     async def test() -> None:
         async with ground.processes() as (one, other), Hearing(other) as news:

@@ -6,7 +6,8 @@
         AsyncTieredCache(remote=AsyncInMemoryRemote(server)) as other,
     ): ...
 
-It keeps the contract of `perfloop.cache.remote` as the Redis tier does; one suite holds both to it.
+It keeps the contract of `perfloop.cache.remote` as the Redis tier does; one suite holds both to it. So it
+takes no key or tag that Redis would not, and tells its news in the order in which the scripts there do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from perfloop.adapters.remote.resp import as_bytes
 from perfloop.cache.remote import (
     EVERYTHING,
     Fetched,
@@ -47,6 +49,12 @@ class _Claim:
     token: str
     ends_at_s: float
     is_awaited: bool = False
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """As the Redis tier does by sending them: what is no text is no name."""
+    for name in names:
+        as_bytes(name)
 
 
 class InMemoryServer:
@@ -118,6 +126,7 @@ class InMemoryServer:
             self._listeners.pop(origin, None)
 
     def _fetch(self, keys: Sequence[str], lease_s: float | None, early_s: float) -> Mapping[str, Fetched]:
+        _check_names(keys)
         with self._lock:
             self._reach()
             return {key: self._fetch_one(key, lease_s, early_s) for key in keys}
@@ -157,20 +166,25 @@ class InMemoryServer:
         return any(self._tags.get(tag, 0) > birth for tag in (*tags, EVERYTHING))
 
     def _store(self, origin: int, writes: Sequence[Write]) -> Sequence[StoreOutcome]:
+        for write in writes:
+            _check_names((write.key, *write.tags))
         with self._lock:
             self._reach()
-            return [self._store_one(origin, write) for write in writes]
+            finished: list[str] = []
+            outcomes = [self._store_one(write, finished) for write in writes]
+            changed = tuple(write.key for write in writes if write.lease is None)
+            self._tell_keys(origin, changed, finished)
+            return outcomes
 
-    def _store_one(self, origin: int, write: Write) -> StoreOutcome:
+    def _store_one(self, write: Write, finished: list[str]) -> StoreOutcome:
         if write.lease is None:
-            self._end_claim(write.key)
+            self._end_claim(write.key, finished)
             self._put(write)
-            self._tell(KeysChanged(keys=(write.key,)), besides=origin)
             return StoreOutcome.STORED
         claim = self._claims.get(write.key)
         if claim is None or claim.token != write.lease.token or claim.ends_at_s <= self._clock():
             return StoreOutcome.FENCED
-        self._end_claim(write.key)
+        self._end_claim(write.key, finished)
         if write.payload is None:
             return StoreOutcome.RELEASED
         if self._is_invalid(write.tags, write.lease.birth):
@@ -181,25 +195,32 @@ class InMemoryServer:
     def _put(self, write: Write) -> None:
         self._values[write.key] = _Stored(write=write, birth=self._number, stored_at_s=self._clock())
 
-    def _end_claim(self, key: str) -> None:
+    def _end_claim(self, key: str, finished: list[str]) -> None:
         claim = self._claims.pop(key, None)
-        if claim is not None and claim.is_awaited:
-            self._tell(LoadsFinished(keys=(key,)))
+        if claim is not None and claim.is_awaited and claim.ends_at_s > self._clock():
+            finished.append(key)
 
     def _invalidate(self, origin: int, keys: Sequence[str], tags: Sequence[str]) -> None:
+        _check_names((*keys, *tags))
         with self._lock:
             self._reach()
             number = self._next()
+            finished: list[str] = []
             for key in keys:
                 self._values.pop(key, None)
-                self._end_claim(key)
+                self._end_claim(key, finished)
             self._tags.update(dict.fromkeys(tags, number))
-            if keys:
-                self._tell(KeysChanged(keys=tuple(keys)), besides=origin)
+            self._tell_keys(origin, tuple(keys), finished)
             if EVERYTHING in tags:
                 self._tell(Gap(is_over=True), besides=origin)
             elif tags:
                 self._tell(TagsChanged(tags=tuple(tags)), besides=origin)
+
+    def _tell_keys(self, origin: int, changed: tuple[str, ...], finished: Sequence[str]) -> None:
+        if changed:
+            self._tell(KeysChanged(keys=changed), besides=origin)
+        if finished:
+            self._tell(LoadsFinished(keys=tuple(finished)))
 
     def _next(self) -> int:
         self._number += 1

@@ -30,7 +30,7 @@ local function entry_of(key)
     local number = number_of(tag)
     if not number or number > born then return nil end
   end
-  return raw, math.max(0, ttl + stale + fail_safe - left), ttl, stale
+  return raw, math.max(0, ttl + stale + fail_safe - left), ttl
 end
 
 local function claimed()
@@ -38,7 +38,7 @@ local function claimed()
   return -birth
 end
 
-local function claim(key, is_served)
+local function claim(key)
   local name = prefix .. 'l:' .. key
   local answer = try('SET', name, token, 'NX', 'PX', lease_ms)
   if answer == FULL then return 0 end
@@ -48,18 +48,17 @@ local function claim(key, is_served)
     answer = try('SET', name, token, 'PX', lease_ms)
     return answer == FULL and 0 or claimed()
   end
-  if not is_served and string.sub(holder, -1) ~= '!' then
-    try('SET', name, holder .. '!', 'XX', 'KEEPTTL')
-  end
+  -- Whoever is told to wait is told of the end, also who waits behind a value that is served meanwhile.
+  if string.sub(holder, -1) ~= '!' then try('SET', name, holder .. '!', 'XX', 'KEEPTTL') end
   return math.max(left, 1)
 end
 
 local answers = {}
 for i = 5, #ARGV do
-  local raw, age, ttl, stale = entry_of(ARGV[i])
+  local raw, age, ttl = entry_of(ARGV[i])
   local state = 0
   if lease_ms > 0 and not (raw and ttl - age > early_ms) then
-    state = claim(ARGV[i], raw and age < ttl + stale)
+    state = claim(ARGV[i])
   end
   local at = 3 * (i - 5)
   answers[at + 1], answers[at + 2], answers[at + 3] = raw or false, age or 0, state
