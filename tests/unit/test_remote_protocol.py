@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 
 from perfloop.adapters.remote.address import Address
 from perfloop.adapters.remote.faults import fault_of
-from perfloop.adapters.remote.messages import read_news, to_ms
-from perfloop.adapters.remote.resp import NotRedis, Parser, Push, ServerError, as_bytes, as_text, pack
+from perfloop.adapters.remote.messages import read_fetched, read_news, to_ms
+from perfloop.adapters.remote.resp import NotRedis, Parser, Push, Reply, ServerError, as_bytes, as_text, pack
 from perfloop.errors import InvalidInput, InvalidValue, MissingRights, TargetUnreachable
-from perfloop.model.remote import Gap, KeysChanged, Lease, TagsChanged, Write
+from perfloop.model.remote import Fetched, Gap, KeysChanged, Lease, TagsChanged, Write
 
 ALL_KINDS = (
     b"+OK\r\n-ERR no\r\n:42\r\n$5\r\nhe\r\no\r\n$-1\r\n*-1\r\n_\r\n#t\r\n,1.5\r\n(12345678901234567890\r\n"
@@ -30,7 +31,8 @@ ALL_REPLIES = [
 
 @given(cuts=st.lists(st.integers(0, len(ALL_KINDS)), max_size=20))
 def test_replies_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
-    parser, replies = Parser(), []
+    parser = Parser()
+    replies: list[Reply] = []
     bounds = [0, *sorted(cuts), len(ALL_KINDS)]
     for start, end in itertools.pairwise(bounds):
         replies += parser.feed(ALL_KINDS[start:end])
@@ -144,6 +146,8 @@ def message(kind: bytes, origin: bytes, *names: str) -> list[Any]:
         (message(b"k", b"own", "a"), None),
         (message(b"e", b"other"), Gap(is_over=True)),
         (message(b"?", b"other", "of a later version"), Gap(is_over=True)),
+        ([b"message", b"news", b"k\0\0\0\0\0\1\xff"], Gap(is_over=True)),
+        ([b"message", b"news", b""], Gap(is_over=True)),
         (Push([b"invalidate", None]), Gap(is_over=True)),
         (Push([b"invalidate", [b"a key"]]), None),
         ([b"pong", b""], None),
@@ -153,6 +157,12 @@ def message(kind: bytes, origin: bytes, *names: str) -> list[Any]:
 )
 def test_news_is_read_from_what_the_server_says(reply: Any, expected: object) -> None:
     assert expected == read_news(reply, b"own")
+
+
+def test_an_entry_whose_tag_is_no_text_is_no_entry() -> None:
+    raw = struct.pack(">HQQQQH", 20529, 1, 1, 0, 0, 1) + b"\0\1\xff" + b"value"
+
+    assert [("k", Fetched())] == list(read_fetched(["k"], [raw, 0, 0], "token"))
 
 
 @pytest.mark.parametrize(

@@ -94,13 +94,16 @@ def read_fetched(keys: Sequence[str], reply: Reply, token: str) -> Iterator[tupl
             yield key, Fetched(entry=entry, lease=Lease(key=key, token=token, birth=-state))
 
 
-def _entry(raw: bytes, age_ms: int) -> RemoteEntry:
+def _entry(raw: bytes, age_ms: int) -> RemoteEntry | None:
     _, birth, ttl_ms, stale_ms, fail_safe_ms, count = _HEAD.unpack_from(raw)
     at = _HEAD.size
     tags = []
     for _ in range(count):
         end = at + 2 + int.from_bytes(raw[at : at + 2], "big")
-        tags.append(as_text(raw[at + 2 : end]))
+        try:
+            tags.append(as_text(raw[at + 2 : end]))
+        except UnicodeDecodeError:
+            return None
         at = end
     return RemoteEntry(
         payload=raw[at:],
@@ -152,7 +155,10 @@ def _news(message: bytes, origin: bytes) -> News | None:
     names = []
     while at < len(message):
         end = at + 4 + int.from_bytes(message[at : at + 4], "big")
-        names.append(as_text(message[at + 4 : end]))
+        try:
+            names.append(as_text(message[at + 4 : end]))
+        except UnicodeDecodeError:
+            return Gap(is_over=True)  # of a stranger: whatever it concerns is not known
         at = end
     match message[:1]:
         case b"k":
