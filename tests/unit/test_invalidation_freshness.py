@@ -20,6 +20,7 @@ class Source:
     """A source whose server and election the test decides."""
 
     install_command = "install"
+    reads_for_all = True
 
     def __init__(self, name: str = "outbox of here") -> None:
         self.name = name

@@ -80,6 +80,10 @@ class ChangeSource(Protocol):
     def name(self) -> str:
         """Tells it apart from all other sources of this process; a label of metrics."""
 
+    @property
+    def reads_for_all(self) -> bool:
+        """Whether one process hears of a change, and the others of it alone."""
+
     def watched(self) -> Sequence[WatchedTable]:
         """The tables it tells of, with the columns that it tells; as the last `open` found them."""
 

@@ -131,6 +131,10 @@ class Outbox:
     def name(self) -> str:
         return source_name("outbox", self._reader, self._dsn)
 
+    @property
+    def reads_for_all(self) -> bool:
+        return self._reader is not None
+
     def watched(self) -> Sequence[WatchedTable]:
         return self._watched
 

@@ -170,6 +170,10 @@ class ReplicationSlot:
     def name(self) -> str:
         return source_name("slot", self._reader, self._dsn)
 
+    @property
+    def reads_for_all(self) -> bool:
+        return self._reader is not None
+
     def watched(self) -> Sequence[WatchedTable]:
         return tuple(WatchedTable(table=name, columns=columns) for name, columns in self._watched.items())
 

@@ -18,7 +18,8 @@ from perfloop.adapters.changes.slot_reader import ReplicationSlot
 from perfloop.cache.invalidation.commits import DjangoHook, SqlalchemyHook
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
-from perfloop.cache.invalidation.listener import AsyncChangeListener, ChangeListener, ListenerPolicy
+from perfloop.cache.invalidation.listener import AsyncChangeListener, ChangeListener
+from perfloop.cache.invalidation.listening import ListenerPolicy
 from perfloop.cache.invalidation.tags import TagMap
 
 __all__ = [
