@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -47,7 +49,10 @@ def test_pushes_and_errors_are_told_from_replies() -> None:
     assert [Push] == [type(one) for one in replies if isinstance(one, Push)]
 
 
-@pytest.mark.parametrize("garbage", [b"HTTP/1.1 400\r\n", b"$x\r\n", b"*1\r\n?\r\n", b":\r\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "garbage",
+    [b"HTTP/1.1 400\r\n", b"$x\r\n", b"*1\r\n?\r\n", b"*x\r\n", b":\r\n", b"\r\n", b"*1\r\n" * 5000],
+)
 def test_what_is_no_reply_says_so(garbage: bytes) -> None:
     with pytest.raises(NotRedis):
         list(Parser().feed(garbage))
@@ -60,6 +65,33 @@ def test_a_large_value_is_put_together_once() -> None:
 
     assert [[]] * 1000 == pieces
     assert [b"x" * 1_000_000] == list(parser.feed(b"\r\n"))
+
+
+def test_an_array_of_large_values_is_read_once_however_it_comes() -> None:
+    parser, calls = Parser(), 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_name == "_parse"
+
+    sys.setprofile(count)
+    try:
+        replies = list(parser.feed(b"*200\r\n"))
+        for _ in range(200):
+            replies += [*parser.feed(b"$5000\r\n" + b"x" * 2000), *parser.feed(b"x" * 3000 + b"\r\n")]
+    finally:
+        sys.setprofile(None)
+
+    assert [[b"x" * 5000] * 200] == replies
+    assert calls <= 400
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [(b"*0\r\n:1\r\n", [[], 1]), (b"*-1\r\n:1\r\n", [None, 1]), (b"*1\r\n*0\r\n", [[[]]])],
+)
+def test_empty_arrays_are_whole(raw: bytes, expected: list[Reply]) -> None:
+    assert expected == list(Parser().feed(raw))
 
 
 @given(words=st.lists(st.binary(), min_size=1))

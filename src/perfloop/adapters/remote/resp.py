@@ -63,6 +63,8 @@ class Parser:
         self._parts: list[bytes] = []
         self._size = 0
         self._needed = 1
+        self._items: list[Reply] = []
+        self._left = 0
 
     def feed(self, received: bytes) -> Iterable[Reply]:
         """The replies that are whole by now.
@@ -80,14 +82,43 @@ class Parser:
         at, self._needed = 0, 1
         try:
             while at < len(buffer):
-                reply, at = _parse(buffer, at)
-                replies.append(reply)
+                if self._left:
+                    item, at = _parse(buffer, at)
+                    self._add(item, replies)
+                elif buffer.startswith(b"*", at):
+                    at = self._begin_array(buffer, at, replies)
+                else:
+                    reply, at = _parse(buffer, at)
+                    replies.append(reply)
         except _More as more:
             self._needed = more.size - at
+        except RecursionError:
+            raise NotRedis("arrays in arrays without end") from None
         rest = buffer[at:]
         self._parts = [rest] if rest else []
         self._size = len(rest)
         return replies
+
+    def _begin_array(self, buffer: bytes, at: int, replies: list[Reply]) -> int:
+        """Its items are kept as they come: what is large comes in pieces, and each is to be read once."""
+        end = buffer.find(_CRLF, at)
+        if end < 0:
+            raise _More(len(buffer) + 1)
+        try:
+            count = int(buffer[at + 1 : end])
+        except ValueError as error:
+            raise NotRedis(f"{buffer[at:end]!r} is no reply of Redis") from error
+        self._items = []
+        self._left = max(0, count)
+        if not self._left:
+            replies.append(None if count < 0 else self._items)
+        return end + 2
+
+    def _add(self, item: Reply, replies: list[Reply]) -> None:
+        self._items.append(item)
+        self._left -= 1
+        if not self._left:
+            replies.append(self._items)
 
 
 def _parse(buffer: bytes, at: int) -> tuple[Reply, int]:
