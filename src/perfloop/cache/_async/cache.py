@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from perfloop.cache._async.batch import AsyncBatch, Group
@@ -19,6 +18,7 @@ from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
 from perfloop.cache.events import CacheEvent, guarded
+from perfloop.cache.functions import Templates
 from perfloop.cache.loaded import Loaded, LoadTerms, Request, Terms, kind_of
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
@@ -118,6 +118,7 @@ class AsyncTieredCache:
             tell=tell,
         )
         self._rand = rand
+        self._templates = Templates()
         self._warmed: dict[str, Warmed[Any]] = {}
         self._batch = AsyncBatch(self._memory, self._link, self._loading, self._storing)
         self._restarting = None
@@ -133,12 +134,7 @@ class AsyncTieredCache:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def open(self) -> None:
@@ -279,7 +275,8 @@ class AsyncTieredCache:
             policy: See there.
 
         Raises:
-            InvalidInput: A template names what is no parameter; when the function is decorated.
+            InvalidInput: A template names what is no parameter, or another function has the key; when
+                the function is decorated.
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perfloop.cache._async.batch import Group
+from perfloop.cache.functions import require_batch
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.restart import Members
+from perfloop.cache.waiting import AsyncLoaders
 from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
 
@@ -35,6 +37,8 @@ class AsyncCached(Generic[P, ValueT]):
         tags: Sequence[str],
         policy: CachePolicy,
     ) -> None:
+        AsyncLoaders.require(function)
+        cache._templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self._key: Callable[P, str] = bound_key(template, function)
@@ -122,6 +126,9 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         warm: bool | WarmingPolicy,
         is_busy: Callable[[], bool] | None,
     ) -> None:
+        AsyncLoaders.require(function)
+        require_batch(function)
+        cache._templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self.key: Callable[[MemberT], str] = member_key(template)

@@ -17,7 +17,7 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
 from perfloop.cache.remote import Fetched, Lease, RemoteEntry
 from perfloop.cache.statistics import Counts
-from perfloop.cache.waiting import AsyncCrew, concerns_waiters
+from perfloop.cache.waiting import AsyncCrew, AsyncLoaders, concerns_waiters
 from perfloop.errors import LoadTimedOut
 
 SERVED: Final = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
@@ -329,7 +329,7 @@ class AsyncLoading:
     async def timed(self, requests: Sequence[Request], loader: Any, *arguments: Any) -> tuple[Any, float]:
         """What a loader returned for all of these, and how long it took."""
         begun_s = self._clock()
-        loaded = await loader(*arguments)
+        loaded = await AsyncLoaders.checked(loader, loader(*arguments))
         load_s = self._clock() - begun_s
         self.counts.loaded(load_s, keys=len(requests), is_background=requests[0].is_background)
         self._tell(LoadEnded(keys=tuple(request.key for request in requests), load_s=load_s))

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from perfloop.cache._sync.batch import Batch, Group
@@ -20,6 +19,7 @@ from perfloop.cache._sync.storing import Storing
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
 from perfloop.cache.events import CacheEvent, guarded
+from perfloop.cache.functions import Templates
 from perfloop.cache.loaded import Loaded, LoadTerms, Request, Terms, kind_of
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
@@ -117,6 +117,7 @@ class TieredCache:
             tell=tell,
         )
         self._rand = rand
+        self._templates = Templates()
         self._warmed: dict[str, Warmed[Any]] = {}
         self._batch = Batch(self._memory, self._link, self._loading, self._storing)
         self._restarting = None
@@ -132,12 +133,7 @@ class TieredCache:
         self.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def open(self) -> None:
@@ -278,7 +274,8 @@ class TieredCache:
             policy: See there.
 
         Raises:
-            InvalidInput: A template names what is no parameter; when the function is decorated.
+            InvalidInput: A template names what is no parameter, or another function has the key; when
+                the function is decorated.
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)

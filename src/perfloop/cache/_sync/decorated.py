@@ -8,10 +8,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perfloop.cache._sync.batch import Group
+from perfloop.cache.functions import require_batch
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.restart import Members
+from perfloop.cache.waiting import Loaders
 from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
 
@@ -36,6 +38,8 @@ class Cached(Generic[P, ValueT]):
         tags: Sequence[str],
         policy: CachePolicy,
     ) -> None:
+        Loaders.require(function)
+        cache._templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self._key: Callable[P, str] = bound_key(template, function)
@@ -123,6 +127,9 @@ class CachedMany(Generic[MemberT, ValueT]):
         warm: bool | WarmingPolicy,
         is_busy: Callable[[], bool] | None,
     ) -> None:
+        Loaders.require(function)
+        require_batch(function)
+        cache._templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self.key: Callable[[MemberT], str] = member_key(template)
