@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -174,6 +176,53 @@ def test_a_reply_that_nobody_asked_for_ends_the_connection(peer: Peer) -> None:
         await connection.close()
 
     asyncio.run(test())
+
+
+def test_a_large_value_may_take_as_long_as_it_makes_progress(peer: Peer) -> None:
+    async def test() -> None:
+        connection = await AsyncConnection.open(peer.address, TIMEOUT_S)
+        with peer.accept() as theirs:
+            asking = asyncio.create_task(connection.ask(b"x" * 10_000_000, 1))
+            await reached(lambda: bool(connection._questions))
+            assert connection._transport is not None
+            unsent_bytes = connection._transport.get_write_buffer_size()
+            transport = connection._transport
+
+            def is_given_up_after_the_time() -> bool:
+                connection._moved_at_s -= 2 * TIMEOUT_S
+                connection._check()
+                return connection.is_broken
+
+            theirs.recv(1 << 20)
+            await reached(lambda: transport.get_write_buffer_size() < unsent_bytes)
+
+            assert not is_given_up_after_the_time()
+            assert is_given_up_after_the_time()
+        with pytest.raises(TargetUnreachable):
+            await asking
+
+    asyncio.run(test())
+
+
+def test_a_large_value_of_a_thread_may_take_as_long_as_it_makes_progress(peer: Peer) -> None:
+    timeout_s, request = 0.5, b"x" * 4_000_000
+    connection = Connection.open(peer.address, timeout_s)
+    with contextlib.closing(connection), peer.accept() as theirs:
+
+        def take_slowly() -> None:
+            left = len(request)
+            while left:
+                left -= len(theirs.recv(min(left, 80_000)))
+                time.sleep(0.015)  # a slow network
+
+        thread = threading.Thread(target=take_slowly)
+        thread.start()
+        begun_s = time.monotonic()
+        connection.send(request)
+        took_s = time.monotonic() - begun_s
+        thread.join()
+
+    assert took_s > timeout_s
 
 
 def test_a_thread_takes_no_more_replies_than_it_asked_for(peer: Peer) -> None:

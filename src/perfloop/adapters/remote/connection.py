@@ -19,6 +19,8 @@ from perfloop.adapters.remote.resp import NotRedis, Parser, Push, Reply
 from perfloop.errors import TargetUnreachable
 
 _READ_BYTES: Final = 1 << 16
+_LARGE_BYTES: Final = 1 << 16
+"""Requests below this are with the system at once: their progress is the answer."""
 
 
 class _Question:
@@ -46,6 +48,7 @@ class AsyncConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._moved_at_s = 0.0
+        self._unsent_bytes = 0
         self._fault: str | None = None
         self._is_listening = False
 
@@ -82,6 +85,8 @@ class AsyncConnection(asyncio.Protocol):
             self._moved_at_s = self._loop.time()
         self._questions.append(_Question(answer, count))
         self._transport.write(request)
+        if len(request) > _LARGE_BYTES:
+            self._unsent_bytes = self._transport.get_write_buffer_size()
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._check)
         return await answer
@@ -146,8 +151,12 @@ class AsyncConnection(asyncio.Protocol):
     def _check(self) -> None:
         """One timer for all that is awaited: a timeout of its own would double the cost of a call."""
         self._timer = None
-        if not self._questions:
+        if not self._questions or self._transport is None:
             return
+        if self._unsent_bytes:
+            was_bytes, self._unsent_bytes = self._unsent_bytes, self._transport.get_write_buffer_size()
+            if self._unsent_bytes < was_bytes:
+                self._moved_at_s = self._loop.time()
         left_s = self._moved_at_s + self._timeout_s - self._loop.time()
         if left_s <= 0:
             self._break(_slow(self._address, self._timeout_s))
@@ -213,7 +222,9 @@ class Connection:
     def send(self, request: bytes) -> None:
         """Send commands whose replies `hear` gives."""
         try:
-            self._open_socket().sendall(request)
+            connected, unsent = self._open_socket(), memoryview(request)
+            while unsent:  # not sendall, which allows all of it no more time than a piece
+                unsent = unsent[connected.send(unsent) :]
         except TimeoutError:
             raise TargetUnreachable(_slow(self._address, self._timeout_s)) from None
         except OSError as error:
