@@ -129,7 +129,7 @@ def test_tls_checks_certificate_and_name_unless_it_is_told_not_to() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["rediss://h?ssl_ca_certs=/nowhere.pem", "redis://h:port", "localhost:6379", ""]
+    "url", ["rediss://h?ssl_ca_certs=/nowhere.pem", "redis://h:port", "redis://a..b", "localhost:6379", ""]
 )
 def test_a_url_without_sense_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="cannot be used"):

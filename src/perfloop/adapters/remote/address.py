@@ -62,6 +62,7 @@ class Address:
             unknown = sorted(set(options) - set(_OPTIONS))
             if parts.scheme not in _SCHEMES or unknown:
                 raise ValueError(f"unknown option {unknown[0]}" if unknown else f"scheme {parts.scheme!r}")
+            (parts.hostname or "").encode("idna")  # as whoever connects does
             is_socket = parts.scheme == "unix"
             db = options.get("db") or ("" if is_socket else parts.path.strip("/")) or "0"
             return cls(

@@ -211,9 +211,10 @@ class Wire:
         try:
             connection = Connection.open(self._address, self._timeout_s)
             self._greet(connection)
-        except PerfloopError as error:
+        except BaseException as error:  # an interrupt may fall into the greeting
             if connection is not None:
                 connection.close()
-            self._failure, self._failed_at_s = error, time.monotonic()
+            if isinstance(error, PerfloopError):
+                self._failure, self._failed_at_s = error, time.monotonic()
             raise
         return connection
