@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import tracemalloc
+import weakref
 from collections.abc import Iterable
 
 import pytest
@@ -202,6 +203,27 @@ def test_callers_after_the_invalidation_of_a_tag_of_the_old_value_do_not_board_i
     tier.invalidate_tags(["t"])
 
     assert tier.begin("a").leads
+
+
+@pytest.mark.parametrize("goes_by", ["invalidation", "new value", "eviction"])
+def test_a_value_that_went_is_not_kept_alive_by_the_sweep(goes_by: str) -> None:
+    class Large:
+        """Can be referred to weakly."""
+
+    tier = MemoryTier(1)
+    value = Large()
+    gone = weakref.ref(value)
+    tier.put("a", value, policy=POLICY)
+    del value
+    tier.sweep(1)
+
+    if goes_by == "invalidation":
+        tier.invalidate(["a"])
+    else:
+        tier.put("a" if goes_by == "new value" else "b", 1, policy=POLICY)
+
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_load_from_before_an_epoch_is_not_kept_as_checked() -> None:

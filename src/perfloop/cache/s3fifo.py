@@ -201,6 +201,7 @@ class S3Fifo(Generic[NodeT]):
         else:
             gone = []
             queue.exchange(old, node)
+            self._look_away(old)
         self.nodes[node.key] = node
         return gone
 
@@ -209,6 +210,7 @@ class S3Fifo(Generic[NodeT]):
         queue = node.queue
         assert queue is not None
         queue.take(node)
+        self._look_away(node)
         del self.nodes[node.key]
 
     def look_round(self) -> NodeT | None:
@@ -226,10 +228,17 @@ class S3Fifo(Generic[NodeT]):
         self._seen = node
         return cast("NodeT", node)
 
+    def _look_away(self, node: Node) -> None:
+        """The walk must not keep what has gone."""
+        if self._seen is node:
+            self._seen = _NOWHERE
+
     def _make_room(self, cost: int) -> list[NodeT]:
         gone = []
         while self._small.cost + self._main.cost + cost > self.capacity:
-            gone.append(self._evict())
+            node = self._evict()
+            self._look_away(node)
+            gone.append(node)
         return gone
 
     def _evict(self) -> NodeT:
