@@ -73,6 +73,15 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         for name in ("xfetch_beta", "soft_timeout_s", "hard_timeout_s"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} is {value}; it must be above 0, or None for none")
+        soft_s, hard_s = self.soft_timeout_s, self.hard_timeout_s
+        require(
+            soft_s is None or self.fail_safe_for_s > 0,
+            "soft_timeout_s serves old values, and none is kept; give fail_safe_for_s",
+        )
+        require(
+            soft_s is None or hard_s is None or soft_s < hard_s,
+            f"soft_timeout_s is {soft_s}, and hard_timeout_s {hard_s}; the soft one has to be shorter",
+        )
 
     @property
     def kept_after_s(self) -> float:

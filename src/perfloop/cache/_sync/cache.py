@@ -29,6 +29,7 @@ from perfloop.cache.statistics import CacheStatistics, Counts
 from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
 from perfloop.metrics.fork import restart_in_child
+from perfloop.model.value import require
 
 ValueT = TypeVar("ValueT")
 MemberT = TypeVar("MemberT", bound=Hashable)
@@ -43,7 +44,7 @@ class TieredCache:
     Args:
         redis: URL of the shared tier; None keeps values in this process alone.
         prefix: Of all keys in the shared tier; caches with the same prefix share their values.
-        capacity: Entries that the process holds.
+        capacity: Entries that the process holds; 100,000 where neither this nor `max_bytes` is given.
         max_bytes: Bounds the process's entries by their size instead.
         policy: For calls that give none; without it each call says `ttl_s`.
         serializer: For the shared tier: msgpack, pickle (which needs a secret), or one's own.
@@ -64,7 +65,7 @@ class TieredCache:
         redis: str | None = None,
         *,
         prefix: str = "perfloop",
-        capacity: int = 100_000,
+        capacity: int | None = None,
         max_bytes: int | None = None,
         policy: CachePolicy | None = None,
         serializer: Literal["msgpack", "pickle"] | Serializer = "msgpack",
@@ -80,6 +81,9 @@ class TieredCache:
         rand: Callable[[], float] = random.random,
     ) -> None:
         remote = shared_tier(redis, remote, prefix=prefix, timeout_s=timeout_s)
+        require(capacity is None or max_bytes is None, "capacity and max_bytes are two bounds; give one")
+        require(not restart_policy or restart_snapshot is not None, "restart_policy: give restart_snapshot")
+        capacity = 100_000 if capacity is None else capacity
         tell = guarded(on_event)
         self._memory = MemoryTier(capacity, max_bytes=max_bytes, clock=clock, rand=rand)
         self._hit = self._memory.get
@@ -247,8 +251,8 @@ class TieredCache:
     ) -> dict[str, ValueT]:
         """The values of many keys in one step; the loader gets those that no tier has, in one call.
 
-        A key that the loader leaves out, or has None for, has no value: the result leaves it out, and
-        that is kept for the negative_ttl_s of the policy. The load goes on where its caller is cancelled.
+        A key that the loader leaves out, or has None for, has no value. The result leaves it out, and that is
+        kept for the policy's negative_ttl_s, else its ttl_s. A load goes on where its caller is cancelled.
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         common = tuple(tags)
@@ -298,9 +302,9 @@ class TieredCache:
         """Decorate a function that loads many members at once; `{}` in the templates is the member.
 
         With `warm` it learns what is missed after what, and loads that in the same call while it pays,
-        unless `is_busy` says that there is no room for more: docs/explain/warming.md.
-        `statistics().warming` says what it gains.
+        unless `is_busy` says no: docs/explain/warming.md. `statistics().warming` says what it gains.
         """
+        require(is_busy is None or warm is not False, "is_busy is asked before bundles are loaded; give warm")
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
         return lambda function: CachedMany(self, function, key, templates, terms, warm=warm, is_busy=is_busy)

@@ -163,7 +163,7 @@ class Loading:
     def _wait(self, flight: Flight, landing: Landing, policy: CachePolicy) -> bool:
         """Whether it landed before the caller has something better to do; a load that hangs is given up."""
         soft_s, hard_s = policy.soft_timeout_s, policy.hard_timeout_s
-        if soft_s is not None and (hard_s is None or soft_s < hard_s):
+        if soft_s is not None:
             if landing.signal.wait(soft_s):
                 return True
             if landing.spare is not NOTHING:

@@ -1,0 +1,78 @@
+"""Options that would do nothing are refused, on both kinds of cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfloop.cache import (
+    AsyncInMemoryRemote,
+    AsyncTieredCache,
+    CachePolicy,
+    InMemoryRemote,
+    InMemoryServer,
+    TieredCache,
+)
+from perfloop.cache.restart import RestartPolicy
+from perfloop.errors import InvalidInput
+
+KINDS: list[tuple[Any, Any]] = [(TieredCache, InMemoryRemote), (AsyncTieredCache, AsyncInMemoryRemote)]
+
+
+@pytest.fixture(params=KINDS, ids=["sync", "async"])
+def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    made: tuple[Any, Any] = request.param
+    return made
+
+
+def test_two_shared_tiers_are_refused(pair: tuple[Any, Any]) -> None:
+    cache, remote = pair
+
+    with pytest.raises(InvalidInput, match="two shared tiers"):
+        cache("redis://localhost", remote=remote(InMemoryServer()))
+
+
+def test_a_time_limit_for_a_tier_of_one_s_own_is_refused(pair: tuple[Any, Any]) -> None:
+    cache, remote = pair
+
+    with pytest.raises(InvalidInput, match="timeout_s is for redis"):
+        cache(remote=remote(InMemoryServer()), timeout_s=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"capacity": 10, "max_bytes": 10_000}, "two bounds"),
+        ({"restart_policy": RestartPolicy()}, "give restart_snapshot"),
+        ({"timeout_s": 0}, "timeout_s is 0; it must be above 0"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(pair: tuple[Any, Any], options: Any, fact: str) -> None:
+    with pytest.raises(InvalidInput, match=fact):
+        pair[0](**options)
+
+
+def test_nobody_is_asked_whether_he_is_busy_where_nothing_is_warmed(pair: tuple[Any, Any]) -> None:
+    with pytest.raises(InvalidInput, match="give warm"):
+        pair[0]().cached_many("k:{}", ttl_s=60, is_busy=lambda: True)
+
+
+def test_what_is_said_for_redis_may_stay_where_there_is_none(pair: tuple[Any, Any], tmp_path: Path) -> None:
+    cache = pair[0](None, secret=b"s" * 16, serializer="pickle", timeout_s=1, lease_s=5)
+    bounded = pair[0](max_bytes=10_000, restart_snapshot=tmp_path / "keys")
+
+    assert [False, False] == [cache.is_alone, bounded.is_alone]
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"soft_timeout_s": 1}, "give fail_safe_for_s"),
+        ({"soft_timeout_s": 2, "hard_timeout_s": 2, "fail_safe_for_s": 9}, "has to be shorter"),
+    ],
+)
+def test_a_soft_time_limit_that_never_ends_a_wait_is_refused(options: Any, fact: str) -> None:
+    with pytest.raises(InvalidInput, match=fact):
+        CachePolicy(ttl_s=60, **options)
