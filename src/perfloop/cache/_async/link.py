@@ -84,6 +84,7 @@ class AsyncLink:
         self._start()
 
     def _start(self) -> None:
+        self.is_away = False
         self.breaker = Breaker(self._policy)
         self._crew = AsyncCrew()
         self._closing = AsyncSignal()
@@ -103,6 +104,7 @@ class AsyncLink:
         """
         if self._is_open:
             raise InvalidInput("the cache is open already; open it in one place, by `open()` or `async with`")
+        self._start()
         await self._remote.__aenter__()
         self._is_open = self._was_opened = True
         self._crew.spawn(self._listen)
@@ -119,7 +121,7 @@ class AsyncLink:
     async def close(self) -> None:
         if not self._is_open:
             return
-        self._is_open = False
+        self._is_open, self.is_deaf = False, True
         self._closing.give()
         await self._crew.stop()
         await self._remote.__aexit__(None, None, None)
@@ -127,7 +129,7 @@ class AsyncLink:
 
     def restart(self) -> None:
         """In a forked child: threads and connections are the parent's, and it hears nothing yet."""
-        self.is_away, self.is_deaf = False, True
+        self.is_deaf = True
         self._start()
         self._memory.raise_epoch()
         if self._is_open:
@@ -147,10 +149,13 @@ class AsyncLink:
         try:
             return await self._remote.fetch(keys, lease_s=lease_s, early_s=early_s)
         except (TargetUnreachable, MissingRights) as error:
-            self._fail(error, keys)
+            self._fail(error, keys if lease_s is not None else ())
             return None
-        except BaseException:
-            self._forget(keys)
+        except Exception:
+            raise
+        except BaseException:  # cancelled
+            if lease_s is not None:
+                self._forget(keys)
             raise
 
     async def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome] | None:
@@ -161,16 +166,19 @@ class AsyncLink:
             except (TargetUnreachable, MissingRights) as error:
                 self._fail(error, [write.key for write in writes])
                 return None
-            except BaseException:
+            except Exception:
+                raise
+            except BaseException:  # cancelled
                 self._forget([write.key for write in writes])
                 raise
-        self._keep_pending([write.key for write in writes if write.lease is None], ())
+        # Of a loaded value, too: its lease would keep everybody waiting once the tier is back.
+        self._keep_pending([write.key for write in writes], ())
         return None
 
-    def _forget(self, keys: Sequence[str]) -> None:
-        """A call was cancelled: it may have claimed a lease that nobody will end."""
+    def _forget(self, keys: Sequence[str], tags: Sequence[str] = ()) -> None:
+        """A call was cancelled: it may have claimed a lease that nobody will end, or cleared nothing."""
         if not self._closing.is_given:
-            self._crew.spawn(self.invalidate, keys, ())
+            self._crew.spawn(self.invalidate, keys, tags)
 
     async def invalidate(self, keys: Iterable[str], tags: Iterable[str]) -> None:
         """Tell the tier, now or when it is back."""
@@ -181,8 +189,10 @@ class AsyncLink:
             await self._remote.invalidate(keys, tags)
         except (TargetUnreachable, MissingRights) as error:
             self._fail(error, keys, tags)
+        except Exception:
+            raise
         except BaseException:  # cancelled, perhaps before it was sent
-            self._fail(TargetUnreachable("an invalidation was cancelled"), keys, tags)
+            self._forget(keys, tags)
             raise
 
     def _keep_pending(self, keys: Sequence[str], tags: Sequence[str]) -> bool:
@@ -207,10 +217,10 @@ class AsyncLink:
     def _fail(self, error: PerfloopError, keys: Sequence[str], tags: Sequence[str] = ()) -> None:
         """Open the breaker; the keys' leases may have been claimed, and their values stored, all the same."""
         with self._lock:
-            opened = self.breaker.fail(self._clock())
-            self.is_away = True
+            self.breaker.fail(self._clock())
             self._add_pending(keys, tags)
-        if opened:
+            was_away, self.is_away = self.is_away, True
+        if not was_away:
             _log.warning("the shared tier of the cache is away; the process's own serves alone: %s", error)
             self._crew.spawn(self._recover)
             self._tell(BreakerOpened(error=str(error)))
@@ -219,43 +229,59 @@ class AsyncLink:
         while True:
             if await self._closing.wait(max(0.001, self.breaker.wait_s(self._clock()))):
                 return
-            if self.breaker.probe(self._clock()) and await self._catch_up():
+            if self._may_probe() and await self._catch_up():
                 _log.info("the shared tier of the cache is back")
                 self._tell(BreakerClosed())
                 return
+
+    def _may_probe(self) -> bool:
+        with self._lock:
+            return self.breaker.probe(self._clock())
 
     async def _catch_up(self) -> bool:
         """Send what was missed; whether the tier is back and has all of it."""
         while True:
             with self._lock:
-                keys, tags = tuple(self._pending_keys), tuple(self._pending_tags)
+                # Taken out before they are sent: what is invalidated again meanwhile has to be sent again.
+                keys, self._pending_keys = self._pending_keys, {}
+                tags, self._pending_tags = self._pending_tags, {}
             try:
                 if keys or tags:
-                    await self._remote.invalidate(keys, tags)
+                    await self._remote.invalidate(tuple(keys), tuple(tags))
                 else:
                     await self._remote.fetch((PROBE,))
             except (TargetUnreachable, MissingRights):
-                with self._lock:
-                    self.breaker.fail(self._clock())
+                self._stay_away(keys, tags)
+                return False
+            except Exception:  # noqa: BLE001  # supervised: who else would try again?
+                _log.exception("the shared tier of the cache cannot be told what was invalidated")
+                self._stay_away((), (EVERYTHING,))
                 return False
             with self._lock:
-                for key in keys:
-                    self._pending_keys.pop(key, None)
-                for tag in tags:
-                    self._pending_tags.pop(tag, None)
                 if not self._pending_keys and not self._pending_tags:
-                    self._memory.raise_epoch()
-                    self.breaker.succeed()
-                    self.is_away = False
-                    return True
+                    return self._return()
+
+    def _stay_away(self, keys: Iterable[str], tags: Iterable[str]) -> None:
+        with self._lock:
+            self._add_pending(tuple(keys), tuple(tags))
+            self.breaker.fail(self._clock())
+
+    def _return(self) -> bool:
+        """Whether the breaker closed; not where another call failed while this one probed."""
+        if self.breaker.succeed():
+            self._memory.raise_epoch()
+            self.is_away = False
+        return not self.is_away
 
     async def _listen(self) -> None:
         try:
             await self._remote.listen(self._hear)
         except (MissingRights, TargetUnreachable) as error:
             self._listening_error = error
-            self.is_deaf = True
-            self._heard.give()
+            self._hear(Gap(is_over=False))
+        except Exception:  # noqa: BLE001  # supervised: the memory tier must know that nobody listens
+            _log.exception("the cache hears no more from other processes, and keeps nothing in memory")
+            self._hear(Gap(is_over=False))
 
     def _hear(self, news: News) -> None:
         """In the listener's task or thread: must neither block nor raise."""

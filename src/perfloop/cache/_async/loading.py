@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
@@ -189,8 +190,8 @@ class AsyncLoading:
     def _spare(self, request: Request, landing: AsyncLanding) -> Any:
         if landing.spare is NOTHING:
             raise LoadTimedOut(
-                f"the loader of {request.key!r} took longer than {request.policy.hard_timeout_s} s; raise"
-                " hard_timeout_s, or keep old values for such times with fail_safe_for_s"
+                f"the loader of {request.key!r} took over {request.policy.hard_timeout_s} s; raise the limit,"
+                " hard_timeout_s, or keep old values with fail_safe_for_s"
             )
         if not request.is_background:
             self.tell_stale(request.key, is_spare=True)
@@ -247,17 +248,16 @@ class AsyncLoading:
             answer = await link.fetch((request.key,), self._storing.lease_s, early_s)
             if answer is None:
                 return None
-            fetched = answer[request.key]
-            entry = fetched.entry
+            entry = (fetched := answer[request.key]).entry
             if entry is not None and self.settle(request, flight, landing, fetched, entry):
                 return None
             if fetched.lease is not None:
                 return fetched.lease
-            if entry is not None and fetched.held_for_s is None:
-                early_s = float("inf")  # it cannot be read: claim its place
-                continue
             if fetched.held_for_s is None:
-                return None
+                if entry is None or early_s == math.inf:
+                    return None
+                early_s = math.inf  # it cannot be read: claim its place
+                continue
             await link.wait_for_news(request.key, seen, fetched.held_for_s)
             if flight.detached:
                 landing.turn_back()
