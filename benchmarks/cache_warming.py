@@ -167,7 +167,7 @@ class NextInBackground(Replay):
 
     def __init__(self, capacity: int, template_of: Callable[[str], int]) -> None:
         super().__init__(capacity, template_of)
-        self.bundles: Bundles[str] = Bundles(BundlePolicy(most_followers=1))
+        self.bundles: Bundles[str] = Bundles(BundlePolicy(max_followers=1))
         self.trails: dict[int, Trail[str]] = {}
         self.coming: deque[tuple[int, str]] = deque()
         self.on_its_way: set[str] = set()
@@ -298,7 +298,7 @@ def restarted(cell: str, limit: int | None) -> list[str]:
     _, capacity, keys = stream(cell, limit)
     half, asked = len(keys) // 2, keys[len(keys) // 2 : len(keys) // 2 + capacity]
     before, step = Replay(capacity, lambda key: 0), math.ceil(half / LOOKS)
-    ranks = KeyRanks(most_keys=capacity, half_life_requests=10 * capacity)
+    ranks = KeyRanks(max_keys=capacity, half_life_requests=10 * capacity)
     for start in range(0, half, step):
         part = keys[start : min(start + step, half)]
         before.run(part)

@@ -97,7 +97,7 @@ def test_a_new_habit_replaces_an_old_one() -> None:
 
 
 def test_a_fifth_follower_takes_the_place_of_the_weakest() -> None:
-    bundles = learner(least_confidence=0.05)
+    bundles = learner(min_confidence=0.05)
     for weak in ("w1", "w2", "w3", "w4"):
         miss_all(bundles, ["a", weak])
     miss_all(bundles, ["a", "strong"], times=6)
@@ -144,6 +144,6 @@ def test_the_estimated_size_covers_the_true_one() -> None:
 
 
 def test_a_policy_that_would_learn_nothing_is_refused() -> None:
-    for wrong in ({"least_confidence": 0.0}, {"halved_at": 300}, {"most_followers": 0}):
+    for wrong in ({"min_confidence": 0.0}, {"halved_at": 300}, {"max_followers": 0}):
         with pytest.raises(InvalidValue):
             BundlePolicy(**wrong)  # type: ignore[arg-type]  # each is of its field's type

@@ -15,7 +15,7 @@ from perfloop.cache import (
     InMemoryServer,
     TieredCache,
 )
-from perfloop.cache.restart import RestartPolicy
+from perfloop.cache.key_list import KeyListPolicy
 from perfloop.errors import InvalidInput
 
 KINDS: list[tuple[Any, Any]] = [(TieredCache, InMemoryRemote), (AsyncTieredCache, AsyncInMemoryRemote)]
@@ -45,7 +45,7 @@ def test_a_time_limit_for_a_tier_of_one_s_own_is_refused(pair: tuple[Any, Any]) 
     ("options", "fact"),
     [
         ({"capacity": 10, "max_bytes": 10_000}, "two bounds"),
-        ({"restart_policy": RestartPolicy()}, "give restart_snapshot"),
+        ({"key_list_policy": KeyListPolicy()}, "give key_list"),
         ({"timeout_s": 0}, "timeout_s is 0; it must be above 0"),
     ],
 )
@@ -61,7 +61,7 @@ def test_nobody_is_asked_whether_he_is_busy_where_nothing_is_warmed(pair: tuple[
 
 def test_what_is_said_for_redis_may_stay_where_there_is_none(pair: tuple[Any, Any], tmp_path: Path) -> None:
     cache = pair[0](None, secret=b"s" * 16, serializer="pickle", timeout_s=1, lease_s=5)
-    bounded = pair[0](max_bytes=10_000, restart_snapshot=tmp_path / "keys")
+    bounded = pair[0](max_bytes=10_000, key_list=tmp_path / "keys")
 
     assert [False, False] == [cache.is_alone, bounded.is_alone]
 

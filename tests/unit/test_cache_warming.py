@@ -276,4 +276,4 @@ def test_a_warming_without_held_back_members_is_refused() -> None:
     with pytest.raises(InvalidValue):
         GatePolicy(probe_ratio=2.0)
     with pytest.raises(InvalidValue):
-        GatePolicy(least_outcomes=0)
+        GatePolicy(min_outcomes=0)

@@ -229,7 +229,7 @@ def test_rows_that_nobody_asks_for_are_counted_as_wasted(kind: Any, options: dic
 
 def test_a_policy_of_ones_own_is_taken(kind: Any, options: dict[str, Any]) -> None:
     table = Table()
-    gate = GatePolicy(least_precision_ratio=1.0, least_outcomes=20, probe_ratio=0.0)
+    gate = GatePolicy(min_precision_ratio=1.0, min_outcomes=20, probe_ratio=0.0)
     with kind.cache(**options) as cache:
 
         def load(members: Sequence[int]) -> dict[int, str]:

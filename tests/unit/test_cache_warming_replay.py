@@ -78,7 +78,7 @@ def test_a_key_list_makes_a_restart_nearly_unseen() -> None:
     half, capacity = len(keys) // 2, 800
     before, ranks = (
         Replay(capacity, one_template),
-        KeyRanks(most_keys=capacity, half_life_requests=10 * capacity),
+        KeyRanks(max_keys=capacity, half_life_requests=10 * capacity),
     )
     for start in range(0, half, half // 10):
         before.run(keys[start : start + half // 10])

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from perfloop.cache.breaker import BreakerPolicy, BreakerState
     from perfloop.cache.events import CacheEvent
     from perfloop.cache.in_memory_remote import AsyncInMemoryRemote, InMemoryRemote, InMemoryServer
+    from perfloop.cache.key_list import KeyListPolicy, KeyListStatistics
     from perfloop.cache.loaded import Loaded
     from perfloop.cache.policy import CachePolicy
     from perfloop.cache.remote import AsyncRemoteTier, RemoteTier
-    from perfloop.cache.restart import RestartPolicy, RestartStatistics
     from perfloop.cache.session_middleware import AsgiSessions, WsgiSessions
     from perfloop.cache.sessions import SessionPolicy, WebSession
     from perfloop.cache.statistics import CacheStatistics
@@ -41,11 +41,11 @@ __all__ = [
     "CacheStatistics",
     "InMemoryRemote",
     "InMemoryServer",
+    "KeyListPolicy",
+    "KeyListStatistics",
     "Loaded",
     "QueryCache",
     "RemoteTier",
-    "RestartPolicy",
-    "RestartStatistics",
     "SessionPolicy",
     "Sessions",
     "TieredCache",
@@ -72,8 +72,8 @@ _HOMES = {
     "Loaded": "perfloop.cache.loaded",
     "QueryCache": "perfloop.cache._sync.queries",
     "RemoteTier": "perfloop.cache.remote",
-    "RestartPolicy": "perfloop.cache.restart",
-    "RestartStatistics": "perfloop.cache.restart",
+    "KeyListPolicy": "perfloop.cache.key_list",
+    "KeyListStatistics": "perfloop.cache.key_list",
     "SessionPolicy": "perfloop.cache.sessions",
     "Sessions": "perfloop.cache._sync.sessions",
     "TieredCache": "perfloop.cache._sync.cache",

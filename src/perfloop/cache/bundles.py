@@ -23,10 +23,9 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from perfloop.errors import InvalidValue
+from perfloop.model.value import Value, require
 
 Member = TypeVar("Member", bound=Hashable)
 
@@ -35,30 +34,27 @@ _RECORD_BYTES = 260
 """A record with its lists, its slot in the dictionary and its place in the queue, on 64-bit CPython."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundlePolicy:
+class BundlePolicy(Value, frozen=True, kw_only=True):
     """How far a bundle reaches, and how much may be remembered.
 
-    `least_confidence` bounds the product of confidences along the chain; `least_support` is how often a
+    `min_confidence` bounds the product of confidences along the chain; `min_support` is how often a
     follower must have been seen; counts of a record are halved when they sum to `halved_at` (at most 255),
     so that a record follows a change of habits.
     """
 
-    least_confidence: float = 0.3
-    most_followers: int = 8
-    least_support: int = 2
+    min_confidence: float = 0.3
+    max_followers: int = 8
+    min_support: int = 2
     followers_remembered: int = 4
     halved_at: int = 64
     max_bytes: int = 32 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        if not 0 < self.least_confidence <= 1:
-            raise InvalidValue(f"least_confidence is {self.least_confidence}; it lies above 0, up to 1")
-        if not 2 <= self.halved_at <= 255:
-            raise InvalidValue(f"halved_at is {self.halved_at}; it lies between 2 and 255")
-        least = min(self.most_followers, self.least_support, self.followers_remembered, self.max_bytes)
-        if least < 1:
-            raise InvalidValue("the numbers of a BundlePolicy are at least 1; to learn nothing, do not warm")
+        confidence = self.min_confidence
+        require(0 < confidence <= 1, f"min_confidence is {confidence}; it lies above 0, up to 1")
+        require(2 <= self.halved_at <= 255, f"halved_at is {self.halved_at}; it lies between 2 and 255")
+        least = min(self.max_followers, self.min_support, self.followers_remembered, self.max_bytes)
+        require(least >= 1, "the numbers of a BundlePolicy are at least 1; to learn nothing, do not warm")
 
 
 class _Record(Generic[Member]):
@@ -150,12 +146,12 @@ class Bundles(Generic[Member]):
         policy = self._policy
         start, confidence = record.member, 1.0
         chain: list[Member] = []
-        while len(chain) < policy.most_followers:
-            if not record.counts or record.counts[0] < policy.least_support:
+        while len(chain) < policy.max_followers:
+            if not record.counts or record.counts[0] < policy.min_support:
                 break
             confidence *= record.counts[0] / record.total
             follower = record.followers[0]
-            if confidence < policy.least_confidence or follower == start or follower in chain:
+            if confidence < policy.min_confidence or follower == start or follower in chain:
                 break
             chain.append(follower)
             following = self._records.get(follower)

@@ -25,15 +25,15 @@ _ROOM_RATIO: Final = 1.25
 
 
 class KeyRanks:
-    """Points of keys that fade; bounded by `most_keys`. Not safe for threads.
+    """Points of keys that fade; bounded by `max_keys`. Not safe for threads.
 
     The unit of points grows instead of all points shrinking: one number changes where requests pass.
     """
 
-    def __init__(self, *, most_keys: int, half_life_requests: float) -> None:
-        if most_keys < 1 or half_life_requests <= 0:
-            raise InvalidValue("most_keys is at least 1, and half_life_requests above 0")
-        self._most_keys = most_keys
+    def __init__(self, *, max_keys: int, half_life_requests: float) -> None:
+        if max_keys < 1 or half_life_requests <= 0:
+            raise InvalidValue("max_keys is at least 1, and half_life_requests above 0")
+        self._max_keys = max_keys
         self._half_life_requests = half_life_requests
         self._points: dict[str, float] = {}
         self._unit = 1.0
@@ -61,15 +61,15 @@ class KeyRanks:
             points[key] = points.get(key, 0.0) + unit * (1 + visits)
 
     def ranked(self) -> list[tuple[str, float]]:
-        """The keys with most points first, at most `most_keys`."""
-        best = heapq.nlargest(self._most_keys, self._points.items(), key=lambda item: item[1])
+        """The keys with most points first, at most `max_keys`."""
+        best = heapq.nlargest(self._max_keys, self._points.items(), key=lambda item: item[1])
         return [(key, points / self._unit) for key, points in best]
 
     def _cut(self) -> None:
-        if len(self._points) <= self._most_keys * _ROOM_RATIO:
+        if len(self._points) <= self._max_keys * _ROOM_RATIO:
             return
         forgotten = _FORGOTTEN_BELOW * self._unit
-        best = heapq.nlargest(self._most_keys, self._points.items(), key=lambda item: item[1])
+        best = heapq.nlargest(self._max_keys, self._points.items(), key=lambda item: item[1])
         self._points = {key: points for key, points in best if points >= forgotten}
 
 

@@ -35,7 +35,7 @@ class SessionPolicy(Value, frozen=True, kw_only=True):
     """A session that no request has used for so long has ended; it may end by a tenth of this earlier."""
     absolute_s: float = 12 * 3600.0
     """And so long after it began or was rotated, in any case."""
-    most_bytes: int = 16 * 1024
+    max_bytes: int = 16 * 1024
     cookie: str = "session"
     path: str = "/"
     domain: str | None = None
@@ -91,7 +91,7 @@ class WebSession(dict[str, Any]):
         return f"<WebSession, size {len(self)}>"
 
 
-def merged(content: bytes | None, session: WebSession, limit_bytes: int) -> bytes:
+def merged(content: bytes | None, session: WebSession, max_bytes: int) -> bytes:
     """The content with what a request has changed in it: of each key, the last who writes wins.
 
     Raises:
@@ -101,9 +101,9 @@ def merged(content: bytes | None, session: WebSession, limit_bytes: int) -> byte
     latest: Mapping[str, Any] = {} if content is None else decoded(content)
     kept = {key: value for key, value in {**latest, **written}.items() if key not in removed}
     body = encoded(kept)
-    if len(body) > limit_bytes:
+    if len(body) > max_bytes:
         raise InvalidInput(
-            f"the session would take {len(body)} bytes, and {limit_bytes} are allowed; keep the large part in"
+            f"the session would take {len(body)} bytes, and {max_bytes} are allowed; keep the large part in"
             " the database, and its id in the session"
         )
     return body

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from perfloop.cache.breaker import Breaker, BreakerState
+from perfloop.cache.key_list import KeyListStatistics
 from perfloop.cache.loaded import Source
 from perfloop.cache.memory_statistics import MemoryStatistics
-from perfloop.cache.restart import RestartStatistics
 from perfloop.cache.warming import WarmingStatistics
 from perfloop.metrics.counter import Counter
 from perfloop.model.value import Value
@@ -73,7 +73,7 @@ class Counts:
         memory: MemoryStatistics,
         link: SharedTier | None,
         warming: Mapping[str, WarmingStatistics],
-        restart: RestartStatistics | None,
+        key_list: KeyListStatistics | None,
     ) -> CacheStatistics:
         """All that one cache counts."""
         return CacheStatistics(
@@ -94,7 +94,7 @@ class Counts:
             pending_invalidations=0 if link is None else link.pending,
             hears_news=link is None or not link.is_deaf,
             warming=warming,
-            restart=restart,
+            key_list=key_list,
         )
 
 
@@ -132,8 +132,8 @@ class CacheStatistics(Value, frozen=True, kw_only=True):
     """Whether invalidations of other processes are heard; True without a remote tier."""
     warming: Mapping[str, WarmingStatistics] = {}
     """By template, of those that are warmed."""
-    restart: RestartStatistics | None = None
-    """None without a list of keys for restarts."""
+    key_list: KeyListStatistics | None = None
+    """None without a list of keys."""
 
     @property
     def hits(self) -> int:

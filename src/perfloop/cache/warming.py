@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Generic
 
 from perfloop.cache.bundles import BundlePolicy, Bundles, Member, Trail
 from perfloop.cache.held_back import HeldBack
 from perfloop.cache.loader_cost import LoaderCost
 from perfloop.cache.warming_gate import Gate, GatePolicy
-from perfloop.errors import InvalidValue
 from perfloop.metrics.fork import restart_in_child
+from perfloop.model.value import Value, require
 from perfloop.stats.interval import RatioInterval
 
 _EVENTS_BEFORE_STRAY: Final = 200
@@ -25,24 +24,22 @@ _LEAST_LINKED_RATIO: Final = 0.1
 """Of the misses, that follow another in their context; below it contexts tell nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmingPolicy:
+class WarmingPolicy(Value, frozen=True, kw_only=True):
     """The parameters of warming; `held_back_ratio` of the members are never warmed, to measure by."""
 
-    bundles: BundlePolicy = field(default_factory=BundlePolicy)
-    gate: GatePolicy = field(default_factory=GatePolicy)
+    bundles: BundlePolicy = BundlePolicy()
+    gate: GatePolicy = GatePolicy()
     held_back_ratio: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0.01 <= self.held_back_ratio <= 0.5:
-            raise InvalidValue(
-                f"held_back_ratio is {self.held_back_ratio}; it lies between 0.01 and 0.5, "
-                "since a gain that is not measured is not claimed"
-            )
+        require(
+            0.01 <= self.held_back_ratio <= 0.5,
+            f"held_back_ratio is {self.held_back_ratio}; it lies between 0.01 and 0.5, "
+            "since a gain that is not measured is not claimed",
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmingStatistics:
+class WarmingStatistics(Value, frozen=True, kw_only=True):
     """What became of one template's bundles, since the start.
 
     `misses_ratio` is misses with warming over misses without, by the members that are held back; None while
@@ -77,7 +74,7 @@ class Warming(Generic[Member]):
 
     def __init__(self, policy: WarmingPolicy, draw: Callable[[], float]) -> None:
         self._lock = threading.Lock()
-        self._most_followers = policy.bundles.most_followers
+        self._max_followers = policy.bundles.max_followers
         self._bundles: Bundles[Member] = Bundles(policy.bundles)
         self._gate = Gate(policy.gate, draw)
         self._held_back = HeldBack(policy.held_back_ratio, salt=int(draw() * 2**53))
@@ -183,7 +180,7 @@ class Warming(Generic[Member]):
             for follower in chain:
                 if follower not in members and not self._held_back.holds(follower):
                     bundle[follower] = None
-        return tuple(bundle)[: self._most_followers]
+        return tuple(bundle)[: self._max_followers]
 
     def _gain_s(self, misses_ratio: float) -> float:
         saved = self._held_back.warmed_misses() * (1 / misses_ratio - 1)

@@ -3,13 +3,13 @@
 Each row that came in a bundle ends as used, wasted (dropped before anybody asked for it) or late (asked for
 while it was on its way). The gate closes when
 
-- the lower bound of Wilson's interval of used among all is below what pays, after `least_outcomes`: half,
+- the lower bound of Wilson's interval of used among all is below what pays, after `min_outcomes`: half,
   or more where a further row costs the loader more than a call of its own saves;
 - wasted rows have used up what is allowed for them, a share of the rows that would have been loaded without
-  bundles, after an advance of `least_outcomes` to learn by. This holds for probing, too.
+  bundles, after an advance of `min_outcomes` to learn by. This holds for probing, too.
 
 A closed gate still lets a small share of the misses through, so that it can open again. Outcomes fade: they
-are halved when twice `least_outcomes` of them are counted, so that the gate follows the present.
+are halved when twice `min_outcomes` of them are counted, so that the gate follows the present.
 
 Wilson's interval (1927) holds at few outcomes and near 0 and 1, where the normal one does not. It takes
 outcomes as independent; those of one bundle are not, so that it is a rule of thumb with a fixed error in
@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from perfloop.errors import InvalidValue
+from perfloop.model.value import Value, require
 
 _Z_95: Final = 1.6448536269514722
 """One-sided 95 %."""
@@ -31,21 +30,19 @@ _JUDGED_EVERY: Final = 16
 """Outcomes between two judgements, which cost more than all else in the gate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatePolicy:
+class GatePolicy(Value, frozen=True, kw_only=True):
     """When bundles are held back; ratios lie between 0 and 1."""
 
-    least_precision_ratio: float = 0.5
-    least_outcomes: int = 200
+    min_precision_ratio: float = 0.5
+    min_outcomes: int = 200
     probe_ratio: float = 0.02
-    most_extra_ratio: float = 0.15
+    max_extra_ratio: float = 0.15
 
     def __post_init__(self) -> None:
-        for name in ("least_precision_ratio", "probe_ratio", "most_extra_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidValue(f"{name} is {getattr(self, name)}; it lies between 0 and 1")
-        if self.least_outcomes < 1:
-            raise InvalidValue(f"least_outcomes is {self.least_outcomes}; it is at least 1")
+        for name in ("min_precision_ratio", "probe_ratio", "max_extra_ratio"):
+            ratio = getattr(self, name)
+            require(0 <= ratio <= 1, f"{name} is {ratio}; it lies between 0 and 1")
+        require(self.min_outcomes >= 1, f"min_outcomes is {self.min_outcomes}; it is at least 1")
 
 
 class Gate:
@@ -57,7 +54,7 @@ class Gate:
         self._used = 0.0
         self._unused = 0.0
         self._unjudged = 0
-        self._allowed = float(policy.least_outcomes)
+        self._allowed = float(policy.min_outcomes)
         self._precise = True
 
     @property
@@ -103,16 +100,16 @@ class Gate:
         """
         self._unjudged = 0
         outcomes = self._used + self._unused
-        if outcomes < self._policy.least_outcomes:
+        if outcomes < self._policy.min_outcomes:
             return
-        least = max(self._policy.least_precision_ratio, break_even_ratio)
+        least = max(self._policy.min_precision_ratio, break_even_ratio)
         self._precise = wilson_lower_bound(self._used, outcomes) >= least
-        if outcomes >= 2 * self._policy.least_outcomes:
+        if outcomes >= 2 * self._policy.min_outcomes:
             self._used /= 2
             self._unused /= 2
 
     def _allow(self) -> None:
-        self._allowed = min(self._allowed + self._policy.most_extra_ratio, self._policy.least_outcomes)
+        self._allowed = min(self._allowed + self._policy.max_extra_ratio, self._policy.min_outcomes)
 
 
 def wilson_lower_bound(successes: float, trials: float, z: float = _Z_95) -> float:

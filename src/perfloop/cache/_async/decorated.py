@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from perfloop.cache._async.batch import Group
 from perfloop.cache.functions import require_batch
+from perfloop.cache.key_list import MemberReader
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.cache.loaded import Request, kind_of
 from perfloop.cache.policy import CachePolicy
-from perfloop.cache.restart import Members
 from perfloop.cache.waiting import AsyncLoaders
 from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
@@ -145,8 +145,8 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
             kind_of(function, of_mapping=True),
             warmed,
         )
-        if cache._restarting is not None:
-            cache._restarting.add(Members(template, self.key), self._group)
+        if cache._key_listing is not None:
+            cache._key_listing.add(MemberReader(template, self.key), self._group)
         self._cache = cache
         self._hit = cache._memory.get
         functools.update_wrapper(self, function)

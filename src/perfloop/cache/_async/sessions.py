@@ -132,7 +132,7 @@ class AsyncSessions:
         return self.cookie.write(opened.session_id)
 
     async def _write(self, session_id: str, opened: AsyncOpened, content: bytes | None) -> None:
-        body = merged(content, opened.session, self._policy.most_bytes)
+        body = merged(content, opened.session, self._policy.max_bytes)
         now_s = self._clock()
         left_s = opened.began_at_s + self._policy.absolute_s - now_s
         if left_s > 0:

@@ -11,20 +11,20 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from perfloop.cache._sync.batch import Batch, Group
 from perfloop.cache._sync.decorated import Cached, CachedMany
+from perfloop.cache._sync.key_listing import KeyListing
 from perfloop.cache._sync.link import Link, shared_tier
 from perfloop.cache._sync.loading import Loading
 from perfloop.cache._sync.plain import Plain
-from perfloop.cache._sync.restarting import Restarting
 from perfloop.cache._sync.storing import Storing
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
 from perfloop.cache.events import CacheEvent, guarded
 from perfloop.cache.functions import Templates
+from perfloop.cache.key_list import KeyListPolicy
 from perfloop.cache.loaded import Loaded, LoadTerms, Request, Terms, kind_of
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import RemoteTier
-from perfloop.cache.restart import RestartPolicy
 from perfloop.cache.statistics import CacheStatistics, Counts
 from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
@@ -39,7 +39,7 @@ P = ParamSpec("P")
 class TieredCache:
     """Values by key in this process, and in Redis or Valkey where one is given, for asyncio.
 
-    One event loop uses it. With `redis`, `remote` or `restart_snapshot` it has to be opened.
+    One event loop uses it. With `redis`, `remote` or `key_list` it has to be opened.
 
     Args:
         redis: URL of the shared tier; None keeps values in this process alone.
@@ -53,8 +53,8 @@ class TieredCache:
         lease_s: The longest that one process's load keeps others from loading the same key.
         breaker: How often a shared tier that is away is probed.
         remote: A shared tier of one's own, such as `InMemoryRemote` in tests.
-        restart_snapshot: A file of its own for the keys of `cached_many` that a restart begins with.
-        restart_policy: How many, how often, how fast.
+        key_list: A file of its own for the keys of `cached_many` that the next process begins with.
+        key_list_policy: How many, how often, how fast.
         on_event: Is told what it does, except hits, in the caller's path; what it raises is logged.
         clock: Seconds, never going back.
         rand: Numbers from [0, 1), for jitter and XFetch.
@@ -74,15 +74,15 @@ class TieredCache:
         lease_s: float = 10.0,
         breaker: BreakerPolicy | None = None,
         remote: RemoteTier | None = None,
-        restart_snapshot: str | Path | None = None,
-        restart_policy: RestartPolicy | None = None,
+        key_list: str | Path | None = None,
+        key_list_policy: KeyListPolicy | None = None,
         on_event: Callable[[CacheEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         remote = shared_tier(redis, remote, prefix=prefix, timeout_s=timeout_s)
         require(capacity is None or max_bytes is None, "capacity and max_bytes are two bounds; give one")
-        require(not restart_policy or restart_snapshot is not None, "restart_policy: give restart_snapshot")
+        require(not key_list_policy or key_list is not None, "key_list_policy: give key_list")
         capacity = 100_000 if capacity is None else capacity
         tell = guarded(on_event)
         self._memory = MemoryTier(capacity, max_bytes=max_bytes, clock=clock, rand=rand)
@@ -124,13 +124,13 @@ class TieredCache:
         self._templates = Templates()
         self._warmed: dict[str, Warmed[Any]] = {}
         self._batch = Batch(self._memory, self._link, self._loading, self._storing)
-        self._restarting = None
-        if restart_snapshot is not None:
-            kept = restart_policy or RestartPolicy()
-            self._restarting = Restarting(
-                restart_snapshot, kept, self._memory, self._batch, capacity=capacity, rand=rand
+        self._key_listing = None
+        if key_list is not None:
+            kept = key_list_policy or KeyListPolicy()
+            self._key_listing = KeyListing(
+                key_list, kept, self._memory, self._batch, capacity=capacity, rand=rand
             )
-            self._loading.tell_missed = self._restarting.missed
+            self._loading.tell_missed = self._key_listing.missed
         restart_in_child(self)
 
     def __enter__(self) -> Self:
@@ -148,13 +148,13 @@ class TieredCache:
         """
         if self._link is not None:
             self._link.open()
-        if self._restarting is not None:
-            self._restarting.open(self._loading.crew)
+        if self._key_listing is not None:
+            self._key_listing.open(self._loading.crew)
 
     def close(self) -> None:
         """End loads and refreshes that are under way, stop listening, and close the connections."""
-        if self._restarting is not None:
-            self._restarting.close()
+        if self._key_listing is not None:
+            self._key_listing.close()
         self._loading.crew.stop()
         self._loading.crew.join()
         if self._link is not None:
@@ -343,5 +343,5 @@ class TieredCache:
     def statistics(self) -> CacheStatistics:
         """What it did since it was made."""
         warming = {template: warmed.statistics() for template, warmed in self._warmed.items()}
-        restart = None if self._restarting is None else self._restarting.statistics()
-        return self._counts.summed(self._memory.statistics(), self._link, warming, restart)
+        key_list = None if self._key_listing is None else self._key_listing.statistics()
+        return self._counts.summed(self._memory.statistics(), self._link, warming, key_list)

@@ -133,7 +133,7 @@ class Sessions:
         return self.cookie.write(opened.session_id)
 
     def _write(self, session_id: str, opened: Opened, content: bytes | None) -> None:
-        body = merged(content, opened.session, self._policy.most_bytes)
+        body = merged(content, opened.session, self._policy.max_bytes)
         now_s = self._clock()
         left_s = opened.began_at_s + self._policy.absolute_s - now_s
         if left_s > 0:

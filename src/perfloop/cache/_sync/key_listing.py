@@ -1,4 +1,4 @@
-# Generated from perfloop/cache/_async/restarting.py by tools/make_sync.py; edit that one.
+# Generated from perfloop/cache/_async/key_listing.py by tools/make_sync.py; edit that one.
 """A restart that begins with the keys that the last process served most."""
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from perfloop.cache._sync.batch import Batch, Group
-from perfloop.cache.key_ranks import KeyRanks, load_order
-from perfloop.cache.memory import MemoryTier
-from perfloop.cache.restart import (
+from perfloop.cache.key_list import (
     KeyList,
-    Members,
-    RestartPolicy,
-    RestartStatistics,
-    RestartTrial,
+    KeyListGain,
+    KeyListPolicy,
+    KeyListStatistics,
+    MemberReader,
     read_keys,
     rest_s,
     write_keys,
 )
+from perfloop.cache.key_ranks import KeyRanks, load_order
+from perfloop.cache.memory import MemoryTier
 from perfloop.cache.waiting import Crew, Signal
 from perfloop.errors import PerfloopError
 
@@ -34,7 +34,7 @@ _SLICE: Final = 2000
 _log = logging.getLogger("perfloop.cache")
 
 
-class Restarting:
+class KeyListing:
     """Writes the list of one cache's keys while it is open, and loads an older one at the start.
 
     Only keys of templates with a batch loader: for others nothing says how to load them.
@@ -43,7 +43,7 @@ class Restarting:
     def __init__(
         self,
         path: str | Path,
-        policy: RestartPolicy,
+        policy: KeyListPolicy,
         memory: MemoryTier,
         batch: Batch,
         *,
@@ -55,19 +55,19 @@ class Restarting:
         self._memory = memory
         self._batch = batch
         self._capacity = capacity
-        self._trial = RestartTrial(policy, salt=int(rand() * 2**53))
+        self._trial = KeyListGain(policy, salt=int(rand() * 2**53))
         self._ranks = KeyRanks(
-            most_keys=policy.most_keys, half_life_requests=policy.half_life_capacities * capacity
+            max_keys=policy.max_keys, half_life_requests=policy.half_life_capacities * capacity
         )
-        self._templates: list[tuple[Members, Group]] = []
+        self._templates: list[tuple[MemberReader, Group]] = []
         self._crew: Crew | None = None
         self._closing = Signal()
         self._listed = self._restored = self._rows = 0
         self._begun = self._looked = 0
         self._note = ""
-        self._compared: RestartStatistics | None = None
+        self._compared: KeyListStatistics | None = None
 
-    def add(self, members: Members, group: Group) -> None:
+    def add(self, members: MemberReader, group: Group) -> None:
         """A template whose keys may be listed."""
         self._templates.append((members, group))
 
@@ -100,9 +100,9 @@ class Restarting:
             else:
                 self._trial.missed(key)
 
-    def statistics(self) -> RestartStatistics:
+    def statistics(self) -> KeyListStatistics:
         compared = self._compared or self._trial.statistics(self._memory.requests - self._begun)
-        return RestartStatistics(
+        return KeyListStatistics(
             listed=self._listed,
             from_remote=self._restored - self._rows,
             from_loaders=self._rows,

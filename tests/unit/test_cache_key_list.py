@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfloop.cache.key_list import KeyList, KeyListGain, KeyListPolicy, read_keys, rest_s, write_keys
 from perfloop.cache.key_ranks import KeyRanks, load_order
-from perfloop.cache.restart import KeyList, RestartPolicy, RestartTrial, read_keys, rest_s, write_keys
 from perfloop.errors import InvalidValue
 
 LIST = KeyList(keys=("user:7", "user:8", "über:ключ"), saved_unix_s=1_795_000_000.0)
@@ -21,7 +21,7 @@ LIST = KeyList(keys=("user:7", "user:8", "über:ключ"), saved_unix_s=1_795_0
 def test_a_list_comes_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     write_keys(path, LIST)
-    read = read_keys(path, RestartPolicy())
+    read = read_keys(path, KeyListPolicy())
 
     assert (LIST, "") == (read.found, read.note)
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
@@ -33,7 +33,7 @@ def test_a_list_that_was_cut_anywhere_starts_cold_and_says_so(tmp_path: Path) ->
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        read = read_keys(path, RestartPolicy())
+        read = read_keys(path, KeyListPolicy())
 
         assert KeyList() == read.found
         assert read.note.startswith("starts cold")
@@ -46,7 +46,7 @@ def test_a_list_with_one_bit_turned_starts_cold(tmp_path: Path) -> None:
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
 
-        assert KeyList() == read_keys(path, RestartPolicy()).found
+        assert KeyList() == read_keys(path, KeyListPolicy()).found
 
 
 @given(st.binary(max_size=200), st.booleans())
@@ -55,7 +55,7 @@ def test_a_file_of_strangers_starts_cold(content: bytes, has_our_start: bool) ->
         file.write((b"perfloop keys 1\n" if has_our_start else b"") + content)
         file.flush()
 
-        assert KeyList() == read_keys(Path(file.name), RestartPolicy()).found
+        assert KeyList() == read_keys(Path(file.name), KeyListPolicy()).found
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ def test_the_note_says_what_is_wrong_with_the_file(tmp_path: Path, content: byte
     path = tmp_path / "keys"
     path.write_bytes(content)
 
-    assert reason in read_keys(path, RestartPolicy()).note
+    assert reason in read_keys(path, KeyListPolicy()).note
 
 
 def test_a_file_that_is_missing_a_folder_or_too_large_starts_cold(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     write_keys(path, LIST)
 
-    assert "there is no" in read_keys(tmp_path / "nothing", RestartPolicy()).note
-    assert "cannot be read" in read_keys(tmp_path, RestartPolicy()).note
-    assert "more than 50 bytes" in read_keys(path, RestartPolicy(most_bytes=50)).note
+    assert "there is no" in read_keys(tmp_path / "nothing", KeyListPolicy()).note
+    assert "cannot be read" in read_keys(tmp_path, KeyListPolicy()).note
+    assert "more than 50 bytes" in read_keys(path, KeyListPolicy(max_bytes=50)).note
 
 
 def test_a_write_that_fails_leaves_the_older_list_and_nothing_else(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_write_that_fails_leaves_the_older_list_and_nothing_else(tmp_path: Pat
     with pytest.raises(OSError):  # noqa: PT011 - the system words it
         write_keys(path.with_name("folder"), LIST)
 
-    assert LIST == read_keys(path, RestartPolicy()).found
+    assert LIST == read_keys(path, KeyListPolicy()).found
     assert ["folder", "keys"] == sorted(each.name for each in tmp_path.iterdir())
 
 
@@ -100,11 +100,11 @@ def test_no_more_keys_are_taken_than_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     write_keys(path, KeyList(keys=tuple(f"k{number}" for number in range(100))))
 
-    assert ("k0", "k1", "k2") == read_keys(path, RestartPolicy(most_keys=3)).found.keys
+    assert ("k0", "k1", "k2") == read_keys(path, KeyListPolicy(max_keys=3)).found.keys
 
 
 def test_what_was_held_longer_and_visited_more_ranks_higher() -> None:
-    ranks = KeyRanks(most_keys=10, half_life_requests=1000)
+    ranks = KeyRanks(max_keys=10, half_life_requests=1000)
     for look in range(5):
         ranks.fade(100)
         ranks.add([("quiet", 0), ("busy", 3)] + ([("new", 3)] if look == 4 else []))
@@ -113,7 +113,7 @@ def test_what_was_held_longer_and_visited_more_ranks_higher() -> None:
 
 
 def test_points_halve_in_a_half_life() -> None:
-    ranks = KeyRanks(most_keys=10, half_life_requests=1000)
+    ranks = KeyRanks(max_keys=10, half_life_requests=1000)
     ranks.add([("once", 3)])
     ranks.fade(1000)
 
@@ -126,17 +126,17 @@ def test_points_halve_in_a_half_life() -> None:
     st.floats(0.5, 1e6),
 )
 def test_the_ranks_keep_their_bound_and_order(
-    looks: list[list[tuple[str, int]]], most_keys: int, half_life: float
+    looks: list[list[tuple[str, int]]], max_keys: int, half_life: float
 ) -> None:
-    ranks = KeyRanks(most_keys=most_keys, half_life_requests=half_life)
+    ranks = KeyRanks(max_keys=max_keys, half_life_requests=half_life)
     for look in looks:
         ranks.fade(10_000)
         ranks.add(look)
 
-        assert len(ranks) <= 1.25 * most_keys + len(look)
+        assert len(ranks) <= 1.25 * max_keys + len(look)
     points = [each for _, each in ranks.ranked()]
 
-    assert len(points) <= most_keys
+    assert len(points) <= max_keys
     assert sorted(points, reverse=True) == points
 
 
@@ -150,14 +150,14 @@ def test_the_least_of_the_keys_come_first_since_the_first_tenth_is_on_probation(
 
 
 def test_the_loaders_get_the_rate_that_was_set_and_half_of_the_time_at_most() -> None:
-    policy = RestartPolicy(loaded_rows_per_s=100)
+    policy = KeyListPolicy(loaded_rows_per_s=100)
 
     assert 0.9 == pytest.approx(rest_s(policy, rows=100, elapsed_s=0.1))
     assert 3.0 == rest_s(policy, rows=100, elapsed_s=3.0)
 
 
 def test_the_hit_ratio_without_the_list_is_that_of_the_keys_held_back() -> None:
-    trial = RestartTrial(RestartPolicy(), salt=11)
+    trial = KeyListGain(KeyListPolicy(), salt=11)
     draw = random.Random(12)
     loaded = {f"k{number}" for number in range(20_000) if not trial.holds(f"k{number}")}
     requests = misses = 0
@@ -178,7 +178,7 @@ def test_the_hit_ratio_without_the_list_is_that_of_the_keys_held_back() -> None:
 
 
 def test_a_list_that_spares_every_load_is_compared_all_the_same() -> None:
-    trial = RestartTrial(RestartPolicy(), salt=11)
+    trial = KeyListGain(KeyListPolicy(), salt=11)
     for key in [key for key in map(str, range(4000)) if trial.holds(key)]:
         trial.missed(key)
     found = trial.statistics(8000)
@@ -188,20 +188,20 @@ def test_a_list_that_spares_every_load_is_compared_all_the_same() -> None:
 
 
 def test_a_trial_without_misses_claims_nothing() -> None:
-    found = RestartTrial(RestartPolicy(), salt=1).statistics(1000)
+    found = KeyListGain(KeyListPolicy(), salt=1).statistics(1000)
 
     assert (1000, 1.0, None) == (found.requests, found.hit_ratio, found.hit_ratio_without)
 
 
 def test_policies_that_cannot_stand_are_refused() -> None:
     for wrong in (
-        {"most_keys": 0},
+        {"max_keys": 0},
         {"batch_rows": 0},
         {"every_s": 0.0},
         {"held_back_ratio": 0.0},
         {"loaded_rows_per_s": 0.0},
     ):
         with pytest.raises(InvalidValue):
-            RestartPolicy(**wrong)  # type: ignore[arg-type]  # each is of its field's type
+            KeyListPolicy(**wrong)  # type: ignore[arg-type]  # each is of its field's type
     with pytest.raises(InvalidValue):
-        KeyRanks(most_keys=0, half_life_requests=1)
+        KeyRanks(max_keys=0, half_life_requests=1)

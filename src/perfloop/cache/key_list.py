@@ -30,10 +30,10 @@ _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _MOST_DIGITS: Final = 40
 
 
-class RestartPolicy(Value, frozen=True, kw_only=True):
+class KeyListPolicy(Value, frozen=True, kw_only=True):
     """How much is remembered, how often, and how hard a restart may press the database."""
 
-    most_keys: int = 100_000
+    max_keys: int = 100_000
     every_s: float = 60.0
     """Between two looks at the tier, each of which is followed by a new file."""
     half_life_capacities: float = 10.0
@@ -42,11 +42,11 @@ class RestartPolicy(Value, frozen=True, kw_only=True):
     loaded_rows_per_s: float = 500.0
     """Of the loaders, on average; they rest at least as long as they work. The shared tier is not slowed."""
     held_back_ratio: float = 0.05
-    most_bytes: int = 64 * 1024 * 1024
+    max_bytes: int = 64 * 1024 * 1024
     """A larger file is not read."""
 
     def __post_init__(self) -> None:
-        require(self.most_keys >= 1, f"most_keys is {self.most_keys}; it is at least 1")
+        require(self.max_keys >= 1, f"max_keys is {self.max_keys}; it is at least 1")
         require(self.batch_rows >= 1, f"batch_rows is {self.batch_rows}; it is at least 1")
         for name in ("every_s", "half_life_capacities", "loaded_rows_per_s"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
@@ -69,7 +69,7 @@ class FoundKeys(Value, frozen=True, kw_only=True):
     note: str = ""
 
 
-class RestartStatistics(Value, frozen=True, kw_only=True):
+class KeyListStatistics(Value, frozen=True, kw_only=True):
     """What the key list brought to the first `requests` requests after the start.
 
     `hit_ratio_without` and `misses_ratio`, misses with the list over misses without, are those of the keys
@@ -86,10 +86,10 @@ class RestartStatistics(Value, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Members:
+class MemberReader:
     """Makes members of a template's keys again.
 
-    >>> Members("product:{}", "product:{}".format).read("product:7")
+    >>> MemberReader("product:{}", "product:{}".format).read("product:7")
     7
     """
 
@@ -133,17 +133,17 @@ def write_keys(path: Path, keys: KeyList) -> None:
         raise
 
 
-def read_keys(path: Path, policy: RestartPolicy) -> FoundKeys:
+def read_keys(path: Path, policy: KeyListPolicy) -> FoundKeys:
     """What an earlier process left; never raises for what the file is or holds."""
     try:
         with path.open("rb") as file:
-            content = file.read(policy.most_bytes + 1)
+            content = file.read(policy.max_bytes + 1)
     except FileNotFoundError:
         return FoundKeys(note=f"starts cold: there is no {path} yet")
     except OSError as error:
         return FoundKeys(note=f"starts cold: {path} cannot be read: {error}")
-    if len(content) > policy.most_bytes:
-        return FoundKeys(note=f"starts cold: {path} has more than {policy.most_bytes} bytes")
+    if len(content) > policy.max_bytes:
+        return FoundKeys(note=f"starts cold: {path} has more than {policy.max_bytes} bytes")
     if not content.startswith(_MAGIC):
         return FoundKeys(
             note=f"starts cold: {path} is no list of keys, or one of another version of perfloop"
@@ -155,19 +155,19 @@ def read_keys(path: Path, policy: RestartPolicy) -> FoundKeys:
         found = msgspec.msgpack.decode(content[start:], type=KeyList)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return FoundKeys(note=f"starts cold: {path} holds something else: {error}")
-    most = policy.most_keys
+    most = policy.max_keys
     return FoundKeys(found=msgspec.structs.replace(found, keys=found.keys[:most], points=found.points[:most]))
 
 
-def rest_s(policy: RestartPolicy, *, rows: int, elapsed_s: float) -> float:
+def rest_s(policy: KeyListPolicy, *, rows: int, elapsed_s: float) -> float:
     """How long to wait after a loader's call for so many rows took so long."""
     return max(rows / policy.loaded_rows_per_s - elapsed_s, elapsed_s)
 
 
-class RestartTrial:
+class KeyListGain:
     """Compares the keys that are loaded at the start with those held back, over the first requests."""
 
-    def __init__(self, policy: RestartPolicy, salt: int) -> None:
+    def __init__(self, policy: KeyListPolicy, salt: int) -> None:
         self._keys = HeldBack(policy.held_back_ratio, salt)
 
     def holds(self, key: str) -> bool:
@@ -178,13 +178,13 @@ class RestartTrial:
         """A request among the first had to load this key."""
         self._keys.missed(key)
 
-    def statistics(self, requests: int) -> RestartStatistics:
+    def statistics(self, requests: int) -> KeyListStatistics:
         """What `requests` requests show so far."""
         if not requests:
-            return RestartStatistics()
+            return KeyListStatistics()
         held_misses = self._keys.held_misses()
         without = 1 - held_misses / (requests * self._keys.held_ratio)
-        return RestartStatistics(
+        return KeyListStatistics(
             requests=requests,
             hit_ratio=1 - (self._keys.warmed_misses() + held_misses) / requests,
             hit_ratio_without=max(0.0, without) if held_misses >= LEAST_HELD_MISSES else None,

@@ -16,14 +16,14 @@ from perfloop.cache import (
     CachePolicy,
     InMemoryRemote,
     InMemoryServer,
-    RestartPolicy,
-    RestartStatistics,
+    KeyListPolicy,
+    KeyListStatistics,
     TieredCache,
 )
-from perfloop.cache.restart import read_keys
+from perfloop.cache.key_list import read_keys
 
 POLICY = CachePolicy(ttl_s=60, jitter_ratio=0)
-FAST = RestartPolicy(every_s=3600, loaded_rows_per_s=1e9, batch_rows=20)
+FAST = KeyListPolicy(every_s=3600, loaded_rows_per_s=1e9, batch_rows=20)
 PRODUCTS = list(range(100))
 
 
@@ -51,8 +51,8 @@ def options(clock: FakeClock, tmp_path: Path) -> dict[str, Any]:
         "clock": clock,
         "policy": POLICY,
         "capacity": 200,
-        "restart_snapshot": tmp_path / "keys",
-        "restart_policy": FAST,
+        "key_list": tmp_path / "keys",
+        "key_list_policy": FAST,
         "rand": lambda: 0.4,
     }
 
@@ -75,10 +75,10 @@ def run_once(options: dict[str, Any], members: Sequence[Any] = PRODUCTS) -> None
         cache.set("other", 1)
 
 
-def settle(cache: Any) -> RestartStatistics:
+def settle(cache: Any) -> KeyListStatistics:
     """Once all that is listed has been looked at."""
     until(lambda: len(cache._loading.crew) == 1)  # who looks at the tier stays
-    found = cache.statistics().restart
+    found = cache.statistics().key_list
     assert found is not None
     return found
 
@@ -104,7 +104,7 @@ def test_the_same_holds_for_asyncio(options: dict[str, Any]) -> None:
     run_once(options)
     table = Table()
 
-    async def run() -> RestartStatistics | None:
+    async def run() -> KeyListStatistics | None:
         cache = AsyncTieredCache(**options)
 
         async def load(members: Sequence[int]) -> dict[int, str]:
@@ -115,23 +115,23 @@ def test_the_same_holds_for_asyncio(options: dict[str, Any]) -> None:
             while len(table.rows) < 85:
                 assert await products(PRODUCTS[0]) is not None
                 await asyncio.sleep(0)
-            return cache.statistics().restart
+            return cache.statistics().key_list
 
     found = asyncio.run(run())
 
     assert found is not None
     assert found.from_loaders >= 85 - 20
-    assert 100 == len(read_keys(options["restart_snapshot"], FAST).found.keys)
+    assert 100 == len(read_keys(options["key_list"], FAST).found.keys)
 
 
 def test_a_restart_in_the_middle_of_a_restart_forgets_nothing(options: dict[str, Any]) -> None:
     run_once(options)
-    slow = RestartPolicy(every_s=3600, loaded_rows_per_s=0.001, batch_rows=10)
-    cache, _ = cache_of(Table(), {**options, "restart_policy": slow})
+    slow = KeyListPolicy(every_s=3600, loaded_rows_per_s=0.001, batch_rows=10)
+    cache, _ = cache_of(Table(), {**options, "key_list_policy": slow})
     with cache:
         pass
 
-    assert 100 == len(read_keys(options["restart_snapshot"], FAST).found.keys)
+    assert 100 == len(read_keys(options["key_list"], FAST).found.keys)
 
 
 def test_what_the_shared_tier_has_is_not_loaded(options: dict[str, Any]) -> None:
@@ -141,8 +141,8 @@ def test_what_the_shared_tier_has_is_not_loaded(options: dict[str, Any]) -> None
     cache, _ = cache_of(table, {**options, "remote": InMemoryRemote(server)})
     with cache:
         until(lambda: cache.statistics().memory.entries >= 85)
-        until(lambda: cache.statistics().restart.from_remote >= 85)
-        found = cache.statistics().restart
+        until(lambda: cache.statistics().key_list.from_remote >= 85)
+        found = cache.statistics().key_list
 
     assert found is not None
     assert [] == table.calls
@@ -177,23 +177,23 @@ def test_a_loader_that_fails_ends_it_and_harms_nobody(options: dict[str, Any]) -
 
 
 def test_a_damaged_list_starts_cold_and_is_replaced(options: dict[str, Any]) -> None:
-    options["restart_snapshot"].write_bytes(b"perfloop keys 1\n and then nothing of ours")
+    options["key_list"].write_bytes(b"perfloop keys 1\n and then nothing of ours")
     cache, products = cache_of(Table(), options)
     with cache:
         products(7)
-        found = cache.statistics().restart
+        found = cache.statistics().key_list
 
     assert found is not None
     assert "damaged" in found.note
-    assert ("product:7",) == read_keys(options["restart_snapshot"], FAST).found.keys
+    assert ("product:7",) == read_keys(options["key_list"], FAST).found.keys
 
 
 def test_a_list_that_cannot_be_written_is_said_and_no_more(options: dict[str, Any]) -> None:
-    options["restart_snapshot"] = options["restart_snapshot"] / "no" / "folder"
+    options["key_list"] = options["key_list"] / "no" / "folder"
     cache, products = cache_of(Table(), options)
     with cache:
         value = products(7)
-    found = cache.statistics().restart
+    found = cache.statistics().key_list
 
     assert found is not None
     assert "row 7" == value
@@ -203,8 +203,8 @@ def test_a_list_that_cannot_be_written_is_said_and_no_more(options: dict[str, An
 def test_the_loaders_are_not_asked_faster_than_allowed(options: dict[str, Any]) -> None:
     run_once(options)
     table = Table()
-    slow = RestartPolicy(every_s=3600, loaded_rows_per_s=1.0, batch_rows=20)
-    cache, _ = cache_of(table, {**options, "restart_policy": slow})
+    slow = KeyListPolicy(every_s=3600, loaded_rows_per_s=1.0, batch_rows=20)
+    cache, _ = cache_of(table, {**options, "key_list_policy": slow})
     with cache:
         until(lambda: table.calls)
         began_s = time.monotonic()
@@ -215,14 +215,14 @@ def test_the_loaders_are_not_asked_faster_than_allowed(options: dict[str, Any]) 
 
 def test_the_list_s_worth_is_measured_by_the_keys_held_back(options: dict[str, Any]) -> None:
     many = list(range(3000))
-    options = {**options, "capacity": 4000, "restart_policy": RestartPolicy(loaded_rows_per_s=1e9)}
+    options = {**options, "capacity": 4000, "key_list_policy": KeyListPolicy(loaded_rows_per_s=1e9)}
     run_once(options, many)
     cache, products = cache_of(Table(), options)
     with cache:
         settle(cache)
         for member in many:
             products(member)
-        found = cache.statistics().restart
+        found = cache.statistics().key_list
 
     assert found is not None
     assert 3000 == found.requests

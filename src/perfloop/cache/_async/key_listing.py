@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from perfloop.cache._async.batch import AsyncBatch, Group
-from perfloop.cache.key_ranks import KeyRanks, load_order
-from perfloop.cache.memory import MemoryTier
-from perfloop.cache.restart import (
+from perfloop.cache.key_list import (
     KeyList,
-    Members,
-    RestartPolicy,
-    RestartStatistics,
-    RestartTrial,
+    KeyListGain,
+    KeyListPolicy,
+    KeyListStatistics,
+    MemberReader,
     read_keys,
     rest_s,
     write_keys,
 )
+from perfloop.cache.key_ranks import KeyRanks, load_order
+from perfloop.cache.memory import MemoryTier
 from perfloop.cache.waiting import AsyncCrew, AsyncSignal
 from perfloop.errors import PerfloopError
 
@@ -33,7 +33,7 @@ _SLICE: Final = 2000
 _log = logging.getLogger("perfloop.cache")
 
 
-class AsyncRestarting:
+class AsyncKeyListing:
     """Writes the list of one cache's keys while it is open, and loads an older one at the start.
 
     Only keys of templates with a batch loader: for others nothing says how to load them.
@@ -42,7 +42,7 @@ class AsyncRestarting:
     def __init__(
         self,
         path: str | Path,
-        policy: RestartPolicy,
+        policy: KeyListPolicy,
         memory: MemoryTier,
         batch: AsyncBatch,
         *,
@@ -54,19 +54,19 @@ class AsyncRestarting:
         self._memory = memory
         self._batch = batch
         self._capacity = capacity
-        self._trial = RestartTrial(policy, salt=int(rand() * 2**53))
+        self._trial = KeyListGain(policy, salt=int(rand() * 2**53))
         self._ranks = KeyRanks(
-            most_keys=policy.most_keys, half_life_requests=policy.half_life_capacities * capacity
+            max_keys=policy.max_keys, half_life_requests=policy.half_life_capacities * capacity
         )
-        self._templates: list[tuple[Members, Group]] = []
+        self._templates: list[tuple[MemberReader, Group]] = []
         self._crew: AsyncCrew | None = None
         self._closing = AsyncSignal()
         self._listed = self._restored = self._rows = 0
         self._begun = self._looked = 0
         self._note = ""
-        self._compared: RestartStatistics | None = None
+        self._compared: KeyListStatistics | None = None
 
-    def add(self, members: Members, group: Group) -> None:
+    def add(self, members: MemberReader, group: Group) -> None:
         """A template whose keys may be listed."""
         self._templates.append((members, group))
 
@@ -99,9 +99,9 @@ class AsyncRestarting:
             else:
                 self._trial.missed(key)
 
-    def statistics(self) -> RestartStatistics:
+    def statistics(self) -> KeyListStatistics:
         compared = self._compared or self._trial.statistics(self._memory.requests - self._begun)
-        return RestartStatistics(
+        return KeyListStatistics(
             listed=self._listed,
             from_remote=self._restored - self._rows,
             from_loaders=self._rows,
