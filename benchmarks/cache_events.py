@@ -33,11 +33,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks.cache_traces import trace
 from perfloop.adapters.changes import outbox_plan, slot_plan
-from perfloop.adapters.changes.change import ChangeSource, WatchedTable
+from perfloop.adapters.changes.source import ChangeSource
 from perfloop.adapters.servers import PostgresServer, installed_postgres
 from perfloop.cache import CachePolicy, TieredCache
 from perfloop.cache.invalidation import ChangeListener, Outbox, ReplicationSlot, TagMap
 from perfloop.metrics import Registry
+from perfloop.model.changes import WatchedTable
 
 SETTINGS = {"wal_level": "logical", "shared_buffers": "256MB", "max_wal_size": "2GB"}
 WRITERS = 16

@@ -21,12 +21,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.cache_kinds import until
 from tests.conftest import Templates, fresh_database
 
-from perfloop.adapters.changes.change import read_watched
 from perfloop.adapters.changes.outbox_plan import carry_out, plan_install
 from perfloop.adapters.servers import PostgresServer
 from perfloop.cache import AsyncQueryCache, AsyncTieredCache, QueryCache, TieredCache
 from perfloop.cache.invalidation import ChangeListener, Outbox, TagMap
 from perfloop.errors import InvalidInput, UnsupportedStatement
+from perfloop.model.changes import read_watched
 
 SCHEMA = """
     CREATE TABLE orders (id int PRIMARY KEY, customer text, price numeric(10, 2));

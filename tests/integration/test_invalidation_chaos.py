@@ -23,7 +23,6 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.changes import outbox_plan, slot_plan
-from perfloop.adapters.changes.change import WatchedTable
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.cache.invalidation import (
     ChangeListener,
@@ -34,6 +33,7 @@ from perfloop.cache.invalidation import (
     TagMap,
 )
 from perfloop.metrics import Registry
+from perfloop.model.changes import WatchedTable
 
 DEADLINE_S = 30.0
 WRITING_S = 2.0

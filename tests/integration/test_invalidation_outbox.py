@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from perfloop.adapters.changes.change import read_watched
 from perfloop.adapters.changes.outbox_plan import (
     carry_out,
     missing_triggers,
@@ -30,6 +29,7 @@ from perfloop.cache.invalidation import (
 )
 from perfloop.errors import ChangeFailed, InvalidInput, MissingRights
 from perfloop.metrics import Registry
+from perfloop.model.changes import read_watched
 
 DEADLINE_S = 10.0
 TAGS = TagMap({"orders": ("order-{id}", "orders-of-{customer_id}", "orders")})

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from perfloop.adapters.changes.change import read_watched
 from perfloop.adapters.changes.outbox_plan import carry_out
 from perfloop.adapters.changes.slot_plan import plan_install, plan_remove, read_slots
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.cache.invalidation import ChangeListener, ListenerPolicy, ReplicationSlot, SlotPolicy, TagMap
 from perfloop.errors import InvalidInput, MissingRights
 from perfloop.metrics import Registry
+from perfloop.model.changes import read_watched
 
 DEADLINE_S = 15.0
 SETTINGS = {"wal_level": "logical", "fsync": "off", "shared_buffers": "32MB", "max_wal_size": "64MB"}

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfloop.adapters.changes.change import TableChange, table_name
 from perfloop.cache import CachePolicy
 from perfloop.cache.invalidation import TagMap
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.errors import InvalidInput
+from perfloop.model.changes import TableChange, table_name
 
 
 class Colour(enum.Enum):

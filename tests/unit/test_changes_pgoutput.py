@@ -17,7 +17,7 @@ from perfloop.adapters.changes.pgoutput import (
     Truncate,
     read_message,
 )
-from perfloop.adapters.changes.snapshot import Snapshot
+from perfloop.adapters.changes.seen import SeenTransactions
 from perfloop.errors import InvalidInput
 
 # As PostgreSQL 15 sent them for a table orders (id int PRIMARY KEY, note text).
@@ -92,14 +92,14 @@ def test_a_changed_byte_is_read_or_refused(data: bytes, place: int, byte: int) -
 def test_a_short_number_is_seen_as_the_long_one_is(xmin: int, running: int, drawn: st.DataObject) -> None:
     xmax = xmin + running
     still_open = drawn.draw(st.frozensets(st.integers(xmin, xmax - 1), max_size=5))
-    snapshot = Snapshot.parse(f"{xmin}:{xmax}:{','.join(map(str, still_open))}")
+    snapshot = SeenTransactions.parse(f"{xmin}:{xmax}:{','.join(map(str, still_open))}")
     xid = drawn.draw(st.integers(max(0, xmin - 1000), xmax + 1000))
 
     assert (xid < xmax and xid not in still_open) == snapshot.sees_short(xid % 2**32)
-    assert snapshot == Snapshot.parse(str(snapshot))
+    assert snapshot == SeenTransactions.parse(str(snapshot))
 
 
 @pytest.mark.parametrize("text", ["", "1:2", "1:2:3:4", "a:b:", "1:2:x"])
 def test_what_is_no_snapshot_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="pg_snapshot"):
-        Snapshot.parse(text)
+        SeenTransactions.parse(text)

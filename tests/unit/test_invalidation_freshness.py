@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from math import isnan
 from threading import Event
 
-from perfloop.adapters.changes.change import SourceLag, TableChange, WatchedTable
+from perfloop.adapters.changes.source import SourceLag
 from perfloop.cache.invalidation import ChangeListener, ListenerPolicy, TagMap
 from perfloop.errors import TargetUnreachable
 from perfloop.metrics import Registry
+from perfloop.model.changes import TableChange, WatchedTable
 
 DEADLINE_S = 10.0
 QUICK = ListenerPolicy(first_retry_s=0.005, longest_retry_s=0.005, takeover_s=0.005)

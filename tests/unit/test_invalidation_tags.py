@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from perfloop.adapters.changes.change import EVERYTHING, TableChange, WatchedTable, read_watched
 from perfloop.cache.invalidation import TagMap
 from perfloop.errors import InvalidInput
+from perfloop.model.changes import ANY_TABLE, TableChange, WatchedTable, read_watched
 
 TAGS = TagMap({"orders": ("order-{id}", "orders-of-{customer}", "orders"), "sales.lines": ["{{lines}}"]})
 
@@ -33,7 +33,7 @@ def test_a_table_without_templates_has_tags_of_its_own() -> None:
         (TableChange(table="orders", rows=None), {"every:orders", "orders"}),
         (TableChange(table="users", rows=None), {"every:users", "table:users"}),
         (change("orders", {"id": "7"}), {"every:orders", "orders", "order-7"}),
-        (EVERYTHING, {"every:orders", "orders", "every:sales.lines", "{lines}"}),
+        (ANY_TABLE, {"every:orders", "orders", "every:sales.lines", "{lines}"}),
     ],
 )
 def test_what_is_not_known_by_the_row_clears_the_table_as_a_whole(told: TableChange, tags: set[str]) -> None:

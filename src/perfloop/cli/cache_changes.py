@@ -9,12 +9,12 @@ import click
 import psycopg
 
 from perfloop.adapters.changes import outbox_plan, slot_plan
-from perfloop.adapters.changes.change import WatchedTable, read_watched
 from perfloop.adapters.changes.outbox_plan import Statement, carry_out
 from perfloop.adapters.connection import connect, safe_dsn
 from perfloop.cli.apply import confirm
 from perfloop.cli.options import dsn_argument, yes_option
 from perfloop.cli.terminal import output, result_console, show_table
+from perfloop.model.changes import WatchedTable, read_watched
 from perfloop.model.units import bytes_text, seconds_text
 
 table_option = click.option(

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from perfloop.adapters.changes.change import EVERYTHING, Row, TableChange, split_name, table_name
 from perfloop.errors import InvalidInput
+from perfloop.model.changes import ANY_TABLE, RowTexts, TableChange, split_name, table_name
 
 Tell = Callable[[Sequence[TableChange]], object]
 
@@ -108,7 +108,7 @@ class DjangoCommits:
             return None
         found = _WRITES.match(statement)
         if found is None:
-            return EVERYTHING
+            return ANY_TABLE
         name = _name(found["table"])
         if self._told.covers(found["verb"].lower(), name):
             return None
@@ -147,7 +147,7 @@ class DjangoCommits:
         columns = self._columns.get(_name(model._meta.db_table)) or {model._meta.pk.column}
         return {column: field for column, field in fields.items() if column in columns}
 
-    def _stored(self, model: Any, instance: Any, using: str) -> Row | None:
+    def _stored(self, model: Any, instance: Any, using: str) -> RowTexts | None:
         """The values in the database; None where the key alone is wanted, or there is no such row."""
         wanted = self._wanted(model)
         if set(wanted) <= {model._meta.pk.column}:
@@ -159,7 +159,7 @@ class DjangoCommits:
             ({column: _text(row[field.attname]) for column, field in wanted.items()} for row in rows), None
         )
 
-    def _change(self, model: Any, instance: Any, old: Row | None) -> TableChange:
+    def _change(self, model: Any, instance: Any, old: RowTexts | None) -> TableChange:
         fields = self._wanted(model)
         new = {column: _text(getattr(instance, field.attname)) for column, field in fields.items()}
         return TableChange(table=_name(model._meta.db_table), rows=(old, new) if old else (new,))

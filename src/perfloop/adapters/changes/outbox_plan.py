@@ -14,9 +14,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from perfloop.adapters.changes.change import WatchedTable, split_name, table_name
 from perfloop.adapters.queries import load_blocks
 from perfloop.errors import ChangeFailed, InvalidInput, MissingRights
+from perfloop.model.changes import WatchedTable, split_name, table_name
 
 Statement = sql.SQL | sql.Composed
 

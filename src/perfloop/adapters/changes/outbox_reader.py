@@ -1,7 +1,7 @@
 """Reads the outbox: one process for all, or each process for itself.
 
 Nothing is locked and nothing is deleted to read: a look takes what came to light since the last one (see
-`snapshot`). How far the reader has come is stored about once a second, so a crash repeats about a second of
+`seen`). How far the reader has come is stored about once a second, so a crash repeats about a second of
 events, which does no harm, and loses none. Another process takes over when the session of the first has
 ended; the server ends it when the process hangs.
 """
@@ -20,12 +20,13 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from perfloop.adapters.changes.change import EVERYTHING, SourceLag, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_plan import block, read_installed
 from perfloop.adapters.changes.policies import OutboxPolicy
-from perfloop.adapters.changes.snapshot import Snapshot
+from perfloop.adapters.changes.seen import SeenTransactions
+from perfloop.adapters.changes.source import SourceLag
 from perfloop.adapters.connection import connect
 from perfloop.errors import InvalidInput, MissingRights
+from perfloop.model.changes import ANY_TABLE, TableChange, WatchedTable
 
 APPLICATION: Final = "perfloop cache"
 GROWTH: Final = 1.25
@@ -60,10 +61,10 @@ class Outbox:
         self._connection: psycopg.Connection[Any] | None = None
         self._connection_lock = Lock()
         self._is_reading = False
-        self._position: Snapshot | None = None
+        self._position: SeenTransactions | None = None
         self._server = ""
         self._in_doubt = False
-        self._told: Snapshot | None = None
+        self._told: SeenTransactions | None = None
         self._looked_at_s = self._stored_at_s = clock()
         self._pause_s = 0.0
         self._ends: deque[tuple[float, int]] = deque()
@@ -97,11 +98,11 @@ class Outbox:
         position = self._position
         if position is None:
             raise InvalidInput("the outbox is not open; call open() first")
-        told: Snapshot | None = None
+        told: SeenTransactions | None = None
         count = 0
         for seen, cleaned, age_s, name, rows in self._events(position):
             if told is None:
-                told = Snapshot.parse(seen)
+                told = SeenTransactions.parse(seen)
                 if int(cleaned) > position.xmin:
                     yield from self._everything()
             if name is not None:
@@ -188,7 +189,7 @@ class Outbox:
             raise InvalidInput("this server is a standby, where nothing can be stored; name the primary")
         if self._reader is not None:
             row = connection.execute(block("read_position"), [self._reader]).fetchone()
-            previous = (Snapshot.parse(row[0]), row[1]) if row else (None, "")
+            previous = (SeenTransactions.parse(row[0]), row[1]) if row else (None, "")
         if previous[0] is not None and previous[1] == self._server:
             self._position = previous[0]
             return
@@ -196,11 +197,11 @@ class Outbox:
         self._position = self._now(connection)
         self._in_doubt = True
 
-    def _now(self, connection: psycopg.Connection[Any]) -> Snapshot:
+    def _now(self, connection: psycopg.Connection[Any]) -> SeenTransactions:
         row = connection.execute(block("read_now")).fetchone()
-        return Snapshot.parse(row[0] if row else "")
+        return SeenTransactions.parse(row[0] if row else "")
 
-    def _events(self, position: Snapshot) -> Iterator[tuple[Any, ...]]:
+    def _events(self, position: SeenTransactions) -> Iterator[tuple[Any, ...]]:
         connection = self._open_connection()
         parameters = {
             "xmax": str(position.xmax),
@@ -217,7 +218,7 @@ class Outbox:
     def _everything(self) -> Iterator[TableChange]:
         for each in read_installed(self._open_connection()).watched:
             yield TableChange(table=each.table, rows=None)
-        yield EVERYTHING
+        yield ANY_TABLE
 
     def _confirm(self) -> None:
         told, self._told = self._told, None
@@ -229,7 +230,7 @@ class Outbox:
         if is_first or self._clock() - self._stored_at_s >= self._policy.store_every_s:
             self._store(told)
 
-    def _store(self, position: Snapshot) -> None:
+    def _store(self, position: SeenTransactions) -> None:
         connection = self._open_connection()
         self._stored_at_s = self._clock()
         if self._reader is not None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from perfloop.model.value import require
+from perfloop.model.value import Value, require
 
 MOST_SILENT_S: Final = 2_000_000
 """PostgreSQL counts its time limits in milliseconds, in 32 bits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxPolicy:
+class OutboxPolicy(Value, frozen=True, kw_only=True):
     """When the outbox is looked at and cleaned.
 
     The pause grows by a quarter, from the shortest to the longest, while nothing comes. Under load it is four
@@ -43,8 +41,7 @@ class OutboxPolicy:
         require(0 < self.forget_after_s < inf, f"forget_after_s must be above 0, not {self.forget_after_s}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotPolicy:
+class SlotPolicy(Value, frozen=True, kw_only=True):
     """How much log a slot may keep, and how long a server may be silent."""
 
     limit_bytes: int = 2**30

@@ -15,10 +15,10 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from perfloop.adapters.changes.change import WatchedTable, split_name
 from perfloop.adapters.changes.outbox_plan import Statement, resolve
 from perfloop.adapters.queries import load_blocks
 from perfloop.errors import InvalidInput, MissingRights
+from perfloop.model.changes import WatchedTable, split_name
 
 PUBLICATION: Final = "perfloop_cache"
 FULL: Final = "f"

@@ -17,20 +17,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from threading import Event
 from typing import Any, Final
 
 import psycopg
+from msgspec.structs import replace
 
-from perfloop.adapters.changes.change import (
-    EVERYTHING,
-    Row,
-    SourceLag,
-    TableChange,
-    WatchedTable,
-    table_name,
-)
 from perfloop.adapters.changes.log_stream import LogMessage, LogStream, SlotBusy
 from perfloop.adapters.changes.outbox_reader import APPLICATION, shut_down, source_name
 from perfloop.adapters.changes.pgoutput import (
@@ -44,10 +36,12 @@ from perfloop.adapters.changes.pgoutput import (
     read_message,
 )
 from perfloop.adapters.changes.policies import SlotPolicy
+from perfloop.adapters.changes.seen import SeenTransactions
 from perfloop.adapters.changes.slot_plan import PUBLICATION, block, check_server, read_publication, slot_name
-from perfloop.adapters.changes.snapshot import Snapshot
+from perfloop.adapters.changes.source import SourceLag
 from perfloop.adapters.connection import connect
 from perfloop.errors import InvalidInput
+from perfloop.model.changes import ANY_TABLE, RowTexts, TableChange, WatchedTable, table_name
 
 LOOK_S: Final = 0.2
 FIRST_PAUSE_S: Final = 0.0005
@@ -93,7 +87,7 @@ class ReplicationSlot:
         self._temporary: str | None = None
         self._is_everything_told = False
         self._relations: dict[int, Relation] = {}
-        self._seen: Snapshot | None = None
+        self._seen: SeenTransactions | None = None
         self._is_inside = False
         self._told_end = 0
         self._asked: tuple[float, int] | None = None
@@ -266,7 +260,7 @@ class ReplicationSlot:
     def _everything(self) -> Iterator[TableChange]:
         for table in self._watched:
             yield TableChange(table=table, rows=None)
-        yield EVERYTHING
+        yield ANY_TABLE
 
     def _confirm(self) -> None:
         if not self._is_inside:
@@ -306,7 +300,7 @@ class ReplicationSlot:
                 return
             pause_s = min(pause_s + FIRST_PAUSE_S, LOOK_S)
             row = control.execute(block("read_now")).fetchone()
-            self._seen = Snapshot.parse(row[0] if row else "")
+            self._seen = SeenTransactions.parse(row[0] if row else "")
 
     def _changes(self, told: Message | None) -> Iterator[TableChange]:
         if isinstance(told, Relation):
@@ -327,7 +321,7 @@ class ReplicationSlot:
         name = table_name(relation.schema, relation.name)
         return name if name in self._watched else None
 
-    def _rows(self, change: RowChange, relation: Relation, table: str | None) -> tuple[Row, ...] | None:
+    def _rows(self, change: RowChange, relation: Relation, table: str | None) -> tuple[RowTexts, ...] | None:
         columns = self._watched.get(table or "", ())
         is_told = change.is_new or relation.keys.issuperset(columns)
         if not columns or not is_told or not set(columns) <= set(relation.columns):

@@ -13,8 +13,8 @@ from contextvars import ContextVar
 from enum import Enum
 from typing import Any, Final
 
-from perfloop.adapters.changes.change import EVERYTHING, PUBLIC, TableChange, table_name
 from perfloop.errors import InvalidInput
+from perfloop.model.changes import ANY_TABLE, PUBLIC, TableChange, table_name
 
 Tell = Callable[[Sequence[TableChange]], object]
 
@@ -137,7 +137,7 @@ class SqlalchemyCommits:
         compiled = context.compiled
         if compiled is None or context.is_text:
             if not _READS.match(statement) or _INTO.search(statement):
-                self._note(connection, [EVERYTHING])
+                self._note(connection, [ANY_TABLE])
             return
         if _flushing.get() and "compiled_cache" in context.execution_options:
             # A flush, of which the mappers tell row by row.

@@ -11,19 +11,20 @@ A listener is a thread, in a service for asyncio, too; a hook runs in the call t
 
 from __future__ import annotations
 
-from perfloop.adapters.changes.change import EVERYTHING, ChangeSource, TableChange, WatchedTable
 from perfloop.adapters.changes.outbox_reader import Outbox
 from perfloop.adapters.changes.policies import OutboxPolicy, SlotPolicy
 from perfloop.adapters.changes.slot_reader import ReplicationSlot
+from perfloop.adapters.changes.source import ChangeSource
 from perfloop.cache.invalidation.commits import DjangoHook, SqlalchemyHook
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
 from perfloop.cache.invalidation.listener import AsyncChangeListener, ChangeListener
 from perfloop.cache.invalidation.listening import ListenerPolicy
 from perfloop.cache.invalidation.tags import TagMap
+from perfloop.model.changes import ANY_TABLE, TableChange, WatchedTable
 
 __all__ = [
-    "EVERYTHING",
+    "ANY_TABLE",
     "AsyncChangeListener",
     "AsyncInvalidates",
     "ChangeListener",

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from perfloop.adapters.changes.change import TableChange
 from perfloop.adapters.changes.django_commits import DjangoCommits
 from perfloop.adapters.changes.sqlalchemy_commits import SqlalchemyCommits
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
 from perfloop.cache.invalidation.tags import TagMap
+from perfloop.model.changes import TableChange
 
 
 class SqlalchemyHook:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import nan
 from typing import Final
 
 from perfloop.metrics import Counter, Gauge, Registry
+from perfloop.model.value import Value
 
 _PREFIX: Final = "perfloop_cache_invalidation"
 _LABELS: Final = ("source",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvalidationStatistics:
+class InvalidationStatistics(Value, frozen=True, kw_only=True):
     """What a listener has done since it was made, and how far behind it is now."""
 
     is_reading: bool

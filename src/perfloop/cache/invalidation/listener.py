@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from perfloop import metrics
-from perfloop.adapters.changes.change import ChangeSource
+from perfloop.adapters.changes.source import ChangeSource
 from perfloop.cache import AsyncTieredCache, TieredCache
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
 from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates

@@ -13,25 +13,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import inf, nan
 from threading import Event, Thread
 from typing import Final
 
-from perfloop.adapters.changes.change import ChangeSource, TableChange, WatchedTable
+from perfloop.adapters.changes.source import ChangeSource
 from perfloop.cache.invalidation.freshness import FreshnessMetrics, InvalidationStatistics
 from perfloop.cache.invalidation.tags import TagMap
 from perfloop.errors import InvalidInput, TargetUnreachable
 from perfloop.metrics import Registry
-from perfloop.model.value import require
+from perfloop.model.changes import TableChange, WatchedTable
+from perfloop.model.value import Value, require
 
 LOOK_AFTER_S: Final = 0.5
 RATE_OVER_S: Final = 10.0
 _log = logging.getLogger("perfloop.cache")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerPolicy:
+class ListenerPolicy(Value, frozen=True, kw_only=True):
     """How a listener bears with a server."""
 
     first_retry_s: float = 0.1

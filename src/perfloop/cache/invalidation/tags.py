@@ -15,18 +15,17 @@ A table or column that is mapped and not watched would be silent for ever: `chec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from string import Formatter
 from typing import Final
 
-from perfloop.adapters.changes.change import TableChange, WatchedTable, split_name, table_name
 from perfloop.errors import InvalidInput
+from perfloop.model.changes import TableChange, WatchedTable, split_name, table_name
+from perfloop.model.value import Value
 
 NOTHING: Final[Mapping[str, Sequence[str]]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableTags:
+class TableTags(Value, frozen=True, kw_only=True):
     """The templates of one table, told apart by whether they have columns in them."""
 
     row: Mapping[str, frozenset[str]]

@@ -15,7 +15,7 @@ from perfloop.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class SeenTransactions:
     """What one look saw: transactions below `xmax`, except those that were open."""
 
     xmin: int
