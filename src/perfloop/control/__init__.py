@@ -1,0 +1,1 @@
+"""Laws that compute a number from measured Windows, and the Limiter that enforces it."""
