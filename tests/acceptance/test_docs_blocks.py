@@ -23,7 +23,7 @@ import pytest
 from examples.feedshop.load import load
 from examples.feedshop.traffic import run_traffic
 
-from perfloop.adapters.servers import PostgresBinaries, PostgresServer
+from perfloop.adapters.servers import PostgresBinaries, PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off"}
@@ -121,7 +121,9 @@ class Desk:
         assert (block.exit_code, block.text) == (done.returncode, block.text), done.stdout + done.stderr
 
 
-def environment_of(binaries: PostgresBinaries, state: Path, dsn: str, lab_dsn: str) -> dict[str, str]:
+def environment_of(
+    binaries: PostgresBinaries, state: Path, dsn: str, lab_dsn: str, redis_url: str
+) -> dict[str, str]:
     folders = [str(Path(sys.executable).parent), str(binaries.bin_dir), os.environ["PATH"]]
     return {
         **os.environ,
@@ -130,13 +132,16 @@ def environment_of(binaries: PostgresBinaries, state: Path, dsn: str, lab_dsn: s
         "PERFLOOP_STATE": str(state),
         "DATABASE_URL": dsn,
         "LAB_URL": lab_dsn,
+        "REDIS_URL": redis_url,
         "COLUMNS": "100",
         "FEEDSHOP_SCALE": str(SCALE),
     }
 
 
 @pytest.fixture(scope="module")
-def shop(postgres_binaries: PostgresBinaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def shop(
+    postgres_binaries: PostgresBinaries, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Desk]:
     """A small feedshop whose users were at work, an empty scratch server, and a study in the journal."""
     folder = tmp_path_factory.mktemp("shop")
     with (
@@ -154,7 +159,9 @@ def shop(postgres_binaries: PostgresBinaries, tmp_path_factory: pytest.TempPathF
             connection.execute("VACUUM ANALYZE")
             connection.execute("SELECT pg_stat_statements_reset()")
         run_traffic(dsn, seconds=60, operations=400)
-        environment = environment_of(postgres_binaries, folder / "state", dsn, scratch.dsn())
+        environment = environment_of(
+            postgres_binaries, folder / "state", dsn, scratch.dsn(), redis_server.url
+        )
         desk = Desk(folder=folder, environment=environment, scratch_dsn=scratch.dsn())
         desk.run(Block("sh", f"perfloop optimize --workload {STATEMENT}", is_slow=False, exit_code=0))
         yield desk
