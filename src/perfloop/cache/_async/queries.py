@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from perfloop.adapters.reads._async.connections import AsyncReads, reads_through
 from perfloop.cache._async.cache import AsyncTieredCache
+from perfloop.cache._async.resolving import tables_behind
 from perfloop.cache.invalidation.tags import TagMap
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.query_call import AsyncLending, LenderGone
 from perfloop.cache.query_key import QueryStatistics, Standing, query_key
-from perfloop.cache.query_rules import SETTINGS, Function, Relation, require_repeatable, tables_read
+from perfloop.cache.query_rules import SETTINGS
 from perfloop.cache.query_text import ReadStatement, read_statement
 from perfloop.cache.rows import Row, StoredRows, named_rows, stored
 from perfloop.errors import InvalidInput
@@ -171,42 +172,11 @@ class AsyncQueryCache:
         resolved_at_s, tags = self._resolved.get(which, (None, ()))
         is_known = resolved_at_s is not None and self._clock() - resolved_at_s < RESOLVED_FOR_S
         if not is_known or standing.has_temporary:
-            tables = await self._resolve(reads, read)
+            tables = await tables_behind(
+                reads, read, policies_are_known=self._policies_are_known, allowed=self._allowed
+            )
             tags = () if given is not None else self._tag_map.table_tags(tables)
             if len(self._resolved) >= MOST_RESOLVED:
                 self._resolved.clear()
             self._resolved[which] = (self._clock(), tags)
         return tags if given is None else given
-
-    async def _resolve(self, reads: AsyncReads, read: ReadStatement) -> Sequence[tuple[str, str]]:
-        """The tables behind a statement, if it may be kept."""
-        names = [".".join(_quoted(part) for part in name if part) for name in sorted(read.relations)]
-        relations = [
-            Relation(
-                schema=schema,
-                name=name,
-                kind=kind,
-                is_temporary=is_temporary,
-                has_policies=has_policies,
-                definition=definition,
-            )
-            for schema, name, kind, is_temporary, has_policies, definition in await reads.ask(
-                "read_relations", names=names
-            )
-        ]
-        tables = tables_read(relations, policies_are_known=self._policies_are_known)
-        definitions = [relation.definition for relation in relations if relation.definition is not None]
-        statements = [read, *(read_statement(definition, has_params=False) for definition in definitions)]
-        called = sorted(frozenset().union(*(each.functions for each in statements)))
-        functions = [
-            Function(name=name, schema=schema, volatility=volatility, is_of_extension=is_of_extension)
-            for name, schema, volatility, is_of_extension in await reads.ask(
-                "read_functions", schemas=[schema for schema, _ in called], names=[name for _, name in called]
-            )
-        ]
-        require_repeatable(statements, functions, self._allowed)
-        return tables
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
