@@ -298,11 +298,11 @@ def restarted(cell: str, limit: int | None) -> list[str]:
     _, capacity, keys = stream(cell, limit)
     half, asked = len(keys) // 2, keys[len(keys) // 2 : len(keys) // 2 + capacity]
     before, step = Replay(capacity, lambda key: 0), math.ceil(half / LOOKS)
-    ranks = KeyRanks(max_keys=capacity, half_life_requests=10 * capacity)
+    ranks = KeyRanks(max_keys=capacity)
     for start in range(0, half, step):
         part = keys[start : min(start + step, half)]
         before.run(part)
-        ranks.fade(len(part))
+        ranks.fade(len(part) / (10 * capacity))
         held = (before.tier.peek(key) for key in dict.fromkeys(keys[:half]))
         ranks.add((entry.key, entry.visits) for entry in held if entry is not None)
     ranked = [key for key, _ in ranks.ranked()]

@@ -104,18 +104,18 @@ def test_no_more_keys_are_taken_than_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_was_held_longer_and_visited_more_ranks_higher() -> None:
-    ranks = KeyRanks(max_keys=10, half_life_requests=1000)
+    ranks = KeyRanks(max_keys=10)
     for look in range(5):
-        ranks.fade(100)
+        ranks.fade(0.1)
         ranks.add([("quiet", 0), ("busy", 3)] + ([("new", 3)] if look == 4 else []))
 
     assert ["busy", "quiet", "new"] == [key for key, _ in ranks.ranked()]
 
 
 def test_points_halve_in_a_half_life() -> None:
-    ranks = KeyRanks(max_keys=10, half_life_requests=1000)
+    ranks = KeyRanks(max_keys=10)
     ranks.add([("once", 3)])
-    ranks.fade(1000)
+    ranks.fade(1.0)
 
     assert [("once", 2.0)] == ranks.ranked()
 
@@ -128,9 +128,9 @@ def test_points_halve_in_a_half_life() -> None:
 def test_the_ranks_keep_their_bound_and_order(
     looks: list[list[tuple[str, int]]], max_keys: int, half_life: float
 ) -> None:
-    ranks = KeyRanks(max_keys=max_keys, half_life_requests=half_life)
+    ranks = KeyRanks(max_keys=max_keys)
     for look in looks:
-        ranks.fade(10_000)
+        ranks.fade(10_000 / half_life)
         ranks.add(look)
 
         assert len(ranks) <= 1.25 * max_keys + len(look)
@@ -204,4 +204,4 @@ def test_policies_that_cannot_stand_are_refused() -> None:
         with pytest.raises(InvalidValue):
             KeyListPolicy(**wrong)  # type: ignore[arg-type]  # each is of its field's type
     with pytest.raises(InvalidValue):
-        KeyRanks(max_keys=0, half_life_requests=1)
+        KeyRanks(max_keys=0)

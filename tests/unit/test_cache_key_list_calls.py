@@ -12,6 +12,7 @@ import pytest
 from tests.cache_kinds import FakeClock, until
 
 from perfloop.cache import (
+    AsyncInMemoryRemote,
     AsyncTieredCache,
     CachePolicy,
     InMemoryRemote,
@@ -228,3 +229,70 @@ def test_the_list_s_worth_is_measured_by_the_keys_held_back(options: dict[str, A
     assert 3000 == found.requests
     assert found.hit_ratio == pytest.approx(0.95, abs=0.03)
     assert found.hit_ratio_without == pytest.approx(0.0, abs=0.3)
+
+
+def test_a_forked_child_leaves_its_parents_list_alone(options: dict[str, Any]) -> None:
+    cache, products = cache_of(Table(), options)
+    with cache:
+        products.many(PRODUCTS)
+        cache._parts.restart()  # as in a forked child
+
+    assert not options["key_list"].exists()
+
+
+def test_where_bytes_bound_the_tier_no_more_is_loaded_than_it_had_room_for(options: dict[str, Any]) -> None:
+    del options["capacity"]
+    options = {**options, "max_bytes": 20_000}
+    cache, products = cache_of(Table(), options)
+    with cache:
+        for start in range(0, 600, 20):
+            products.many(range(start, start + 20))
+            products.many(range(20))
+            if start % 100 == 0:
+                cache._parts.key_listing._look(cache._loading.crew)
+        held = cache.statistics().memory.entries
+    listed = len(read_keys(options["key_list"], FAST).found.keys)
+    table = Table()
+    again, _ = cache_of(table, options)
+    with again:
+        found = settle(again)
+
+    assert held < listed == found.listed
+    assert 0 < found.from_loaders <= held
+
+
+def test_closing_goes_on_where_the_list_fails(options: dict[str, Any], monkeypatch: Any) -> None:
+    cache, _ = cache_of(
+        Table(), {**options, "remote": InMemoryRemote(InMemoryServer(clock=options["clock"]))}
+    )
+    cache.open()
+    monkeypatch.setattr(cache._parts.key_listing, "_look", lambda crew: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cache.close()
+
+    cache.open()  # raises where it was not closed
+    monkeypatch.undo()
+    cache.close()
+
+
+def test_an_open_that_is_cancelled_leaves_nothing_open(tmp_path: Path, monkeypatch: Any) -> None:
+    async def run() -> int:
+        remote = AsyncInMemoryRemote(InMemoryServer())
+        cache = AsyncTieredCache(remote=remote, policy=POLICY, key_list=tmp_path / "keys")
+        begun = asyncio.Event()
+
+        async def hang(crew: Any) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cache._parts.key_listing, "open", hang)
+            opening = asyncio.create_task(cache.open())
+            await begun.wait()
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+        left = len(asyncio.all_tasks())
+        async with cache:
+            return left
+
+    assert 1 == asyncio.run(run())

@@ -45,7 +45,7 @@ def test_a_time_limit_for_a_tier_of_one_s_own_is_refused(pair: tuple[Any, Any]) 
     ("options", "fact"),
     [
         ({"capacity": 10, "max_bytes": 10_000}, "two bounds"),
-        ({"key_list_policy": KeyListPolicy()}, "give key_list"),
+        ({"key_list_policy": KeyListPolicy()}, "give key_list, too"),
         ({"timeout_s": 0}, "timeout_s is 0; it must be above 0"),
     ],
 )
@@ -63,7 +63,7 @@ def test_what_is_said_for_redis_may_stay_where_there_is_none(pair: tuple[Any, An
     cache = pair[0](None, secret=b"s" * 16, serializer="pickle", timeout_s=1, lease_s=5)
     bounded = pair[0](max_bytes=10_000, key_list=tmp_path / "keys")
 
-    assert [False, False] == [cache.is_alone, bounded.is_alone]
+    assert [False, False] == [cache.is_alone, bounded._parts.is_alone]
 
 
 @pytest.mark.parametrize(

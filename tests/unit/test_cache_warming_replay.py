@@ -78,11 +78,11 @@ def test_a_key_list_makes_a_restart_nearly_unseen() -> None:
     half, capacity = len(keys) // 2, 800
     before, ranks = (
         Replay(capacity, one_template),
-        KeyRanks(max_keys=capacity, half_life_requests=10 * capacity),
+        KeyRanks(max_keys=capacity),
     )
     for start in range(0, half, half // 10):
         before.run(keys[start : start + half // 10])
-        ranks.fade(half // 10)
+        ranks.fade((half // 10) / (10 * capacity))
         held = (before.tier.peek(key) for key in set(keys[:half]))
         ranks.add((entry.key, entry.visits) for entry in held if entry is not None)
     listed = Replay(capacity, one_template)

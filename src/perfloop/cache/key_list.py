@@ -59,6 +59,8 @@ class KeyList(Value, frozen=True, kw_only=True):
 
     keys: tuple[str, ...] = ()
     points: tuple[float, ...] = ()
+    held: int = 0
+    """How many entries the tier held, or had room for."""
     saved_unix_s: float = 0.0
 
 

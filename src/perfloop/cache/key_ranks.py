@@ -30,20 +30,19 @@ class KeyRanks:
     The unit of points grows instead of all points shrinking: one number changes where requests pass.
     """
 
-    def __init__(self, *, max_keys: int, half_life_requests: float) -> None:
-        if max_keys < 1 or half_life_requests <= 0:
-            raise InvalidValue("max_keys is at least 1, and half_life_requests above 0")
+    def __init__(self, *, max_keys: int) -> None:
+        if max_keys < 1:
+            raise InvalidValue(f"max_keys is {max_keys}; it is at least 1")
         self._max_keys = max_keys
-        self._half_life_requests = half_life_requests
         self._points: dict[str, float] = {}
         self._unit = 1.0
 
     def __len__(self) -> int:
         return len(self._points)
 
-    def fade(self, requests: int) -> None:
-        """Let points fade by so many requests; before the keys of the next look are added."""
-        self._unit *= 2.0 ** (min(requests / self._half_life_requests, 500.0))
+    def fade(self, half_lives: float) -> None:
+        """Let points fade by so many half-lives; before the keys of the next look are added."""
+        self._unit *= 2.0 ** min(half_lives, 500.0)
         if self._unit > 2.0**400:
             self._points = {key: points / self._unit for key, points in self._points.items()}
             self._unit = 1.0

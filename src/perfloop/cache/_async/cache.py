@@ -8,26 +8,20 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from perfloop.cache._async.batch import AsyncBatch, Group
+from perfloop.cache._async.batch import Group
 from perfloop.cache._async.decorated import AsyncCached, AsyncCachedMany
-from perfloop.cache._async.key_listing import AsyncKeyListing
-from perfloop.cache._async.link import AsyncLink, shared_tier
-from perfloop.cache._async.loading import AsyncLoading
-from perfloop.cache._async.plain import AsyncPlain
-from perfloop.cache._async.storing import AsyncStoring
+from perfloop.cache._async.link import shared_tier
+from perfloop.cache._async.parts import AsyncParts
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
 from perfloop.cache.events import CacheEvent, guarded
-from perfloop.cache.functions import Templates
 from perfloop.cache.key_list import KeyListPolicy
-from perfloop.cache.loaded import Loaded, LoadTerms, Request, Terms, kind_of
+from perfloop.cache.loaded import Loaded, LoadTerms, Request, kind_of
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import AsyncRemoteTier
-from perfloop.cache.statistics import CacheStatistics, Counts
-from perfloop.cache.warmed import Warmed
+from perfloop.cache.statistics import CacheStatistics
 from perfloop.cache.warming import WarmingPolicy
-from perfloop.metrics.fork import restart_in_child
 from perfloop.model.value import require
 
 ValueT = TypeVar("ValueT")
@@ -81,58 +75,24 @@ class AsyncTieredCache:
     ) -> None:
         remote = shared_tier(redis, remote, prefix=prefix, timeout_s=timeout_s)
         require(capacity is None or max_bytes is None, "capacity and max_bytes are two bounds; give one")
-        require(not key_list_policy or key_list is not None, "key_list_policy: give key_list")
-        capacity = 100_000 if capacity is None else capacity
-        tell = guarded(on_event)
-        self._memory = MemoryTier(capacity, max_bytes=max_bytes, clock=clock, rand=rand)
-        self._hit = self._memory.get
-        self._terms = Terms(policy)
-        self._counts = Counts()
-        self._link = None
-        if remote is not None:
-            self._link = AsyncLink(
-                remote, self._memory, policy=breaker or BreakerPolicy(), clock=clock, tell=tell
-            )
-        self._storing = AsyncStoring(
-            self._memory,
-            self._link,
+        require(not key_list_policy or key_list is not None, "key_list_policy: give key_list, too")
+        entries = 100_000 if capacity is None else capacity
+        self._parts = AsyncParts(
+            MemoryTier(entries, max_bytes=max_bytes, clock=clock, rand=rand),
+            remote,
             codec=Codec(serializer, secret=secret, scope=prefix),
-            terms=self._terms,
+            policy=policy,
             lease_s=lease_s,
-            rand=rand,
-            counts=self._counts,
-            tell=tell,
-        )
-        self._loading = AsyncLoading(
-            self._memory,
-            self._link,
-            storing=self._storing,
-            counts=self._counts,
+            breaker=breaker,
+            tell=guarded(on_event),
             clock=clock,
-            tell=tell,
-        )
-        self._plain = AsyncPlain(
-            self._memory,
-            self._link,
-            self._loading,
-            self._storing,
-            terms=self._terms,
-            counts=self._counts,
             rand=rand,
-            tell=tell,
         )
-        self._rand = rand
-        self._templates = Templates()
-        self._warmed: dict[str, Warmed[Any]] = {}
-        self._batch = AsyncBatch(self._memory, self._link, self._loading, self._storing)
-        self._key_listing = None
         if key_list is not None:
-            kept = key_list_policy or KeyListPolicy()
-            self._key_listing = AsyncKeyListing(
-                key_list, kept, self._memory, self._batch, capacity=capacity, rand=rand
-            )
-            self._loading.tell_missed = self._key_listing.missed
-        restart_in_child(self)
+            self._parts.keep_key_list(key_list, key_list_policy, None if max_bytes else entries)
+        self._memory, self._link, self._loading = self._parts.memory, self._parts.link, self._parts.loading
+        self._terms, self._batch = self._parts.terms, self._parts.batch
+        self._hit = self._memory.get
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -147,25 +107,11 @@ class AsyncTieredCache:
         Raises:
             MissingRights: The user of the shared tier may not subscribe. One that is away is no error.
         """
-        if self._link is not None:
-            await self._link.open()
-        if self._key_listing is not None:
-            self._key_listing.open(self._loading.crew)
+        await self._parts.open()
 
     async def close(self) -> None:
         """End loads and refreshes that are under way, stop listening, and close the connections."""
-        if self._key_listing is not None:
-            await self._key_listing.close()
-        await self._loading.crew.stop()
-        await self._loading.crew.join()
-        if self._link is not None:
-            await self._link.close()
-
-    def restart(self) -> None:
-        """In a forked child: the parent's loads, threads and connections are not ours."""
-        self._loading.restart()
-        if self._link is not None:
-            self._link.restart()
+        await self._parts.close()
 
     @overload
     async def get_or_load(
@@ -218,11 +164,11 @@ class AsyncTieredCache:
         entry = self._hit(key)
         if entry is not None:
             return entry.value
-        return (await self._plain.look((key,), kind)).get(key, default)
+        return (await self._parts.plain.look((key,), kind)).get(key, default)
 
     async def get_many(self, keys: Iterable[str], *, kind: Any = None) -> dict[str, Any]:
         """The values of those keys that a tier has, as `get` does, in one step."""
-        return await self._plain.look(tuple(dict.fromkeys(keys)), kind)
+        return await self._parts.plain.look(tuple(dict.fromkeys(keys)), kind)
 
     async def set(
         self,
@@ -237,7 +183,7 @@ class AsyncTieredCache:
     ) -> None:
         """Keep a value that is true now; loads of the key that are under way will not be kept."""
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
-        await self._plain.put(Request(key, None, terms, tuple(tags), kind), value)
+        await self._parts.plain.put(Request(key, None, terms, tuple(tags), kind), value)
 
     async def load_many(
         self,
@@ -284,7 +230,7 @@ class AsyncTieredCache:
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
-        return lambda function: AsyncCached(self, function, key, templates, terms)
+        return lambda function: AsyncCached(self._parts, function, key, templates, terms)
 
     def cached_many(
         self,
@@ -309,42 +255,22 @@ class AsyncTieredCache:
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
         return lambda function: AsyncCachedMany(
-            self, function, key, templates, terms, warm=warm, is_busy=is_busy
+            self._parts, function, key, templates, terms, warm=warm, is_busy=is_busy
         )
 
     async def delete(self, *keys: str) -> None:
         """Make the values of these keys invalid, in all processes; loads under way will not be kept."""
-        await self._invalidate(keys, ())
+        await self._parts.invalidate(keys, ())
 
     async def invalidate_tag(self, *tags: str) -> None:
         """Make all that carry one of these tags invalid, in all processes, in one step a tag."""
-        await self._invalidate((), tags)
-
-    async def _invalidate(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
-        link = self._link
-        if link is None:
-            self._forget(keys, tags)
-            return
-        link.require_open()
-        self._forget(keys, tags)
-        try:
-            await link.invalidate(keys, tags)
-        finally:  # what was fetched from the remote tier meanwhile is older than the invalidation
-            self._forget(keys, tags)
-
-    def _forget(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
-        if keys:
-            self._memory.invalidate(keys)
-        if tags:
-            self._memory.invalidate_tags(tags)
+        await self._parts.invalidate((), tags)
 
     @property
     def is_alone(self) -> bool:
         """Whether the shared tier is away, so that this process serves what it has, by its lives alone."""
-        return self._link is not None and self._link.is_away
+        return self._parts.is_alone
 
     def statistics(self) -> CacheStatistics:
         """What it did since it was made."""
-        warming = {template: warmed.statistics() for template, warmed in self._warmed.items()}
-        key_list = None if self._key_listing is None else self._key_listing.statistics()
-        return self._counts.summed(self._memory.statistics(), self._link, warming, key_list)
+        return self._parts.statistics()

@@ -17,7 +17,7 @@ from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
 
 if TYPE_CHECKING:
-    from perfloop.cache._async.cache import AsyncTieredCache
+    from perfloop.cache._async.parts import AsyncParts
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -31,20 +31,20 @@ class AsyncCached(Generic[P, ValueT]):
 
     def __init__(
         self,
-        cache: AsyncTieredCache,
+        parts: AsyncParts,
         function: Callable[P, Awaitable[ValueT]],
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
     ) -> None:
         AsyncLoaders.require(function)
-        cache._templates.take(template, function)
+        parts.templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self._key: Callable[P, str] = bound_key(template, function)
         self._tags: Callable[P, tuple[str, ...]] = bound_tags(tags, function)
-        self._cache = cache
-        self._hit = cache._memory.get
+        self._parts = parts
+        self._hit = parts.memory.get
         self._policy = policy
         self._kind = kind_of(function)
         functools.update_wrapper(self, function)
@@ -53,7 +53,7 @@ class AsyncCached(Generic[P, ValueT]):
         entry = self._hit(self._key(*args, **kwargs))
         if entry is not None:
             return entry.value  # type: ignore[return-value]  # a key has one type: that of the function
-        value: ValueT = await self._cache._loading.serve(self._request(*args, **kwargs))
+        value: ValueT = await self._parts.loading.serve(self._request(*args, **kwargs))
         return value
 
     def _request(self, *args: P.args, **kwargs: P.kwargs) -> Request:
@@ -67,12 +67,12 @@ class AsyncCached(Generic[P, ValueT]):
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Make the result of these arguments invalid, in all processes."""
-        await self._cache.delete(self._key(*args, **kwargs))
+        await self._parts.invalidate((self._key(*args, **kwargs),), ())
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> ValueT:
         """Make the result of these arguments invalid, and load it anew."""
-        await self._cache.delete(self._key(*args, **kwargs))
-        value: ValueT = await self._cache._loading.serve(self._request(*args, **kwargs))
+        await self._parts.invalidate((self._key(*args, **kwargs),), ())
+        value: ValueT = await self._parts.loading.serve(self._request(*args, **kwargs))
         return value
 
     @overload
@@ -117,7 +117,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
 
     def __init__(
         self,
-        cache: AsyncTieredCache,
+        parts: AsyncParts,
         function: Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, ValueT]]],
         template: str,
         tags: Sequence[str],
@@ -128,7 +128,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
     ) -> None:
         AsyncLoaders.require(function)
         require_batch(function)
-        cache._templates.take(template, function)
+        parts.templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self.key: Callable[[MemberT], str] = member_key(template)
@@ -137,7 +137,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         warmed: Warmed[MemberT] | None = None
         if warm:
             kept = WarmingPolicy() if warm is True else warm
-            warmed = cache._warmed[template] = Warmed(self.key, kept, cache._rand, is_busy)
+            warmed = parts.warmed[template] = Warmed(self.key, kept, parts.rand, is_busy)
         self._group = Group(
             function,
             policy,
@@ -145,10 +145,10 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
             kind_of(function, of_mapping=True),
             warmed,
         )
-        if cache._key_listing is not None:
-            cache._key_listing.add(MemberReader(template, self.key), self._group)
-        self._cache = cache
-        self._hit = cache._memory.get
+        if parts.key_listing is not None:
+            parts.key_listing.add(MemberReader(template, self.key), self._group)
+        self._parts = parts
+        self._hit = parts.memory.get
         functools.update_wrapper(self, function)
 
     async def __call__(self, member: MemberT) -> ValueT | None:
@@ -157,17 +157,17 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         entry = self._hit(key)
         if entry is not None:
             return entry.value  # type: ignore[return-value]  # a key has one type: that of the function
-        return (await self._cache._batch.load({key: member}, self._group)).get(key)
+        return (await self._parts.batch.load({key: member}, self._group)).get(key)
 
     async def many(self, members: Iterable[MemberT]) -> dict[MemberT, ValueT]:
         """The values of those members that have one; the others are left out."""
         keys = {self.key(member): member for member in members}
-        values = await self._cache._batch.load(keys, self._group)
+        values = await self._parts.batch.load(keys, self._group)
         return {keys[key]: value for key, value in values.items()}
 
     async def invalidate(self, *members: MemberT) -> None:
         """Make the values of these members invalid, in all processes."""
-        await self._cache.delete(*map(self.key, members))
+        await self._parts.invalidate(tuple(map(self.key, members)), ())
 
     async def refresh(self, *members: MemberT) -> dict[MemberT, ValueT]:
         """Make the values of these members invalid, and load them anew."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from perfloop.cache._async.batch import AsyncBatch, Group
 from perfloop.cache.key_list import (
+    FoundKeys,
     KeyList,
     KeyListGain,
     KeyListPolicy,
@@ -22,7 +23,7 @@ from perfloop.cache.key_list import (
 )
 from perfloop.cache.key_ranks import KeyRanks, load_order
 from perfloop.cache.memory import MemoryTier
-from perfloop.cache.waiting import AsyncCrew, AsyncSignal
+from perfloop.cache.waiting import JOIN_S, AsyncCrew, AsyncSignal
 from perfloop.errors import PerfloopError
 
 _LEAST_REQUESTS: Final = 1000
@@ -46,7 +47,7 @@ class AsyncKeyListing:
         memory: MemoryTier,
         batch: AsyncBatch,
         *,
-        capacity: int,
+        capacity: int | None,
         rand: Callable[[], float],
     ) -> None:
         self._path = Path(path)
@@ -54,13 +55,12 @@ class AsyncKeyListing:
         self._memory = memory
         self._batch = batch
         self._capacity = capacity
-        self._trial = KeyListGain(policy, salt=int(rand() * 2**53))
-        self._ranks = KeyRanks(
-            max_keys=policy.max_keys, half_life_requests=policy.half_life_capacities * capacity
-        )
+        self._held = 0
+        self._gain = KeyListGain(policy, salt=int(rand() * 2**53))
+        self._ranks = KeyRanks(max_keys=policy.max_keys)
         self._templates: list[tuple[MemberReader, Group]] = []
         self._crew: AsyncCrew | None = None
-        self._closing = AsyncSignal()
+        self._closing, self._ended = AsyncSignal(), AsyncSignal()
         self._listed = self._restored = self._rows = 0
         self._begun = self._looked = 0
         self._note = ""
@@ -70,37 +70,51 @@ class AsyncKeyListing:
         """A template whose keys may be listed."""
         self._templates.append((members, group))
 
-    def open(self, crew: AsyncCrew) -> None:
+    async def open(self, crew: AsyncCrew) -> None:
         """Begin to load what an earlier process left, and to look at the tier from time to time."""
-        self._crew = crew
-        self._closing = AsyncSignal()
         self._begun = self._looked = self._memory.requests
+        self._ranks = KeyRanks(max_keys=self._policy.max_keys)
+        read: list[FoundKeys] = []
+        await crew.aside(lambda: read.append(self._read()))
+        self._closing, self._ended = AsyncSignal(), AsyncSignal()
+        self._crew = crew
+        crew.spawn(self._restore, read[0].found.keys)
+        crew.spawn(self._look_on, crew)
+
+    def _read(self) -> FoundKeys:
         read = read_keys(self._path, self._policy)
         self._note = read.note
         self._listed = len(read.found.keys)
+        self._held = read.found.held
         self._ranks.resume(zip(read.found.keys, read.found.points, strict=False))
         if read.note:
             _log.info("%s", read.note)
-        crew.spawn(self._restore, read.found.keys)
-        crew.spawn(self._look_on, crew)
+        return read
 
     async def close(self) -> None:
         """Write the list for the last time."""
-        if self._crew is not None and not self._closing.is_given:
-            self._closing.give()
-            await self._look(self._crew)
+        crew, self._crew = self._crew, None
+        if crew is None:
+            return
+        self._closing.give()
+        if await self._ended.wait(JOIN_S):  # two looks at once would count in one table
+            await self._look(crew)
+
+    def restart(self) -> None:
+        """In a forked child: the list is its parent's, which writes it at its own end."""
+        self._crew = None
 
     def missed(self, key: str) -> None:
         """The memory tier has no value for a key that was asked for."""
         if self._compared is None and self._listed:
             requests = self._memory.requests - self._begun
             if requests > max(self._listed, _LEAST_REQUESTS):
-                self._compared = self._trial.statistics(requests)
+                self._compared = self._gain.statistics(requests)
             else:
-                self._trial.missed(key)
+                self._gain.missed(key)
 
     def statistics(self) -> KeyListStatistics:
-        compared = self._compared or self._trial.statistics(self._memory.requests - self._begun)
+        compared = self._compared or self._gain.statistics(self._memory.requests - self._begun)
         return KeyListStatistics(
             listed=self._listed,
             from_remote=self._restored - self._rows,
@@ -113,8 +127,9 @@ class AsyncKeyListing:
         )
 
     async def _restore(self, keys: Sequence[str]) -> None:
-        wanted = [key for key in keys if not self._trial.holds(key)]
-        for members, group in self._batches(load_order(wanted, self._capacity)):
+        wanted = [key for key in keys if not self._gain.holds(key)]
+        room = self._capacity or self._held or len(keys)
+        for members, group in self._batches(load_order(wanted, room)):
             begun_s, rows = time.monotonic(), self._rows
             try:
                 await self._batch.load_ahead(members, self._counting(group))
@@ -126,6 +141,7 @@ class AsyncKeyListing:
             rest = rest_s(self._policy, rows=self._rows - rows, elapsed_s=time.monotonic() - begun_s)
             if await self._closing.wait(rest if self._rows > rows else 0.0):
                 return
+        self._held = 0
 
     def _batches(self, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], Group]]:
         """In about the order of the keys; each of one template."""
@@ -150,25 +166,30 @@ class AsyncKeyListing:
         return Group(load, group.policy, group.tags, group.kind)
 
     async def _look_on(self, crew: AsyncCrew) -> None:
-        while not await self._closing.wait(self._policy.every_s):
-            await self._look(crew)
+        try:
+            while not await self._closing.wait(self._policy.every_s):
+                await self._look(crew)
+        finally:
+            self._ended.give()
 
     async def _look(self, crew: AsyncCrew) -> None:
-        requests = self._memory.requests
-        self._ranks.fade(max(0, requests - self._looked))
+        requests, held = self._memory.requests, self._memory.entries()
+        # Where bytes bound the tier, what it holds now says how many entries that is; unless it still fills.
+        room = self._capacity or max(len(held), self._held, 1)
+        self._ranks.fade(max(0, requests - self._looked) / (self._policy.half_life_capacities * room))
         self._looked = requests
         prefixes = tuple(members.before for members, _ in self._templates)
-        entries = iter(self._memory.entries())
+        entries = iter(held)
         while part := list(islice(entries, _SLICE)):
             self._ranks.add((entry.key, entry.visits) for entry in part if entry.key.startswith(prefixes))
             await self._closing.wait(0.0)
-        await crew.aside(self._write)
+        await crew.aside(lambda: self._write(room))
 
-    def _write(self) -> None:
+    def _write(self, held: int) -> None:
         ranked = self._ranks.ranked()
         keys, points = tuple(key for key, _ in ranked), tuple(points for _, points in ranked)
         try:
-            write_keys(self._path, KeyList(keys=keys, points=points, saved_unix_s=time.time()))
+            write_keys(self._path, KeyList(keys=keys, points=points, held=held, saved_unix_s=time.time()))
         except (OSError, UnicodeEncodeError, PerfloopError) as error:
             self._note = f"the list of keys was not written: {error}"
             _log.warning("%s", self._note)

@@ -18,7 +18,7 @@ from perfloop.cache.warmed import Warmed
 from perfloop.cache.warming import WarmingPolicy
 
 if TYPE_CHECKING:
-    from perfloop.cache._sync.cache import TieredCache
+    from perfloop.cache._sync.parts import Parts
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -32,20 +32,20 @@ class Cached(Generic[P, ValueT]):
 
     def __init__(
         self,
-        cache: TieredCache,
+        parts: Parts,
         function: Callable[P, ValueT],
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
     ) -> None:
         Loaders.require(function)
-        cache._templates.take(template, function)
+        parts.templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self._key: Callable[P, str] = bound_key(template, function)
         self._tags: Callable[P, tuple[str, ...]] = bound_tags(tags, function)
-        self._cache = cache
-        self._hit = cache._memory.get
+        self._parts = parts
+        self._hit = parts.memory.get
         self._policy = policy
         self._kind = kind_of(function)
         functools.update_wrapper(self, function)
@@ -54,7 +54,7 @@ class Cached(Generic[P, ValueT]):
         entry = self._hit(self._key(*args, **kwargs))
         if entry is not None:
             return entry.value  # type: ignore[return-value]  # a key has one type: that of the function
-        value: ValueT = self._cache._loading.serve(self._request(*args, **kwargs))
+        value: ValueT = self._parts.loading.serve(self._request(*args, **kwargs))
         return value
 
     def _request(self, *args: P.args, **kwargs: P.kwargs) -> Request:
@@ -68,12 +68,12 @@ class Cached(Generic[P, ValueT]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Make the result of these arguments invalid, in all processes."""
-        self._cache.delete(self._key(*args, **kwargs))
+        self._parts.invalidate((self._key(*args, **kwargs),), ())
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> ValueT:
         """Make the result of these arguments invalid, and load it anew."""
-        self._cache.delete(self._key(*args, **kwargs))
-        value: ValueT = self._cache._loading.serve(self._request(*args, **kwargs))
+        self._parts.invalidate((self._key(*args, **kwargs),), ())
+        value: ValueT = self._parts.loading.serve(self._request(*args, **kwargs))
         return value
 
     @overload
@@ -118,7 +118,7 @@ class CachedMany(Generic[MemberT, ValueT]):
 
     def __init__(
         self,
-        cache: TieredCache,
+        parts: Parts,
         function: Callable[[Sequence[MemberT]], Mapping[MemberT, ValueT]],
         template: str,
         tags: Sequence[str],
@@ -129,7 +129,7 @@ class CachedMany(Generic[MemberT, ValueT]):
     ) -> None:
         Loaders.require(function)
         require_batch(function)
-        cache._templates.take(template, function)
+        parts.templates.take(template, function)
         self.original = function
         """The function itself, which asks no cache."""
         self.key: Callable[[MemberT], str] = member_key(template)
@@ -138,7 +138,7 @@ class CachedMany(Generic[MemberT, ValueT]):
         warmed: Warmed[MemberT] | None = None
         if warm:
             kept = WarmingPolicy() if warm is True else warm
-            warmed = cache._warmed[template] = Warmed(self.key, kept, cache._rand, is_busy)
+            warmed = parts.warmed[template] = Warmed(self.key, kept, parts.rand, is_busy)
         self._group = Group(
             function,
             policy,
@@ -146,10 +146,10 @@ class CachedMany(Generic[MemberT, ValueT]):
             kind_of(function, of_mapping=True),
             warmed,
         )
-        if cache._key_listing is not None:
-            cache._key_listing.add(MemberReader(template, self.key), self._group)
-        self._cache = cache
-        self._hit = cache._memory.get
+        if parts.key_listing is not None:
+            parts.key_listing.add(MemberReader(template, self.key), self._group)
+        self._parts = parts
+        self._hit = parts.memory.get
         functools.update_wrapper(self, function)
 
     def __call__(self, member: MemberT) -> ValueT | None:
@@ -158,17 +158,17 @@ class CachedMany(Generic[MemberT, ValueT]):
         entry = self._hit(key)
         if entry is not None:
             return entry.value  # type: ignore[return-value]  # a key has one type: that of the function
-        return (self._cache._batch.load({key: member}, self._group)).get(key)
+        return (self._parts.batch.load({key: member}, self._group)).get(key)
 
     def many(self, members: Iterable[MemberT]) -> dict[MemberT, ValueT]:
         """The values of those members that have one; the others are left out."""
         keys = {self.key(member): member for member in members}
-        values = self._cache._batch.load(keys, self._group)
+        values = self._parts.batch.load(keys, self._group)
         return {keys[key]: value for key, value in values.items()}
 
     def invalidate(self, *members: MemberT) -> None:
         """Make the values of these members invalid, in all processes."""
-        self._cache.delete(*map(self.key, members))
+        self._parts.invalidate(tuple(map(self.key, members)), ())
 
     def refresh(self, *members: MemberT) -> dict[MemberT, ValueT]:
         """Make the values of these members invalid, and load them anew."""

@@ -1,0 +1,133 @@
+"""What a cache is made of, put together: each part knows those before it, and nobody else's insides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from perfloop.cache._async.batch import AsyncBatch
+from perfloop.cache._async.key_listing import AsyncKeyListing
+from perfloop.cache._async.link import AsyncLink
+from perfloop.cache._async.loading import AsyncLoading
+from perfloop.cache._async.plain import AsyncPlain
+from perfloop.cache._async.storing import AsyncStoring
+from perfloop.cache.breaker import BreakerPolicy
+from perfloop.cache.codec import Codec
+from perfloop.cache.events import CacheEvent
+from perfloop.cache.functions import Templates
+from perfloop.cache.key_list import KeyListPolicy
+from perfloop.cache.loaded import Terms
+from perfloop.cache.memory import MemoryTier
+from perfloop.cache.policy import CachePolicy
+from perfloop.cache.remote import AsyncRemoteTier
+from perfloop.cache.statistics import CacheStatistics, Counts
+from perfloop.cache.warmed import Warmed
+from perfloop.metrics.fork import restart_in_child
+
+
+class AsyncParts:
+    """The parts of one cache, for its own face and for the functions that it decorates."""
+
+    def __init__(
+        self,
+        memory: MemoryTier,
+        remote: AsyncRemoteTier | None,
+        *,
+        codec: Codec,
+        policy: CachePolicy | None,
+        lease_s: float,
+        breaker: BreakerPolicy | None,
+        tell: Callable[[CacheEvent], None],
+        clock: Callable[[], float],
+        rand: Callable[[], float],
+    ) -> None:
+        self.memory = memory
+        self.rand = rand
+        self.terms = terms = Terms(policy)
+        self.counts = counts = Counts()
+        self.templates = Templates()
+        self.warmed: dict[str, Warmed[Any]] = {}
+        self.key_listing: AsyncKeyListing | None = None
+        self.link = link = None
+        if remote is not None:
+            way = breaker or BreakerPolicy()
+            self.link = link = AsyncLink(remote, memory, policy=way, clock=clock, tell=tell)
+        self.storing = storing = AsyncStoring(
+            memory, link, codec=codec, terms=terms, lease_s=lease_s, rand=rand, counts=counts, tell=tell
+        )
+        self.loading = AsyncLoading(memory, link, storing=storing, counts=counts, clock=clock, tell=tell)
+        self.plain = AsyncPlain(
+            memory, link, self.loading, storing, terms=terms, counts=counts, rand=rand, tell=tell
+        )
+        self.batch = AsyncBatch(memory, link, self.loading, storing)
+        restart_in_child(self)
+
+    def keep_key_list(self, path: str | Path, policy: KeyListPolicy | None, capacity: int | None) -> None:
+        """Have the list of keys written while the cache is open."""
+        listing = AsyncKeyListing(
+            path, policy or KeyListPolicy(), self.memory, self.batch, capacity=capacity, rand=self.rand
+        )
+        self.loading.tell_missed = listing.missed
+        self.key_listing = listing
+
+    async def open(self) -> None:
+        """Begin to listen, and to load what is listed; where that is cancelled, nothing is left open."""
+        if self.link is not None:
+            await self.link.open()
+        try:
+            if self.key_listing is not None:
+                await self.key_listing.open(self.loading.crew)
+        except BaseException:  # a cancelled one, too: who did not get in will not go out
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close one after the other, whatever fails on the way."""
+        try:
+            if self.key_listing is not None:
+                await self.key_listing.close()
+        finally:
+            try:
+                await self.loading.crew.stop()
+                await self.loading.crew.join()
+            finally:
+                if self.link is not None:
+                    await self.link.close()
+
+    def restart(self) -> None:
+        """In a forked child: the parent's loads, threads, connections and list of keys are not ours."""
+        self.loading.restart()
+        if self.key_listing is not None:
+            self.key_listing.restart()
+        if self.link is not None:
+            self.link.restart()
+
+    async def invalidate(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
+        """Make keys and tags invalid, in all processes."""
+        link = self.link
+        if link is None:
+            self._drop(keys, tags)
+            return
+        link.require_open()
+        self._drop(keys, tags)
+        try:
+            await link.invalidate(keys, tags)
+        finally:  # what was fetched from the remote tier meanwhile is older than the invalidation
+            self._drop(keys, tags)
+
+    def _drop(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
+        if keys:
+            self.memory.invalidate(keys)
+        if tags:
+            self.memory.invalidate_tags(tags)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the shared tier is away."""
+        return self.link is not None and self.link.is_away
+
+    def statistics(self) -> CacheStatistics:
+        warming = {template: warmed.statistics() for template, warmed in self.warmed.items()}
+        key_list = None if self.key_listing is None else self.key_listing.statistics()
+        return self.counts.summed(self.memory.statistics(), self.link, warming, key_list)
