@@ -123,7 +123,7 @@ class AsyncBatch:
     async def _obtain(
         self, members: Members, group: Group, spares: Mapping[str, Any], *, is_background: bool
     ) -> dict[str, Any]:
-        seats = self._seats(members, group, spares, is_background=is_background)
+        seats = self._seats(members, group, is_background=is_background)
         led = [seat for seat in seats if seat.boarding.leads]
         # Of this context, since the load may run in another.
         trail = None if group.warmed is None or is_background else group.warmed.trail()
@@ -136,18 +136,17 @@ class AsyncBatch:
         try:
             while waiting:
                 seat = waiting.pop()
-                value = await self._loading.arrive(seat.request, seat.boarding, seat.landing)
+                spare = spares.get(seat.request.key, NOTHING)
+                value = await self._loading.arrive(seat.request, seat.boarding, seat.landing, spare)
                 if value is NOTHING:
-                    value = await self._loading.obtain(seat.request, spares.get(seat.request.key, NOTHING))
+                    value = await self._loading.obtain(seat.request, spare)
                 values[seat.request.key] = value
         finally:
             for seat in waiting:
                 self._loading.leave(seat.boarding.flight, seat.landing)
         return values
 
-    def _seats(
-        self, members: Members, group: Group, spares: Mapping[str, Any], *, is_background: bool
-    ) -> list[_Seat]:
+    def _seats(self, members: Members, group: Group, *, is_background: bool) -> list[_Seat]:
         seats = []
         for key, member in members.items():
             request = group.request(key, member)
@@ -155,7 +154,6 @@ class AsyncBatch:
             boarding = self._memory.begin(key, request.tags)
             landing = self._loading.board(boarding.flight)
             if boarding.leads:
-                landing.spare = spares.get(key, NOTHING)
                 landing.is_kept = True
             seats.append(_Seat(request, boarding, landing))
         return seats

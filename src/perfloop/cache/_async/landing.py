@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from perfloop.cache.flights import Boarding
 from perfloop.cache.loaded import Source
 from perfloop.cache.waiting import AsyncSignal, AsyncWork
 from perfloop.cache.warmed import Ahead
@@ -39,13 +40,17 @@ class AsyncLanding:
         self.error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self.spare = NOTHING
-        """A value that may stand in for that of a loader that fails."""
+        """Of the remote tier: a value that may stand in for that of a loader that fails."""
         self.waiters = 0
         self.work: AsyncWork | None = None
         self.is_kept = False
         """It goes on although nobody waits."""
         self.ahead: Ahead[Any] | None = None
         """To be told of the first who waits, where nobody had asked for it."""
+
+    def spare_for(self, boarding: Boarding) -> Any:
+        """The spare, for one who came before any invalidation: of its tags nobody knows whom they concern."""
+        return self.spare if boarding.number == boarding.flight.birth else NOTHING
 
     def land(self, value: object, source: Source = Source.LOADER) -> None:
         self.value = value
@@ -60,7 +65,7 @@ class AsyncLanding:
     def turn_back(self) -> None:
         self.signal.give()
 
-    def reraise(self) -> None:
+    def reraise(self) -> NoReturn:
         """Raise the loader's error as it was raised; each caller sees the loader's frames, and no other's."""
-        if self.error is not None:
-            raise self.error.with_traceback(self._traceback)
+        assert self.error is not None
+        raise self.error.with_traceback(self._traceback)

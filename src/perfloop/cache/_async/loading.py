@@ -7,19 +7,19 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from perfloop.cache._async.callers import AsyncCallers
 from perfloop.cache._async.landing import NOTHING, AsyncLanding
 from perfloop.cache._async.link import AsyncLink
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.entry import Entry
-from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed, StaleServed
-from perfloop.cache.flights import Boarding, Flight
+from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed
+from perfloop.cache.flights import Flight
 from perfloop.cache.loaded import Request, Source
 from perfloop.cache.memory import MemoryTier
-from perfloop.cache.policy import CachePolicy, Freshness
+from perfloop.cache.policy import Freshness
 from perfloop.cache.remote import Fetched, Lease, RemoteEntry
 from perfloop.cache.statistics import Counts
 from perfloop.cache.waiting import AsyncCrew, AsyncLoaders, concerns_waiters
-from perfloop.errors import LoadTimedOut
 
 SERVED: Final = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
 """What a caller gets at once."""
@@ -50,12 +50,16 @@ class AsyncLoading:
         self.counts = counts
         self._clock = clock
         self._tell = tell
+        self._callers = callers = AsyncCallers(memory, counts=counts, tell=tell)
+        self.board, self.arrive, self.leave = callers.board, callers.arrive, callers.leave
+        self.tell_stale = callers.tell_stale
         self.tell_missed: Callable[[str], None] = _ignore
         """Is told what the memory tier had nothing of."""
         self.restart()
 
     def restart(self) -> None:
         """In a forked child: nothing of the parent's work goes on."""
+        self._callers.restart()
         self.crew = AsyncCrew()
         self._lock = threading.Lock()
         self._refreshing: set[str] = set()
@@ -113,94 +117,14 @@ class AsyncLoading:
             boarding = self._memory.begin(request.key, request.tags)
             landing = self.board(boarding.flight)
             if boarding.leads:
-                landing.spare = spare
                 try:
                     await self._lead(request, boarding.flight, landing)
                 except BaseException:
                     self.leave(boarding.flight, landing)
                     raise
-            value = await self.arrive(request, boarding, landing)
+            value = await self.arrive(request, boarding, landing, spare)
             if value is not NOTHING:
                 return value
-
-    async def arrive(self, request: Request, boarding: Boarding, landing: AsyncLanding) -> Any:
-        """The value, once the load that was boarded has landed; NOTHING where it has to be boarded anew."""
-        flight = boarding.flight
-        try:
-            if not landing.signal.is_given and not await self._wait(flight, landing, request.policy):
-                return self._spare(request, landing)
-        finally:
-            self.leave(flight, landing)
-        if landing.error is not None:
-            return self._stand_in(request, landing)
-        is_of_no_use = landing.is_bare and request.kind is not None
-        if is_of_no_use or landing.value is NOTHING or not flight.serves(boarding.number):
-            return NOTHING
-        self._count(request, landing.source)
-        return landing.value
-
-    def board(self, flight: Flight) -> AsyncLanding:
-        """What the callers of a flight wait for; one more waits for it."""
-        with self._lock:
-            landing = flight.future
-            if not isinstance(landing, AsyncLanding):
-                landing = flight.future = AsyncLanding()
-            landing.waiters += 1
-        if landing.ahead is not None:
-            landing.ahead.come_late()
-        return landing
-
-    def leave(self, flight: Flight, landing: AsyncLanding) -> None:
-        """One waits no longer; a load that nobody waits for is cancelled, unless it is to be kept."""
-        with self._lock:
-            landing.waiters -= 1
-            is_deserted = landing.waiters == 0 and not landing.is_kept and not landing.signal.is_given
-        if is_deserted:
-            self._memory.end(flight)
-            if landing.work is not None:
-                landing.work.abandon()
-
-    async def _wait(self, flight: Flight, landing: AsyncLanding, policy: CachePolicy) -> bool:
-        """Whether it landed before the caller has something better to do; a load that hangs is given up."""
-        soft_s, hard_s = policy.soft_timeout_s, policy.hard_timeout_s
-        if soft_s is not None:
-            if await landing.signal.wait(soft_s):
-                return True
-            if landing.spare is not NOTHING:
-                landing.is_kept = True
-                return False
-            hard_s = None if hard_s is None else hard_s - soft_s
-        if await landing.signal.wait(hard_s):
-            return True
-        self._memory.end(flight)
-        return False
-
-    def _count(self, request: Request, source: Source) -> None:
-        """Count where the value of one request came from; a refresh is no request."""
-        if source is Source.STALE and not request.is_background:
-            self.tell_stale(request.key)
-        elif not request.is_background:
-            self.counts.served(source)
-
-    def tell_stale(self, key: str, *, is_spare: bool = False) -> None:
-        """One request got a value past its life."""
-        self.counts.stale.inc()
-        self._tell(StaleServed(key=key, is_spare=is_spare))
-
-    def _spare(self, request: Request, landing: AsyncLanding) -> Any:
-        if landing.spare is NOTHING:
-            raise LoadTimedOut(
-                f"the loader of {request.key!r} took over {request.policy.hard_timeout_s} s; raise the limit,"
-                " hard_timeout_s, or keep old values with fail_safe_for_s"
-            )
-        if not request.is_background:
-            self.tell_stale(request.key, is_spare=True)
-        return landing.spare
-
-    def _stand_in(self, request: Request, landing: AsyncLanding) -> Any:
-        if landing.spare is NOTHING or not isinstance(landing.error, Exception):
-            landing.reraise()
-        return self._spare(request, landing)
 
     async def _lead(self, request: Request, flight: Flight, landing: AsyncLanding) -> None:
         policy = request.policy
@@ -218,6 +142,8 @@ class AsyncLoading:
                 lease = await self._look_up(link, request, flight, landing)
                 if lease is None and not landing.signal.is_given:
                     self.trust(link, flight, landing)
+        except Exception as error:  # noqa: BLE001 - a fault of the tier goes to all who wait, as a loader's
+            await self.fail([(flight, landing, lease)], error)
         except BaseException:  # the leader was cancelled: the others choose a new one
             self._memory.end(flight)
             landing.turn_back()

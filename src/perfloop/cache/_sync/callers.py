@@ -1,0 +1,122 @@
+# Generated from perfloop/cache/_async/callers.py by tools/make_sync.py; edit that one.
+"""Those who wait for a load: how they board it, how long they wait, and what they get."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from perfloop.cache._sync.landing import NOTHING, Landing
+from perfloop.cache.events import CacheEvent, StaleServed
+from perfloop.cache.flights import Boarding, Flight
+from perfloop.cache.loaded import Request, Source
+from perfloop.cache.memory import MemoryTier
+from perfloop.cache.policy import CachePolicy
+from perfloop.cache.statistics import Counts
+from perfloop.errors import LoadTimedOut
+
+
+class Callers:
+    """The callers of one cache whose values are being loaded."""
+
+    def __init__(self, memory: MemoryTier, *, counts: Counts, tell: Callable[[CacheEvent], None]) -> None:
+        self._memory = memory
+        self._counts = counts
+        self._tell = tell
+        self.restart()
+
+    def restart(self) -> None:
+        """In a forked child, where nobody waits."""
+        self._lock = threading.Lock()
+
+    def board(self, flight: Flight) -> Landing:
+        """What the callers of a flight wait for; one more waits for it."""
+        with self._lock:
+            landing = flight.future
+            if not isinstance(landing, Landing):
+                landing = flight.future = Landing()
+            landing.waiters += 1
+        if landing.ahead is not None:
+            landing.ahead.come_late()
+        return landing
+
+    def leave(self, flight: Flight, landing: Landing) -> None:
+        """One waits no longer; a load that nobody waits for is cancelled, unless it is to be kept."""
+        with self._lock:
+            landing.waiters -= 1
+            is_deserted = landing.waiters == 0 and not landing.is_kept and not landing.signal.is_given
+        if is_deserted:
+            self._memory.end(flight)
+            if landing.work is not None:
+                landing.work.abandon()
+
+    def arrive(self, request: Request, boarding: Boarding, landing: Landing, spare: object = NOTHING) -> Any:
+        """The value, once the load that was boarded has landed; NOTHING where it has to be boarded anew.
+
+        `spare` is what the caller had itself when it came, to be served if the load fails or is slow.
+        """
+        flight = boarding.flight
+        try:
+            if not landing.signal.is_given and not self._wait(
+                boarding, landing, request.policy, has_spare=spare is not NOTHING
+            ):
+                return self._instead(request, boarding, landing, spare)
+        finally:
+            self.leave(flight, landing)
+        if landing.error is not None:
+            return self._stand_in(request, boarding, landing, spare)
+        is_of_no_use = landing.is_bare and request.kind is not None
+        if is_of_no_use or landing.value is NOTHING or not flight.serves(boarding.number):
+            return NOTHING
+        self._count(request, landing.source)
+        return landing.value
+
+    def _wait(self, boarding: Boarding, landing: Landing, policy: CachePolicy, *, has_spare: bool) -> bool:
+        """Whether it landed before the caller has something better to do; a load that hangs is given up."""
+        soft_s, hard_s = policy.soft_timeout_s, policy.hard_timeout_s
+        if soft_s is not None:
+            if landing.signal.wait(soft_s):
+                return True
+            if has_spare or landing.spare_for(boarding) is not NOTHING:
+                landing.is_kept = True
+                return False
+            hard_s = None if hard_s is None else hard_s - soft_s
+        if landing.signal.wait(hard_s):
+            return True
+        self._memory.end(boarding.flight)
+        return False
+
+    def _instead(self, request: Request, boarding: Boarding, landing: Landing, spare: object) -> Any:
+        """An old value for one who waited long enough; what the load found is newer than the caller's."""
+        found = landing.spare_for(boarding)
+        found = spare if found is NOTHING else found
+        if found is NOTHING:
+            raise LoadTimedOut(
+                f"the loader of {request.key!r} took over {request.policy.hard_timeout_s} s; raise the limit,"
+                " hard_timeout_s, or keep old values with fail_safe_for_s"
+            )
+        if not request.is_background:
+            self.tell_stale(request.key, is_spare=True)
+        return found
+
+    def _stand_in(self, request: Request, boarding: Boarding, landing: Landing, spare: object) -> Any:
+        """An old value in place of an error; NOTHING where there is one, but perhaps not for this caller."""
+        if isinstance(landing.error, Exception):
+            if spare is not NOTHING or landing.spare_for(boarding) is not NOTHING:
+                return self._instead(request, boarding, landing, spare)
+            if landing.spare is not NOTHING:
+                return NOTHING
+        landing.reraise()
+
+    def _count(self, request: Request, source: Source) -> None:
+        """Count where the value of one request came from; a refresh is no request."""
+        if source is Source.STALE and not request.is_background:
+            self.tell_stale(request.key)
+        elif not request.is_background:
+            self._counts.served(source)
+
+    def tell_stale(self, key: str, *, is_spare: bool = False) -> None:
+        """One request got a value past its life."""
+        self._counts.stale.inc()
+        self._tell(StaleServed(key=key, is_spare=is_spare))
