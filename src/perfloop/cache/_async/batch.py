@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from perfloop.cache._async.link import AsyncLink
 from perfloop.cache._async.loading import SERVED, AsyncLoading
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.bundles import Trail
+from perfloop.cache.entry import Entry
 from perfloop.cache.flights import Boarding
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
@@ -78,59 +80,80 @@ class AsyncBatch:
             self._link.require_open()
         values: dict[str, Any] = {}
         spares: dict[str, Any] = {}
-        due: dict[str, Any] = {}
-        for key, member in members.items():
+        due: dict[str, Entry] = {}
+        for key in members:
             entry = self._memory.get(key)
             if entry is not None:
                 values[key] = entry.value
                 continue
-            found, value = self._examine(key)
-            if found in SERVED:
-                values[key] = value
+            found, entry = self._examine(key)
+            if entry is not None and found in SERVED:
+                values[key] = entry.value
                 if found is not Freshness.FRESH:
-                    due[key] = member
+                    due[key] = entry
             else:
-                spares[key] = value if found is Freshness.SPARE else NOTHING
+                spares[key] = NOTHING if entry is None or found is not Freshness.SPARE else entry.value
                 self._loading.tell_missed(key)
         if due:
-            self._loading.crew.spawn(self._refresh, due, group)
+            self._refresh_behind(due, members, group)
         if spares:
             missing = {key: members[key] for key in spares}
-            values.update(await self._obtain(missing, group, spares, is_background=False))
+            values.update(await self._obtain(self._requests(missing, group), missing, group, spares))
         return {key: values[key] for key in members if values[key] is not None}
 
     async def load_ahead(self, members: Members, group: Group) -> None:
         """Load what nobody has asked for yet."""
-        await self._obtain(members, group, {}, is_background=True)
+        await self._obtain(self._requests(members, group, is_background=True), members, group, {})
 
-    def _examine(self, key: str) -> tuple[Freshness, Any]:
+    def _examine(self, key: str) -> tuple[Freshness, Entry | None]:
         link = self._link
         found, entry = self._memory.examine(key, trusting=link is not None and link.is_away)
         if found is Freshness.STALE:
             self._loading.tell_stale(key)
-        return found, NOTHING if entry is None else entry.value
+        return found, entry
 
-    async def _refresh(self, members: Members, group: Group) -> None:
-        fresh = {key: member for key, member in members.items() if self._loading.claim_refresh(key)}
+    def _refresh_behind(self, due: Mapping[str, Entry], members: Members, group: Group) -> None:
+        """Load these anew beside the caller, but for those of which that is going on already."""
+        claimed = {key: members[key] for key in due if self._loading.claim_refresh(key)}
+        if not claimed:
+            return
+        early_s = max(self._loading.early_s(due[key]) for key in claimed)
         try:
-            if fresh:
-                await self._obtain(fresh, group, {}, is_background=True)
+            requests = self._requests(claimed, group, is_background=True, early_s=early_s)
+            self._loading.crew.spawn(self._refresh, requests, claimed, group)
+        except BaseException:
+            self._loading.end_refresh(claimed)
+            raise
+
+    async def _refresh(self, requests: Sequence[Request], members: Members, group: Group) -> None:
+        try:
+            await self._obtain(requests, members, group, {})
         except Exception:  # noqa: BLE001 - nobody waits for it, and those who load have told of the error
             return
         finally:
-            self._loading.end_refresh(fresh)
+            self._loading.end_refresh(members)
+
+    def _requests(
+        self, members: Members, group: Group, *, is_background: bool = False, early_s: float = 0.0
+    ) -> list[Request]:
+        """All of them before any is begun, since the caller's own code writes their tags."""
+        requests = [group.request(key, member) for key, member in members.items()]
+        for request in requests:
+            request.is_background = is_background
+            request.early_s = early_s
+        return requests
 
     async def _obtain(
-        self, members: Members, group: Group, spares: Mapping[str, Any], *, is_background: bool
+        self, requests: Sequence[Request], members: Members, group: Group, spares: Mapping[str, Any]
     ) -> dict[str, Any]:
-        seats = self._seats(members, group, is_background=is_background)
-        led = [seat for seat in seats if seat.boarding.leads]
-        # Of this context, since the load may run in another.
-        trail = None if group.warmed is None or is_background else group.warmed.trail()
-        if led and (group.policy.hard_timeout_s is not None or group.policy.soft_timeout_s is not None):
-            self._loading.crew.spawn(self._load, led, members, group, trail)
-        elif led:
-            await self._loading.crew.lead(self._load, led, members, group, trail)
+        seats: list[_Seat] = []
+        try:
+            seats.extend(_Seat(request, *self._loading.embark(request)) for request in requests)
+            await self._lead(seats, members, group)
+        except BaseException:
+            for seat in seats:
+                self._loading.desert(seat.boarding, seat.landing)
+            raise
         values = {}
         waiting = list(reversed(seats))
         try:
@@ -146,47 +169,69 @@ class AsyncBatch:
                 self._loading.leave(seat.boarding.flight, seat.landing)
         return values
 
-    def _seats(self, members: Members, group: Group, *, is_background: bool) -> list[_Seat]:
-        seats = []
-        for key, member in members.items():
-            request = group.request(key, member)
-            request.is_background = is_background
-            boarding = self._memory.begin(key, request.tags)
-            landing = self._loading.board(boarding.flight)
-            if boarding.leads:
-                landing.is_kept = True
-            seats.append(_Seat(request, boarding, landing))
-        return seats
+    async def _lead(self, seats: Sequence[_Seat], members: Members, group: Group) -> None:
+        """Begin the load of those that nobody else loads."""
+        led = [seat for seat in seats if seat.boarding.leads]
+        if not led:
+            return
+        for seat in led:
+            seat.landing.is_kept = True
+        # Of this context, since the load may run in another.
+        is_asked = group.warmed is not None and not led[0].request.is_background
+        trail = group.warmed.trail() if is_asked and group.warmed is not None else None
+        if group.policy.hard_timeout_s is not None or group.policy.soft_timeout_s is not None:
+            self._loading.crew.spawn(self._load, led, members, group, trail)
+        else:
+            await self._loading.crew.lead(self._load, led, members, group, trail)
 
     async def _load(self, led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None) -> None:
         """Land all of these: with what the remote tier has, else with what the loader returns."""
+        own = led[:]
         try:
             own = await self._look_up(led)
-            self._loading.tell_no_value([seat.request for seat in own])
-            if own and group.warmed is not None and trail is not None:
-                missed = [members[seat.request.key] for seat in own]
-                bundle = group.warmed.bundle(trail, missed)
-                ahead = self._seats_ahead(bundle, group, group.warmed)
-                led += ahead
-                await self._run(own, {**members, **bundle}, group, await self._claim(ahead))
-            elif own:
-                await self._run(own, members, group)
+            if own:
+                await self._load_own(own, led, members, group, trail)
+        except Exception as error:  # noqa: BLE001 - a fault before the loader goes to all who wait, as a loader's
+            await self._fail([seat for seat in own if not seat.landing.signal.is_given], error)
         finally:
             # What others hold, and all that is left where this was cancelled: each by itself.
-            for seat in led:
-                if not seat.landing.signal.is_given:
-                    self._memory.end(seat.boarding.flight)
-                    seat.landing.turn_back()
+            await self._release([seat for seat in led if not seat.landing.signal.is_given])
 
-    async def _look_up(self, led: list[_Seat]) -> list[_Seat]:
+    async def _load_own(
+        self,
+        own: list[_Seat],
+        led: list[_Seat],
+        members: Members,
+        group: Group,
+        trail: Trail[Any] | None,
+    ) -> None:
+        """Load what no tier has, and what is likely to be asked for next."""
+        self._loading.tell_no_value([seat.request for seat in own])
+        if group.warmed is None or trail is None:
+            await self._run(own, members, group)
+            return
+        bundle = group.warmed.bundle(trail, [members[seat.request.key] for seat in own])
+        ahead = self._seats_ahead(bundle, group, group.warmed, led)
+        await self._run(own, {**members, **bundle}, group, await self._claim(ahead))
+
+    async def _look_up(self, led: Sequence[_Seat]) -> list[_Seat]:
         """Those that are for this process to load."""
+        own, unread = await self._ask(led, max(seat.request.early_s for seat in led))
+        if unread:  # claim their places
+            others, left = await self._ask(unread, math.inf)
+            own += others + left
+        return own
+
+    async def _ask(self, led: Sequence[_Seat], early_s: float) -> tuple[list[_Seat], list[_Seat]]:
+        """Those that are for this process to load; and those whose shared value it cannot read."""
         link = self._link
         answer = None
         if link is not None and not link.is_away:
-            answer = await link.fetch([seat.request.key for seat in led], self._storing.lease_s)
+            answer = await link.fetch([seat.request.key for seat in led], self._storing.lease_s, early_s)
         if answer is None:
-            return [seat for seat in led if not self._lands_unchecked(seat)]
-        own = []
+            return [seat for seat in led if not self._lands_unchecked(seat)], []
+        own: list[_Seat] = []
+        unread: list[_Seat] = []
         for seat in led:
             fetched = answer[seat.request.key]
             entry = fetched.entry
@@ -195,30 +240,33 @@ class AsyncBatch:
             ):
                 continue
             seat.lease = fetched.lease
-            if fetched.held_for_s is None:
+            if fetched.lease is None and fetched.held_for_s is None and entry is not None:
+                unread.append(seat)
+            elif fetched.held_for_s is None:
                 own.append(seat)
-        return own
+        return own, unread
 
     def _lands_unchecked(self, seat: _Seat) -> bool:
         if self._link is not None:
             self._loading.trust(self._link, seat.boarding.flight, seat.landing)
         return seat.landing.signal.is_given
 
-    def _seats_ahead(self, bundle: Members, group: Group, warmed: Warmed[Any]) -> list[_Seat]:
-        """Seats for what no one has and no one loads."""
+    def _seats_ahead(
+        self, bundle: Members, group: Group, warmed: Warmed[Any], led: list[_Seat]
+    ) -> list[_Seat]:
+        """Seats for what no one has and no one loads; `led` gets them one by one, to be ended in any case."""
         seats: list[_Seat] = []
         if self._link is not None and not self._link.may_keep:
             return seats
-        for key, member in bundle.items():
-            if self._memory.has(key):
-                continue
-            request = group.request(key, member)
-            boarding = self._memory.begin(key, request.tags)
+        wanted = {key: member for key, member in bundle.items() if not self._memory.has(key)}
+        for request in self._requests(wanted, group):
+            boarding = self._memory.begin(request.key, request.tags)
             if boarding.leads:
-                landing = self._loading.board(boarding.flight)
-                landing.is_kept = True
-                landing.ahead = request.ahead = warmed.ahead(member)
-                seats.append(_Seat(request, boarding, landing))
+                seat = _Seat(request, boarding, self._loading.board(boarding.flight))
+                led.append(seat)
+                seats.append(seat)
+                seat.landing.is_kept = True
+                seat.landing.ahead = request.ahead = warmed.ahead(wanted[request.key])
         return seats
 
     async def _claim(self, ahead: list[_Seat]) -> list[_Seat]:
@@ -247,9 +295,7 @@ class AsyncBatch:
                 await self._do_without(ahead, group)
                 await self._run(seats, members, group)
                 return
-            await self._loading.fail(
-                [(seat.boarding.flight, seat.landing, seat.lease) for seat in (*seats, *ahead)], error
-            )
+            await self._fail([*seats, *ahead], error)
             if not isinstance(error, Exception):
                 raise
             return
@@ -273,15 +319,21 @@ class AsyncBatch:
             seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
         return load_s
 
+    async def _fail(self, seats: Sequence[_Seat], error: BaseException) -> None:
+        if seats:
+            await self._loading.fail(
+                [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats], error
+            )
+
     async def _do_without(self, ahead: Sequence[_Seat], group: Group) -> None:
         """Nobody asked for these, so that they may not be the reason why a load fails."""
         if group.warmed is not None:
             group.warmed.rest()
         await self._release(ahead)
 
-    async def _release(self, ahead: Sequence[_Seat]) -> None:
+    async def _release(self, seats: Sequence[_Seat]) -> None:
         """Leave these to whoever asks for them."""
-        for seat in ahead:
+        for seat in seats:
             self._memory.end(seat.boarding.flight)
             seat.landing.turn_back()
-        await self._storing.give_back([seat.lease for seat in ahead if seat.lease is not None])
+        await self._storing.give_back([seat.lease for seat in seats if seat.lease is not None])

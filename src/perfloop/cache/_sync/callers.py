@@ -30,6 +30,18 @@ class Callers:
         """In a forked child, where nobody waits."""
         self._lock = threading.Lock()
 
+    def embark(self, request: Request) -> tuple[Boarding, Landing]:
+        """Board the load of a key; whoever leads it has to see to its end, by `desert` at worst."""
+        boarding = self._memory.begin(request.key, request.tags)
+        try:
+            return boarding, self.board(boarding.flight)
+        except BaseException:  # an interrupt: nobody would lead it
+            if boarding.leads:
+                self._memory.end(boarding.flight)
+                if isinstance(boarding.flight.future, Landing):
+                    boarding.flight.future.turn_back()
+            raise
+
     def board(self, flight: Flight) -> Landing:
         """What the callers of a flight wait for; one more waits for it."""
         with self._lock:
@@ -50,6 +62,13 @@ class Callers:
             self._memory.end(flight)
             if landing.work is not None:
                 landing.work.abandon()
+
+    def desert(self, boarding: Boarding, landing: Landing) -> None:
+        """Not even its leader waits any longer: where nobody else sees to its end, the others lead anew."""
+        if boarding.leads and not landing.signal.is_given:
+            self._memory.end(boarding.flight)
+            landing.turn_back()
+        self.leave(boarding.flight, landing)
 
     def arrive(self, request: Request, boarding: Boarding, landing: Landing, spare: object = NOTHING) -> Any:
         """The value, once the load that was boarded has landed; NOTHING where it has to be boarded anew.

@@ -52,7 +52,8 @@ class Loading:
         self._clock = clock
         self._tell = tell
         self._callers = callers = Callers(memory, counts=counts, tell=tell)
-        self.board, self.arrive, self.leave = callers.board, callers.arrive, callers.leave
+        self.embark, self.board, self.arrive = callers.embark, callers.board, callers.arrive
+        self.leave, self.desert = callers.leave, callers.desert
         self.tell_stale = callers.tell_stale
         self.tell_missed: Callable[[str], None] = _ignore
         """Is told what the memory tier had nothing of."""
@@ -90,9 +91,13 @@ class Loading:
             return
         behind = request.behind()
         if entry is not None:
-            left_s = entry.fresh_until_s - self._clock()
-            behind.early_s = max(0.0, left_s + SLACK_RATIO * entry.life_s)
+            behind.early_s = self.early_s(entry)
         self.crew.spawn(self._refresh, behind)
+
+    def early_s(self, entry: Entry) -> float:
+        """What a shared value must have left to be another one than this, which is due."""
+        left_s = entry.fresh_until_s - self._clock()
+        return max(0.0, left_s + SLACK_RATIO * entry.life_s)
 
     def _refresh(self, request: Request) -> None:
         try:
@@ -115,13 +120,12 @@ class Loading:
     def obtain(self, request: Request, spare: object = NOTHING) -> Any:
         """Board the load of the key, or lead one; a value that an invalidation overtook is loaded again."""
         while True:
-            boarding = self._memory.begin(request.key, request.tags)
-            landing = self.board(boarding.flight)
+            boarding, landing = self.embark(request)
             if boarding.leads:
                 try:
                     self._lead(request, boarding.flight, landing)
                 except BaseException:
-                    self.leave(boarding.flight, landing)
+                    self.desert(boarding, landing)
                     raise
             value = self.arrive(request, boarding, landing, spare)
             if value is not NOTHING:
