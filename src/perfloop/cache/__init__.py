@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from perfloop.cache.loaded import Loaded
     from perfloop.cache.policy import CachePolicy
     from perfloop.cache.remote import AsyncRemoteTier, RemoteTier
-    from perfloop.cache.session_middleware import AsgiSessions, WsgiSessions
+    from perfloop.cache.rows import Row
+    from perfloop.cache.session_middleware import AsgiSessions, WsgiSessions, session_of
     from perfloop.cache.sessions import SessionPolicy, WebSession
     from perfloop.cache.statistics import CacheStatistics
     from perfloop.cache.warming import WarmingPolicy, WarmingStatistics
@@ -46,6 +47,7 @@ __all__ = [
     "Loaded",
     "QueryCache",
     "RemoteTier",
+    "Row",
     "SessionPolicy",
     "Sessions",
     "TieredCache",
@@ -53,6 +55,7 @@ __all__ = [
     "WarmingStatistics",
     "WebSession",
     "WsgiSessions",
+    "session_of",
 ]
 
 _HOMES = {
@@ -72,6 +75,7 @@ _HOMES = {
     "Loaded": "perfloop.cache.loaded",
     "QueryCache": "perfloop.cache._sync.queries",
     "RemoteTier": "perfloop.cache.remote",
+    "Row": "perfloop.cache.rows",
     "KeyListPolicy": "perfloop.cache.key_list",
     "KeyListStatistics": "perfloop.cache.key_list",
     "SessionPolicy": "perfloop.cache.sessions",
@@ -81,6 +85,7 @@ _HOMES = {
     "WarmingStatistics": "perfloop.cache.warming",
     "WebSession": "perfloop.cache.sessions",
     "WsgiSessions": "perfloop.cache.session_middleware",
+    "session_of": "perfloop.cache.session_middleware",
 }
 
 

@@ -15,21 +15,29 @@ from collections import namedtuple
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec.msgpack import Ext
-from psycopg.types.json import Json, Jsonb
-from psycopg.types.multirange import Multirange
-from psycopg.types.range import Range
 
 from perfloop.errors import InvalidInput
 
-Row = tuple[Any, ...]
-"""A named tuple of the columns; a name that Python does not take is its place: _0, _1, …"""
 
+class Row(tuple[Any, ...]):
+    """A named tuple of the columns; a name that Python does not take is its place, `_0` for one."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+# Of what this process may not have, and does not load until a value has it: by module and name.
 SQLALCHEMY_RANGE: Final = ("sqlalchemy.dialects.postgresql.ranges", "Range")
+_RANGE: Final = ("psycopg.types.range", "Range")
+_MULTIRANGE: Final = ("psycopg.types.multirange", "Multirange")
 _INT_LIMIT: Final = 2**63
 _encoder: Final = msgspec.msgpack.Encoder()
 
@@ -108,7 +116,8 @@ def decoded(body: bytes) -> Any:
 
 @lru_cache(maxsize=1000)
 def _row_of(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], Row]:
-    kind: Any = namedtuple("Row", columns, rename=True)  # type: ignore[misc]  # the columns are known now only
+    named = namedtuple("Row", columns, rename=True)  # type: ignore[misc]  # the columns are known now only
+    kind: Any = type("Row", (named, Row), {"__slots__": ()})
     make: Callable[[Sequence[Any]], Row] = kind._make
     return make
 
@@ -124,12 +133,10 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if kind is dict:
         return {_text(key): _plain(each) for key, each in value.items()}
-    write = _WRITE.get(kind)
+    write = _WRITE.get(kind) or _WRITE_NAMED.get((kind.__module__, kind.__qualname__))
     if write is not None:
         number, parts = write
         return _ext(number, parts(value))
-    if (kind.__module__, kind.__qualname__) == SQLALCHEMY_RANGE:
-        return _ext(13, [value.lower, value.upper, value.bounds, value.empty])
     raise InvalidInput(f"a value of type {kind.__qualname__} has no stored form")
 
 
@@ -174,20 +181,24 @@ def _time_back(parts: list[Any]) -> dt.time:
     return dt.time.fromisoformat(text).replace(fold=fold, tzinfo=_zone_back(zone))
 
 
-def _range(value: Range[Any]) -> list[Any]:
+def _range(value: Any) -> list[Any]:
     # The bounds of an empty range are None.
     return [value.lower, value.upper, value.bounds if not value.isempty else None]
 
 
-def _range_back(parts: list[Any]) -> Range[Any]:
+def _named(name: tuple[str, str]) -> Any:
+    return getattr(importlib.import_module(name[0]), name[1])
+
+
+def _range_back(parts: list[Any]) -> Any:
     lower, upper, bounds = parts
-    return Range(empty=True) if bounds is None else Range(lower, upper, bounds)
+    kind = _named(_RANGE)
+    return kind(empty=True) if bounds is None else kind(lower, upper, bounds)
 
 
 def _sqlalchemy_range_back(parts: list[Any]) -> Any:
     lower, upper, bounds, is_empty = parts
-    module, name = SQLALCHEMY_RANGE
-    return getattr(importlib.import_module(module), name)(lower, upper, bounds=bounds, empty=is_empty)
+    return _named(SQLALCHEMY_RANGE)(lower, upper, bounds=bounds, empty=is_empty)
 
 
 _ADDRESSES: Final = (
@@ -209,11 +220,14 @@ _WRITE: Final[dict[type, tuple[int, Callable[[Any], Any]]]] = {
     uuid.UUID: (6, lambda value: value.bytes),
     tuple: (7, list),
     **{kind: (9, lambda value: [type(value).__name__, str(value)]) for kind in _ADDRESSES},
-    Range: (10, _range),
-    Multirange: (11, list),
+}
+_WRITE_NAMED: Final[dict[tuple[str, str], tuple[int, Callable[[Any], Any]]]] = {
+    _RANGE: (10, _range),
+    _MULTIRANGE: (11, list),
     # Parameters only: they wrap what a statement is given, and no result has them.
-    Json: (12, lambda value: ["json", value.obj]),
-    Jsonb: (12, lambda value: ["jsonb", value.obj]),
+    ("psycopg.types.json", "Json"): (12, lambda value: ["json", value.obj]),
+    ("psycopg.types.json", "Jsonb"): (12, lambda value: ["jsonb", value.obj]),
+    SQLALCHEMY_RANGE: (13, lambda value: [value.lower, value.upper, value.bounds, value.empty]),
 }
 _READ: Final[dict[int, Callable[[Any], Any]]] = {
     1: Decimal,
@@ -226,7 +240,7 @@ _READ: Final[dict[int, Callable[[Any], Any]]] = {
     8: int,
     9: lambda parts: _ADDRESS[parts[0]](parts[1]),
     10: _range_back,
-    11: Multirange,
+    11: lambda parts: _named(_MULTIRANGE)(parts),
     13: _sqlalchemy_range_back,
 }
 

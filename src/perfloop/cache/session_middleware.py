@@ -7,11 +7,12 @@ a 503, unless the policy lets the process serve alone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from perfloop.errors import TargetUnreachable
+from perfloop.cache.sessions import WebSession
+from perfloop.errors import InvalidInput, TargetUnreachable
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,6 +28,20 @@ AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 STARTS: Final = ("http.response.start", "websocket.accept")
 AWAY: Final = b"sessions cannot be read at the moment\n"
 HEADERS: Final = (("Content-Type", "text/plain"), ("Retry-After", "1"), ("Cache-Control", "no-store"))
+
+
+def session_of(request: Mapping[str, Any]) -> WebSession:
+    """The session of a request, by its ASGI scope (`request.scope` in Starlette) or its WSGI environ.
+
+    Raises:
+        InvalidInput: No middleware has put one there.
+    """
+    session = request.get("perfloop.session", request.get("session"))
+    if not isinstance(session, WebSession):
+        raise InvalidInput(
+            "the request has no session; put AsgiSessions or WsgiSessions around the application"
+        )
+    return session
 
 
 class AsgiSessions:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from perfloop.cache._async.batch import Group
-from perfloop.cache._async.decorated import AsyncCached, AsyncCachedMany
+from perfloop.cache._async.decorated import AsyncCached, AsyncCachedMany, AsyncDecorator, AsyncManyDecorator
 from perfloop.cache._async.link import shared_tier
 from perfloop.cache._async.parts import AsyncParts
 from perfloop.cache.breaker import BreakerPolicy
@@ -25,6 +25,7 @@ from perfloop.cache.warming import WarmingPolicy
 from perfloop.model.value import require
 
 ValueT = TypeVar("ValueT")
+DefaultT = TypeVar("DefaultT")
 MemberT = TypeVar("MemberT", bound=Hashable)
 P = ParamSpec("P")
 
@@ -159,12 +160,31 @@ class AsyncTieredCache:
     def _kind(self, loader: Callable[..., Any], *, of_mapping: bool = False) -> Any:
         return None if self._link is None else kind_of(loader, of_mapping=of_mapping)
 
+    @overload
+    async def get(self, key: str, default: None = None, *, kind: type[ValueT]) -> ValueT | None: ...
+
+    @overload
+    async def get(self, key: str, default: DefaultT, *, kind: type[ValueT]) -> ValueT | DefaultT | None: ...
+
+    @overload
+    async def get(self, key: str, default: Any = None, *, kind: Any = None) -> Any: ...
+
     async def get(self, key: str, default: Any = None, *, kind: Any = None) -> Any:
-        """The value of a key if a tier has it, or a stale one that may be served; loads nothing."""
+        """The value of a key if a tier has it, or a stale one that may be served; loads nothing.
+
+        It is None, not `default`, where it is kept that there is no value. Without `kind` a value of the
+        shared tier is what its bytes say: a dict for a dataclass.
+        """
         entry = self._hit(key)
         if entry is not None:
             return entry.value
         return (await self._parts.plain.look((key,), kind)).get(key, default)
+
+    @overload
+    async def get_many(self, keys: Iterable[str], *, kind: type[ValueT]) -> dict[str, ValueT | None]: ...
+
+    @overload
+    async def get_many(self, keys: Iterable[str], *, kind: Any = None) -> dict[str, Any]: ...
 
     async def get_many(self, keys: Iterable[str], *, kind: Any = None) -> dict[str, Any]:
         """The values of those keys that a tier has, as `get` does, in one step."""
@@ -181,14 +201,35 @@ class AsyncTieredCache:
         policy: CachePolicy | None = None,
         kind: Any = None,
     ) -> None:
-        """Keep a value that is true now; loads of the key that are under way will not be kept."""
+        """Keep a value that is true now; loads of the key that are under way will not be kept.
+
+        Raises:
+            InvalidInput: There is a shared tier, and its serialiser does not take the value; msgpack needs
+                `kind` for what it would not give back as it is. Or nothing says how long the value lives.
+        """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         await self._parts.plain.put(Request(key, None, terms, tuple(tags), kind), value)
+
+    @overload
+    async def load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[Sequence[str]], Awaitable[Mapping[str, Loaded[ValueT]]]],
+        **terms: Unpack[LoadTerms],
+    ) -> dict[str, ValueT]: ...
+
+    @overload
+    async def load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[Sequence[str]], Awaitable[Mapping[str, ValueT | Loaded[ValueT]]]],
+        **terms: Unpack[LoadTerms],
+    ) -> dict[str, ValueT]: ...
 
     async def load_many(
         self,
         keys: Iterable[str],
-        loader: Callable[[Sequence[str]], Awaitable[Mapping[str, ValueT]]],
+        loader: Callable[[Sequence[str]], Awaitable[Mapping[str, ValueT | Loaded[ValueT]]]],
         *,
         ttl_s: float | None = None,
         stale_for_s: float | None = None,
@@ -214,7 +255,7 @@ class AsyncTieredCache:
         stale_for_s: float | None = None,
         tags: Iterable[str] = (),
         policy: CachePolicy | None = None,
-    ) -> Callable[[Callable[P, Awaitable[ValueT]]], AsyncCached[P, ValueT]]:
+    ) -> AsyncDecorator:
         """Decorate a function: its result is kept under a key made of its arguments.
 
         Args:
@@ -230,7 +271,11 @@ class AsyncTieredCache:
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
-        return lambda function: AsyncCached(self._parts, function, key, templates, terms)
+
+        def decorate(function: Callable[P, Awaitable[Any]]) -> AsyncCached[P, Any]:
+            return AsyncCached(self._parts, function, key, templates, terms)
+
+        return decorate
 
     def cached_many(
         self,
@@ -242,10 +287,7 @@ class AsyncTieredCache:
         policy: CachePolicy | None = None,
         warm: bool | WarmingPolicy = False,
         is_busy: Callable[[], bool] | None = None,
-    ) -> Callable[
-        [Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, ValueT]]]],
-        AsyncCachedMany[MemberT, ValueT],
-    ]:
+    ) -> AsyncManyDecorator:
         """Decorate a function that loads many members at once; `{}` in the templates is the member.
 
         With `warm` it learns what is missed after what, and loads that in the same call while it pays,
@@ -254,9 +296,13 @@ class AsyncTieredCache:
         require(is_busy is None or warm is not False, "is_busy is asked before bundles are loaded; give warm")
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
-        return lambda function: AsyncCachedMany(
-            self._parts, function, key, templates, terms, warm=warm, is_busy=is_busy
-        )
+
+        def decorate(
+            function: Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, Any]]],
+        ) -> AsyncCachedMany[MemberT, Any]:
+            return AsyncCachedMany(self._parts, function, key, templates, terms, warm=warm, is_busy=is_busy)
+
+        return decorate
 
     async def delete(self, *keys: str) -> None:
         """Make the values of these keys invalid, in all processes; loads under way will not be kept."""

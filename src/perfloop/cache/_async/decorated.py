@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perfloop.cache._async.batch import Group
 from perfloop.cache.functions import require_batch
 from perfloop.cache.key_list import MemberReader
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
-from perfloop.cache.loaded import Request, kind_of
+from perfloop.cache.loaded import Loaded, Request, kind_of
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.waiting import AsyncLoaders
 from perfloop.cache.warmed import Warmed
@@ -26,13 +26,39 @@ ValueT = TypeVar("ValueT")
 MemberT = TypeVar("MemberT", bound=Hashable)
 
 
+class AsyncDecorator(Protocol):
+    """What `cached` returns, for type checkers."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[Loaded[ValueT]]], /) -> AsyncCached[P, ValueT]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Awaitable[ValueT | Loaded[ValueT]]], /
+    ) -> AsyncCached[P, ValueT]: ...
+
+
+class AsyncManyDecorator(Protocol):
+    """What `cached_many` returns, for type checkers."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, Loaded[ValueT]]]], /
+    ) -> AsyncCachedMany[MemberT, ValueT]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, ValueT | Loaded[ValueT]]]], /
+    ) -> AsyncCachedMany[MemberT, ValueT]: ...
+
+
 class AsyncCached(Generic[P, ValueT]):
     """A function of which one result a key is kept; it is called as before, also as a method."""
 
     def __init__(
         self,
         parts: AsyncParts,
-        function: Callable[P, Awaitable[ValueT]],
+        function: Callable[P, Awaitable[ValueT | Loaded[ValueT]]],
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
@@ -118,7 +144,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
     def __init__(
         self,
         parts: AsyncParts,
-        function: Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, ValueT]]],
+        function: Callable[[Sequence[MemberT]], Awaitable[Mapping[MemberT, ValueT | Loaded[ValueT]]]],
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,

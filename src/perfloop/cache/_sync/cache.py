@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from perfloop.cache._sync.batch import Group
-from perfloop.cache._sync.decorated import Cached, CachedMany
+from perfloop.cache._sync.decorated import Cached, CachedMany, Decorator, ManyDecorator
 from perfloop.cache._sync.link import shared_tier
 from perfloop.cache._sync.parts import Parts
 from perfloop.cache.breaker import BreakerPolicy
@@ -26,6 +26,7 @@ from perfloop.cache.warming import WarmingPolicy
 from perfloop.model.value import require
 
 ValueT = TypeVar("ValueT")
+DefaultT = TypeVar("DefaultT")
 MemberT = TypeVar("MemberT", bound=Hashable)
 P = ParamSpec("P")
 
@@ -160,12 +161,31 @@ class TieredCache:
     def _kind(self, loader: Callable[..., Any], *, of_mapping: bool = False) -> Any:
         return None if self._link is None else kind_of(loader, of_mapping=of_mapping)
 
+    @overload
+    def get(self, key: str, default: None = None, *, kind: type[ValueT]) -> ValueT | None: ...
+
+    @overload
+    def get(self, key: str, default: DefaultT, *, kind: type[ValueT]) -> ValueT | DefaultT | None: ...
+
+    @overload
+    def get(self, key: str, default: Any = None, *, kind: Any = None) -> Any: ...
+
     def get(self, key: str, default: Any = None, *, kind: Any = None) -> Any:
-        """The value of a key if a tier has it, or a stale one that may be served; loads nothing."""
+        """The value of a key if a tier has it, or a stale one that may be served; loads nothing.
+
+        It is None, not `default`, where it is kept that there is no value. Without `kind` a value of the
+        shared tier is what its bytes say: a dict for a dataclass.
+        """
         entry = self._hit(key)
         if entry is not None:
             return entry.value
         return (self._parts.plain.look((key,), kind)).get(key, default)
+
+    @overload
+    def get_many(self, keys: Iterable[str], *, kind: type[ValueT]) -> dict[str, ValueT | None]: ...
+
+    @overload
+    def get_many(self, keys: Iterable[str], *, kind: Any = None) -> dict[str, Any]: ...
 
     def get_many(self, keys: Iterable[str], *, kind: Any = None) -> dict[str, Any]:
         """The values of those keys that a tier has, as `get` does, in one step."""
@@ -182,14 +202,35 @@ class TieredCache:
         policy: CachePolicy | None = None,
         kind: Any = None,
     ) -> None:
-        """Keep a value that is true now; loads of the key that are under way will not be kept."""
+        """Keep a value that is true now; loads of the key that are under way will not be kept.
+
+        Raises:
+            InvalidInput: There is a shared tier, and its serialiser does not take the value; msgpack needs
+                `kind` for what it would not give back as it is. Or nothing says how long the value lives.
+        """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         self._parts.plain.put(Request(key, None, terms, tuple(tags), kind), value)
+
+    @overload
+    def load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[Sequence[str]], Mapping[str, Loaded[ValueT]]],
+        **terms: Unpack[LoadTerms],
+    ) -> dict[str, ValueT]: ...
+
+    @overload
+    def load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[Sequence[str]], Mapping[str, ValueT | Loaded[ValueT]]],
+        **terms: Unpack[LoadTerms],
+    ) -> dict[str, ValueT]: ...
 
     def load_many(
         self,
         keys: Iterable[str],
-        loader: Callable[[Sequence[str]], Mapping[str, ValueT]],
+        loader: Callable[[Sequence[str]], Mapping[str, ValueT | Loaded[ValueT]]],
         *,
         ttl_s: float | None = None,
         stale_for_s: float | None = None,
@@ -215,7 +256,7 @@ class TieredCache:
         stale_for_s: float | None = None,
         tags: Iterable[str] = (),
         policy: CachePolicy | None = None,
-    ) -> Callable[[Callable[P, ValueT]], Cached[P, ValueT]]:
+    ) -> Decorator:
         """Decorate a function: its result is kept under a key made of its arguments.
 
         Args:
@@ -231,7 +272,11 @@ class TieredCache:
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
-        return lambda function: Cached(self._parts, function, key, templates, terms)
+
+        def decorate(function: Callable[P, Any]) -> Cached[P, Any]:
+            return Cached(self._parts, function, key, templates, terms)
+
+        return decorate
 
     def cached_many(
         self,
@@ -243,10 +288,7 @@ class TieredCache:
         policy: CachePolicy | None = None,
         warm: bool | WarmingPolicy = False,
         is_busy: Callable[[], bool] | None = None,
-    ) -> Callable[
-        [Callable[[Sequence[MemberT]], Mapping[MemberT, ValueT]]],
-        CachedMany[MemberT, ValueT],
-    ]:
+    ) -> ManyDecorator:
         """Decorate a function that loads many members at once; `{}` in the templates is the member.
 
         With `warm` it learns what is missed after what, and loads that in the same call while it pays,
@@ -255,9 +297,13 @@ class TieredCache:
         require(is_busy is None or warm is not False, "is_busy is asked before bundles are loaded; give warm")
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
         templates = tuple(tags)
-        return lambda function: CachedMany(
-            self._parts, function, key, templates, terms, warm=warm, is_busy=is_busy
-        )
+
+        def decorate(
+            function: Callable[[Sequence[MemberT]], Mapping[MemberT, Any]],
+        ) -> CachedMany[MemberT, Any]:
+            return CachedMany(self._parts, function, key, templates, terms, warm=warm, is_busy=is_busy)
+
+        return decorate
 
     def delete(self, *keys: str) -> None:
         """Make the values of these keys invalid, in all processes; loads under way will not be kept."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perfloop.cache._sync.batch import Group
 from perfloop.cache.functions import require_batch
 from perfloop.cache.key_list import MemberReader
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
-from perfloop.cache.loaded import Request, kind_of
+from perfloop.cache.loaded import Loaded, Request, kind_of
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.waiting import Loaders
 from perfloop.cache.warmed import Warmed
@@ -27,13 +27,37 @@ ValueT = TypeVar("ValueT")
 MemberT = TypeVar("MemberT", bound=Hashable)
 
 
+class Decorator(Protocol):
+    """What `cached` returns, for type checkers."""
+
+    @overload
+    def __call__(self, function: Callable[P, Loaded[ValueT]], /) -> Cached[P, ValueT]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, ValueT | Loaded[ValueT]], /) -> Cached[P, ValueT]: ...
+
+
+class ManyDecorator(Protocol):
+    """What `cached_many` returns, for type checkers."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[Sequence[MemberT]], Mapping[MemberT, Loaded[ValueT]]], /
+    ) -> CachedMany[MemberT, ValueT]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[Sequence[MemberT]], Mapping[MemberT, ValueT | Loaded[ValueT]]], /
+    ) -> CachedMany[MemberT, ValueT]: ...
+
+
 class Cached(Generic[P, ValueT]):
     """A function of which one result a key is kept; it is called as before, also as a method."""
 
     def __init__(
         self,
         parts: Parts,
-        function: Callable[P, ValueT],
+        function: Callable[P, ValueT | Loaded[ValueT]],
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
@@ -119,7 +143,7 @@ class CachedMany(Generic[MemberT, ValueT]):
     def __init__(
         self,
         parts: Parts,
-        function: Callable[[Sequence[MemberT]], Mapping[MemberT, ValueT]],
+        function: Callable[[Sequence[MemberT]], Mapping[MemberT, ValueT | Loaded[ValueT]]],
         template: str,
         tags: Sequence[str],
         policy: CachePolicy,
