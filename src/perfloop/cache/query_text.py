@@ -89,7 +89,8 @@ def _numbered(text: str) -> tuple[str, tuple[str, ...]]:
     def number(found: re.Match[str]) -> str:
         if found[1]:
             return "%"
-        return f"${names.setdefault(found[2] or f'%{len(names)}', len(names) + 1)}"
+        # The space keeps sqlglot from reading $1,$2 as the beginning of a text in dollar quotes.
+        return f"${names.setdefault(found[2] or f'%{len(names)}', len(names) + 1)} "
 
     return _PLACEHOLDER.sub(number, text), tuple(names)
 
