@@ -40,7 +40,7 @@ def show_analysis(analysis: Analysis) -> None:
     for finding in analysis.findings:
         show_finding(console, finding)
     for each in snapshot.limitations:
-        _show_limitation(console, each)
+        show_limitation(console, each)
     show_unexplained(console, analysis.unexplained)
 
 
@@ -86,7 +86,8 @@ def _cost(finding: Finding) -> list[str]:
     return cost + ([size] if finding.space_bytes and not is_told else [])
 
 
-def _show_limitation(console: Console, limitation: Limitation) -> None:
+def show_limitation(console: Console, limitation: Limitation) -> None:
+    """Print what could not be read, why, and the commands that would allow it."""
     console.print()
     lead = Text("not read", style="yellow")
     show(console, f"{limitation.subject}: {limitation.reason}", lead=lead, indent=10)

@@ -27,6 +27,9 @@ from perfloop.validate.tokens import split_statements
 Tell = Callable[[str], None]
 """Told in a few words how far the reading is."""
 
+Hear = Callable[[Execution], None]
+"""Given each execution in its order, for what totals and samples do not keep."""
+
 _HEADS_LINES = 200
 
 
@@ -64,13 +67,15 @@ class LogReading(Value, frozen=True, kw_only=True):
         return next(by_number, None) or next((each for each in self.statements if each.key == key), None)
 
 
-def read_logs(paths: Iterable[Path], options: LogOptions, tell: Tell | None = None) -> LogReading:
+def read_logs(
+    paths: Iterable[Path], options: LogOptions, tell: Tell | None = None, hear: Hear | None = None
+) -> LogReading:
     """Read logs one after the other, each in its own format. What cannot be used becomes a note."""
     totals = LogTotals(options.seed)
     notes: list[LogNote] = []
     for path in paths:
         try:
-            notes += _read_one(path, options, totals, tell)
+            notes += _read_one(path, options, totals, tell, hear)
         except UnsupportedStatement as error:
             notes.append(LogNote(name=path.name, reason=str(error)))
     if totals.dropped:
@@ -79,7 +84,9 @@ def read_logs(paths: Iterable[Path], options: LogOptions, tell: Tell | None = No
     return LogReading(statements=tuple(totals.statements()), notes=tuple(notes))
 
 
-def _read_one(path: Path, options: LogOptions, totals: LogTotals, tell: Tell | None) -> Iterator[LogNote]:
+def _read_one(
+    path: Path, options: LogOptions, totals: LogTotals, tell: Tell | None, hear: Hear | None
+) -> Iterator[LogNote]:
     beginning = beginning_of(path)
     form = format_of(beginning)
     if form is None:
@@ -91,6 +98,8 @@ def _read_one(path: Path, options: LogOptions, totals: LogTotals, tell: Tell | N
     for execution in executions(own.of(_records(form, lines, beginning, options, damage))):
         for each in _single(execution):
             totals.add(each)
+            if hear is not None:
+                hear(each)
     for reason in (*lines.notes, *_told(damage, own)):
         yield LogNote(name=path.name, reason=reason)
     if totals.counted == before:
