@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from perfloop.cache.policy import CachePolicy, drawn_life_s, quiet_s
 from perfloop.cache.s3fifo import Node
 from perfloop.cache.tag_cells import TagCell
+
+if TYPE_CHECKING:
+    from perfloop.cache.tally import Tally
 
 ENTRY_BYTES: Final = 500
 """What an entry costs beside its key, value and tags, its share of the ghosts and of spare room included."""
@@ -45,6 +48,7 @@ class Entry(Node):
         "load_s",
         "policy",
         "sampled",
+        "tally",
         "value",
     )
 
@@ -64,14 +68,18 @@ class Entry(Node):
     policy: CachePolicy
     sampled: bool
     """The ghost caches have to hear of each request: all are led to `examine`."""
+    tally: Tally
+    """What it is counted with."""
     value: object
 
-    def __init__(self, key: str, value: object, policy: CachePolicy) -> None:
-        self.key = key  # as Node does: a call costs more than the three assignments
+    def __init__(self, key: str, value: object, policy: CachePolicy, tally: Tally) -> None:
+        self.key = key  # as Node does: a call costs more than the assignments
         self.cost = 1
         self.visits = 0
+        self.was_visited = False
         self.queue = None
         self.value = value
+        self.tally = tally
         self.policy = policy
         self.ahead = None
         self.sampled = False
@@ -96,7 +104,7 @@ class Entry(Node):
         """The first request for it is there: it counts as the load that it spares, not as a visit."""
         self.ahead = None
         self.visits = 0
-        self._set_attention(self.fresh_until_s - self.life_s)
+        self._set_attention(self.loaded_s)
 
     def _set_attention(self, loaded_s: float) -> None:
         if self.sampled:
@@ -105,6 +113,15 @@ class Entry(Node):
         quiet = quiet_s(self.policy, self.life_s, self.load_s)
         # The same object where nothing is due ahead: it spares the memory of a number.
         self.attention_s = self.fresh_until_s if quiet == self.life_s else loaded_s + quiet
+
+    @property
+    def loaded_s(self) -> float:
+        """When its life began, by the tier's clock; NaN where it has no end."""
+        return self.fresh_until_s - self.life_s
+
+    def age_s(self, now_s: float) -> float:
+        """How long ago its life began; 0 where it has no end, as then no life is too long."""
+        return 0.0 if self.life_s == math.inf else max(0.0, now_s - self.loaded_s)
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ SAMPLED_ENTRIES: Final = 1024
 """Entries of the sample at the capacity that the cache has: the ghosts hold 7.5 times as many."""
 HIGHEST_RATE: Final = 0.125
 """A hit on a sampled key costs some microseconds more, a miss some tens."""
-_HASH_BITS: Final = 32
+HASHES: Final = 1 << 32
+"""`spatial_hash` is below this."""
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
@@ -56,13 +57,12 @@ class GhostCaches:
     def __init__(self, capacity: int, cells: TagCells, rate: float) -> None:
         self.rate = rate
         self._capacity = capacity
-        self._threshold = int(rate * (1 << _HASH_BITS))
+        self._threshold = int(rate * HASHES)
         self._ghosts = [_GhostCache(max(1, int(capacity * rate * ratio)), cells) for ratio in CAPACITY_RATIOS]
 
     def samples(self, key: str) -> bool:
         """Whether the key belongs to the sample, the same in every process."""
-        mixed = zlib.crc32(key.encode("utf-8", "surrogatepass")) * _GOLDEN
-        return (mixed >> 32) & 0xFFFFFFFF < self._threshold
+        return spatial_hash(key) < self._threshold
 
     def request(self, key: str, now_s: float, cleared: int, oldest_birth: int | None) -> None:
         """Count a request for a sampled key as a hit or a miss in each ghost."""
@@ -96,6 +96,12 @@ class GhostCaches:
             )
             for ratio, hit_ratio, ghost in zip(CAPACITY_RATIOS, hit_ratios, self._ghosts, strict=True)
         )
+
+
+def spatial_hash(key: str) -> int:
+    """Where a key lies, evenly, the same in every process: below a threshold it belongs to a sample."""
+    mixed = zlib.crc32(key.encode("utf-8", "surrogatepass")) * _GOLDEN
+    return (mixed >> 32) & (HASHES - 1)
 
 
 def sampling_rate(capacity: int) -> float:

@@ -20,10 +20,11 @@ from typing import Final
 from perfloop.cache.entry import Entry
 from perfloop.cache.flights import Boarding, Flight, Flights
 from perfloop.cache.ghosts import CapacityEstimate
-from perfloop.cache.memory_statistics import MemoryCounts, MemoryStatistics
+from perfloop.cache.memory_statistics import MemoryStatistics, count, memory_statistics
 from perfloop.cache.policy import CachePolicy, Freshness, freshness
 from perfloop.cache.s3fifo import MOST_VISITS
 from perfloop.cache.shelf import Shelf
+from perfloop.cache.tallies import OneTally, Tallies
 from perfloop.metrics.fork import restart_in_child
 from perfloop.model.remote import EVERYTHING
 
@@ -38,8 +39,9 @@ class MemoryTier:
         max_bytes: of all entries with their keys and overhead, by `object_bytes` or as given with the value.
         clock: seconds; it never goes back.
         rand: from [0, 1), for jitter and XFetch.
-        ghosts: estimate what other capacities would do. Hits on a sample of the keys, 1 % with a capacity of
-            100,000 and at most an eighth, then take some microseconds more; all others nothing.
+        ghosts: estimate what other capacities would do. Some hits on a sample of the keys, 1 % with a
+            capacity of 100,000 and at most an eighth, then take some microseconds more; all others nothing.
+        tallies: count what happens; None counts all keys as one.
     """
 
     def __init__(
@@ -50,26 +52,30 @@ class MemoryTier:
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
         ghosts: bool = False,
+        tallies: Tallies | None = None,
     ) -> None:
         self._limit = capacity if max_bytes is None else max_bytes
         self._by_bytes = max_bytes is not None
         self._with_ghosts = ghosts
         self._clock = clock
         self._rand = rand
-        self._counts = MemoryCounts()
-        self._hits = self._counts.hits
+        self._tallies = OneTally() if tallies is None else tallies
+        self._refused = 0
         self._number = self._changes = self._epoch = self._cleared = 0
         self._lock = threading.Lock()
         self._start_empty()
         restart_in_child(self)
 
     def _start_empty(self) -> None:
-        self._shelf = Shelf(self._limit, by_bytes=self._by_bytes, with_ghosts=self._with_ghosts)
+        self._shelf = Shelf(
+            self._limit, by_bytes=self._by_bytes, with_ghosts=self._with_ghosts, tallies=self._tallies
+        )
         self._find = self._shelf.queues.nodes.get
         self._flights = Flights()
 
     def restart(self) -> None:
         """In a forked child, where neither the threads that load exist nor the one that held the lock."""
+        self._tallies.restart(is_emptied=self._lock.locked())
         if self._lock.locked():
             self._start_empty()
         self._flights = Flights()
@@ -84,8 +90,10 @@ class MemoryTier:
             return None
         if entry.visits < MOST_VISITS:
             entry.visits += 1
-        for _ in self._hits:
+        for _ in entry.tally.hits:
             break
+        else:  # once in many hits of one template
+            self._tallies.sampled(entry)
         return entry
 
     def _holds(self, entry: Entry, *, trusting: bool = False) -> bool:
@@ -118,9 +126,11 @@ class MemoryTier:
         while the remote tier is away.
         """
         found, entry = self.examine_again(key, trusting=trusting)
-        self._counts.found(found)
-        if self._with_ghosts:
-            self._ask_ghosts(key, found, entry)
+        count(self._tallies.of(key) if entry is None else entry.tally, found)
+        if self._with_ghosts and (self._shelf.samples(key) if entry is None else entry.sampled):
+            served = entry if found is Freshness.FRESH or found is Freshness.DUE else None
+            with self._lock:
+                self._shelf.ask_ghosts(key, served, self._clock(), self._cleared, self._flights.oldest_birth)
         return found, entry
 
     def examine_again(self, key: str, *, trusting: bool) -> tuple[Freshness, Entry | None]:
@@ -141,19 +151,12 @@ class MemoryTier:
             found = Freshness.UNCHECKED
         return found, entry
 
-    def _ask_ghosts(self, key: str, found: Freshness, entry: Entry | None) -> None:
-        if self._shelf.samples(key) if entry is None else entry.sampled:
-            served = entry if found is Freshness.FRESH or found is Freshness.DUE else None
-            with self._lock:
-                self._shelf.ask_ghosts(key, served, self._clock(), self._cleared, self._flights.oldest_birth)
-
     def _visit(self, entry: Entry) -> None:
         if entry.ahead is None:
             entry.visits = min(entry.visits + 1, MOST_VISITS)
             return
         with self._lock:
-            ahead = entry.ahead
-            if ahead is not None:  # no other thread was faster
+            if (ahead := entry.ahead) is not None:  # no other thread was faster
                 entry.begin_use()
         if ahead is not None:
             ahead()
@@ -216,6 +219,7 @@ class MemoryTier:
         entry.set_times(self._clock() - age_s, self._rand(), load_s=load_s, life_s=life_s)
         if ahead is not None:
             entry.await_use(ahead)
+        digest = self._tallies.digest(entry)
         with self._lock:
             is_current = self._flights.land(flight)
             # A tag may have been cleared although the key was, too: the callers want to know of either.
@@ -224,10 +228,12 @@ class MemoryTier:
             oldest_birth = self._flights.oldest_birth
             self._shelf.cells.tidy(oldest_birth)
             if flight.overtaken or not is_current:
-                self._counts.refused += 1
+                self._refused += 1
                 return False
             gone = self._put(entry, flight.birth, tags, oldest_birth)
             is_kept = entry.queue is not None
+            if is_kept:
+                self._tallies.loaded(entry, digest)
         del gone  # here, without the lock: a value's finaliser may come back to the cache
         return is_kept
 
@@ -246,20 +252,21 @@ class MemoryTier:
         entry.set_times(self._clock(), self._rand())
         with self._lock:
             self._flights.detach(key)
+            self._tallies.forget(key)
             gone = self._put(entry, self._number, tags, self._flights.oldest_birth)
         del gone
 
     def invalidate(self, keys: Iterable[str]) -> int:
         """Drop these keys, and keep nothing of their loads under way; returns how many were there."""
         gone = []
+        now_s = self._clock()
         with self._lock:
             for key in keys:
                 self._flights.detach(key)
-                entry = self._shelf.invalidate(key, self._flights.oldest_birth)
+                entry = self._shelf.invalidate(key, now_s, self._flights.oldest_birth)
                 if entry is not None:
                     gone.append(entry)
             self._shelf.cells.tidy(self._flights.oldest_birth)
-            self._counts.invalidated += len(gone)
         return len(gone)
 
     def invalidate_tags(self, tags: Iterable[str]) -> None:
@@ -296,12 +303,12 @@ class MemoryTier:
     def statistics(self) -> MemoryStatistics:
         """Counts are exact when no thread is at work, and on builds with the GIL always."""
         with self._lock:
-            return self._counts.statistics(self._shelf, len(self._flights))
+            return memory_statistics(self._shelf, refused=self._refused, flights=len(self._flights))
 
     @property
     def requests(self) -> int:
         """Answered so far, with or without a value."""
-        return self._counts.requests
+        return sum(tally.requests for tally in self._tallies.every())
 
     def entries(self) -> list[Entry]:
         """All that is kept now, be it of any use or not."""
@@ -311,23 +318,24 @@ class MemoryTier:
     def capacity_estimates(self) -> tuple[CapacityEstimate, ...]:
         """What half, twice and four times the capacity would do; empty without `ghosts` or requests."""
         with self._lock:
-            ghosts = self._shelf.ghosts
-            return () if ghosts is None else ghosts.estimates(self._counts.requests)
+            return () if self._shelf.ghosts is None else self._shelf.ghosts.estimates(self.requests)
 
     def _put(self, entry: Entry, birth: int, tags: tuple[str, ...], oldest_birth: int | None) -> list[Entry]:
         """Take an entry in, with the lock held; returns all that went."""
         entry.born = birth
         entry.checked = self._number
-        gone = self._shelf.put(entry, tags, oldest_birth)
+        gone = self._shelf.put(entry, tags, self._clock(), oldest_birth)
         self._sweep(SWEPT_PER_STORE, gone)
         return gone
 
     def _drop(self, entry: Entry, *, expired: bool) -> None:
         with self._lock:
-            if self._find(entry.key) is entry:
-                self._shelf.remove(entry, self._flights.oldest_birth)
-                self._counts.expirations += expired
-                self._counts.invalidated += not expired
+            if self._find(entry.key) is not entry:
+                return
+            if expired:
+                self._shelf.expire(entry, self._flights.oldest_birth)
+            else:
+                self._shelf.drop(entry, self._clock(), self._flights.oldest_birth)
 
     def _sweep(self, limit: int, gone: list[Entry]) -> None:
         now_s = self._clock()
@@ -337,9 +345,6 @@ class MemoryTier:
                 return
             ended_s = entry.fresh_until_s
             if ended_s <= now_s and ended_s + entry.policy.kept_after_s <= now_s:
-                self._counts.expirations += 1
+                gone.append(self._shelf.expire(entry, self._flights.oldest_birth))
             elif entry.checked < self._changes and not self._holds(entry, trusting=True):
-                self._counts.invalidated += 1
-            else:
-                continue
-            gone.append(self._shelf.remove(entry, self._flights.oldest_birth))
+                gone.append(self._shelf.drop(entry, now_s, self._flights.oldest_birth))

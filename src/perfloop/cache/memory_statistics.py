@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from itertools import repeat
-from operator import length_hint
+from collections.abc import Sequence
 from typing import Final
 
 from perfloop.cache.entry import Entry, entry_bytes
 from perfloop.cache.object_size import object_bytes
 from perfloop.cache.policy import Freshness
 from perfloop.cache.shelf import Shelf
-from perfloop.metrics.counter import Counter
+from perfloop.cache.tally import Tally
 from perfloop.model.value import Value
 
 MEASURED_ENTRIES: Final = 100
@@ -42,58 +39,39 @@ class MemoryStatistics(Value, frozen=True, kw_only=True):
     flights: int
 
 
-class MemoryCounts:
-    """What happened since the tier was made; all but hits, misses and stale are counted under its lock."""
-
-    __slots__ = ("expirations", "hits", "invalidated", "misses", "refused", "stale")
-
-    def __init__(self) -> None:
-        self.hits: Iterator[None] = repeat(None, sys.maxsize)
-        """One step for each hit, by ``for _ in hits: break``: the path of a hit has no time for a call."""
-        self.misses = Counter()
-        self.stale = Counter()
-        self.expirations = self.invalidated = self.refused = 0
-
-    def found(self, freshness: Freshness) -> None:
-        """Count one request by what was found for it."""
-        if freshness is Freshness.FRESH or freshness is Freshness.DUE:
-            for _ in self.hits:
-                break
-        elif freshness is Freshness.EXPIRED:
-            self.misses.inc()
-        else:
-            self.stale.inc()
-
-    @property
-    def requests(self) -> int:
-        """All that were answered, with or without a value."""
-        return self._hits_so_far + int(self.misses.value + self.stale.value)
-
-    @property
-    def _hits_so_far(self) -> int:
-        return sys.maxsize - length_hint(self.hits)
-
-    def statistics(self, shelf: Shelf, flights: int) -> MemoryStatistics:
-        """The counts with what the shelf holds now."""
-        entries = list(shelf.queues.nodes.values())
-        return MemoryStatistics(
-            hits=self._hits_so_far,
-            misses=int(self.misses.value),
-            stale=int(self.stale.value),
-            evictions=shelf.evictions,
-            expirations=self.expirations,
-            invalidated=self.invalidated,
-            refused=self.refused,
-            too_large=shelf.too_large,
-            entries=len(entries),
-            size_bytes=shelf.queues.cost if shelf.by_bytes else _estimated_bytes(entries),
-            tags=len(shelf.cells),
-            ghosts=shelf.queues.ghosts,
-            flights=flights,
-        )
+def count(tally: Tally, freshness: Freshness) -> None:
+    """Count one request by what was found for it."""
+    if freshness is Freshness.FRESH or freshness is Freshness.DUE:
+        for _ in tally.hits:
+            break
+    elif freshness is Freshness.EXPIRED:
+        tally.misses.inc()
+    else:
+        tally.stale.inc()
 
 
-def _estimated_bytes(entries: list[Entry]) -> int:
+def memory_statistics(shelf: Shelf, *, refused: int, flights: int) -> MemoryStatistics:
+    """What was counted, with what the shelf holds now."""
+    entries = list(shelf.queues.nodes.values())
+    tallies = list(shelf.tallies.every())
+    return MemoryStatistics(
+        hits=sum(tally.hit_count for tally in tallies),
+        misses=int(sum(tally.misses.value for tally in tallies)),
+        stale=int(sum(tally.stale.value for tally in tallies)),
+        evictions=sum(tally.evictions for tally in tallies),
+        expirations=sum(tally.expirations for tally in tallies),
+        invalidated=sum(tally.invalidated for tally in tallies),
+        refused=refused,
+        too_large=shelf.too_large,
+        entries=len(entries),
+        size_bytes=shelf.queues.cost if shelf.by_bytes else _estimated_bytes(entries),
+        tags=len(shelf.cells),
+        ghosts=shelf.queues.ghosts,
+        flights=flights,
+    )
+
+
+def _estimated_bytes(entries: Sequence[Entry]) -> int:
     if not entries:
         return 0
     sample = entries[:: max(1, len(entries) // MEASURED_ENTRIES)]

@@ -39,7 +39,7 @@ class Node:
     call. A step that two threads lose to each other changes nothing that matters.
     """
 
-    __slots__ = ("cost", "key", "newer", "older", "queue", "visits")
+    __slots__ = ("cost", "key", "newer", "older", "queue", "visits", "was_visited")
 
     key: Hashable
     newer: Node
@@ -50,7 +50,14 @@ class Node:
         self.key = key
         self.cost = cost
         self.visits = 0
+        self.was_visited = False
+        """Visits of it were taken away: there is more behind it than `visits` says."""
         self.queue = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nobody has asked for it since it came in."""
+        return self.visits == 0 and not self.was_visited
 
 
 _NOWHERE: Final = Node(None, 0)
@@ -192,6 +199,7 @@ class S3Fifo(Generic[NodeT]):
         queue = old.queue
         assert queue is not None
         node.visits = old.visits
+        node.was_visited = old.was_visited
         if node.cost > old.cost:
             self.remove(old)
             if node.cost > self.capacity:
@@ -258,6 +266,7 @@ class S3Fifo(Generic[NodeT]):
                 self._ghosts.add(node.key, len(self.nodes) * GHOSTS_PER_20_NODES // 20)
                 return self.nodes.pop(node.key)
             node.visits = 0
+            node.was_visited = True
             main.push(node)
         return None
 
@@ -269,4 +278,5 @@ class S3Fifo(Generic[NodeT]):
             if node.visits == 0:
                 return self.nodes.pop(node.key)
             node.visits -= 1
+            node.was_visited = True
             main.push(node)

@@ -13,6 +13,7 @@ from perfloop.cache.object_size import object_bytes
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.s3fifo import S3Fifo
 from perfloop.cache.tag_cells import TagCells
+from perfloop.cache.tallies import Tallies
 
 USUAL_ENTRY_BYTES: Final = 2_000
 """How many entries a number of bytes may hold, for the size of the ghosts' sample."""
@@ -21,22 +22,22 @@ USUAL_ENTRY_BYTES: Final = 2_000
 class Shelf:
     """Bounded by entries or by bytes: the entries' costs are what counts."""
 
-    __slots__ = ("by_bytes", "cells", "evictions", "ghosts", "queues", "too_large")
+    __slots__ = ("by_bytes", "cells", "ghosts", "queues", "tallies", "too_large")
 
-    def __init__(self, limit: int, *, by_bytes: bool, with_ghosts: bool) -> None:
+    def __init__(self, limit: int, *, by_bytes: bool, with_ghosts: bool, tallies: Tallies) -> None:
+        self.tallies = tallies
         self.queues: S3Fifo[Entry] = S3Fifo(limit)
         self.cells = TagCells()
         rate = sampling_rate(limit // USUAL_ENTRY_BYTES if by_bytes else limit)
         self.ghosts = GhostCaches(limit, self.cells, rate) if with_ghosts else None
         self.by_bytes = by_bytes
-        self.evictions = 0
         self.too_large = 0
 
     def entry(
         self, key: str, value: object, policy: CachePolicy, tags: tuple[str, ...], size_bytes: int | None
     ) -> Entry:
         """A new entry, without its times; needs no lock."""
-        entry = Entry(key, value, policy)
+        entry = Entry(key, value, policy, self.tallies.of(key))
         entry.sampled = self.samples(key)
         if self.by_bytes:
             entry.cost = entry_bytes(key, object_bytes(value) if size_bytes is None else size_bytes, tags)
@@ -54,30 +55,49 @@ class Shelf:
         entry = self.find(key)
         return () if entry is None else entry.tags
 
-    def put(self, entry: Entry, tags: tuple[str, ...], oldest_birth: int | None) -> list[Entry]:
+    def put(self, entry: Entry, tags: tuple[str, ...], now_s: float, oldest_birth: int | None) -> list[Entry]:
         """Take an entry in, in the place of that with its key; returns what went for it.
 
         An entry without a life only takes the old one out; one that is too large goes itself.
         """
         old = self.find(entry.key)
         if entry.life_s <= 0:
-            return [] if old is None else [self.remove(old, oldest_birth)]
+            return [] if old is None else [self.renew(old, oldest_birth)]
         entry.cells = self.cells.join(tags)
         gone = self.queues.admit(entry) if old is None else self.queues.replace(entry)
         if entry.queue is None:
             self.too_large += 1
         else:
-            self.evictions += len(gone)
+            entry.tally.stored(entry)
+            for left in gone:
+                left.tally.evicted(left, now_s)
+                self.tallies.forget(left.key)
             if entry.sampled and self.ghosts is not None:
                 self.ghosts.admit(entry, oldest_birth)
         if old is not None:
+            old.tally.renewed(old)
             gone.append(old)
         for left in gone:
             self.cells.leave(left.cells, oldest_birth)
         return gone
 
-    def remove(self, entry: Entry, oldest_birth: int | None) -> Entry:
-        """Take an entry out that is of no more use; the ghosts see to theirs when it is asked for."""
+    def renew(self, entry: Entry, oldest_birth: int | None) -> Entry:
+        """Take an entry out for a later value that is not kept."""
+        entry.tally.renewed(entry)
+        return self._remove(entry, oldest_birth)
+
+    def expire(self, entry: Entry, oldest_birth: int | None) -> Entry:
+        """Take an entry out that is past all use; the ghosts see to theirs when it is asked for."""
+        entry.tally.expired(entry)
+        return self._remove(entry, oldest_birth)
+
+    def drop(self, entry: Entry, now_s: float, oldest_birth: int | None) -> Entry:
+        """Take an entry out that is invalid; the ghosts see to theirs."""
+        entry.tally.invalidate(entry, now_s)
+        self.tallies.forget(entry.key)
+        return self._remove(entry, oldest_birth)
+
+    def _remove(self, entry: Entry, oldest_birth: int | None) -> Entry:
         self.queues.remove(entry)
         self.cells.leave(entry.cells, oldest_birth)
         return entry
@@ -93,9 +113,9 @@ class Shelf:
         if served is not None and served.queue is not None:
             self.ghosts.admit(served, oldest_birth)
 
-    def invalidate(self, key: str, oldest_birth: int | None) -> Entry | None:
+    def invalidate(self, key: str, now_s: float, oldest_birth: int | None) -> Entry | None:
         """Take a key out everywhere; returns its entry, if there was one."""
         entry = self.find(key)
         if self.samples(key) and self.ghosts is not None:
             self.ghosts.remove(key, oldest_birth)
-        return None if entry is None else self.remove(entry, oldest_birth)
+        return None if entry is None else self.drop(entry, now_s, oldest_birth)
