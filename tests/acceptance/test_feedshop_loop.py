@@ -1,4 +1,6 @@
-"""The whole loop on the example service at full size: the acceptance test of the package.
+"""The whole loop on the example service at full size: the acceptance test of the package, of five minutes.
+
+`make test` runs the loop on smaller services (test_cli_optimize, test_benchmark_feedshop).
 
 What is planted is found and mended, what only looks wrong is left as it was, the gain is confirmed, and the
 target is changed by apply alone, which undo takes back.
@@ -22,7 +24,7 @@ from perfloop.adapters.servers import PostgresBinaries, PostgresServer
 from perfloop.model.advice import AlterSetting, AnalyzeTable, CreateIndex, DropIndex, RewriteQuery
 from perfloop.model.outcome import Study, StudyState
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off"}
 TRAFFIC_S = 6.0
