@@ -14,23 +14,15 @@ from typing import Any
 from perfloop.cache import (
     AsyncInMemoryRemote,
     AsyncTieredCache,
+    FakeClock,
     InMemoryRemote,
     InMemoryServer,
     TieredCache,
 )
 
+__all__ = ["KINDS", "FakeClock", "Gate", "until", "waiters"]
+
 WITHIN_S = 10.0
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def advance(self, seconds: float) -> None:
-        self.now_s += seconds
 
 
 def until(condition: Callable[[], object], within_s: float = WITHIN_S) -> None:
