@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -55,23 +54,32 @@ class Adjustment(Value, frozen=True, kw_only=True):
 class AdjustmentLog:
     """The last Adjustments of one law, the newest last; at most one of them is pending."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_length", "_pending")
 
     def __init__(self, length: int = KEPT_ADJUSTMENTS) -> None:
-        self._entries: deque[Adjustment] = deque(maxlen=length)
+        self._length = length
+        self._entries: list[Adjustment] = []
+        self._pending: int | None = None
 
     def add(self, adjustment: Adjustment) -> Adjustment:
-        """Write it down and return it."""
+        """Write it down and return it. One that is still pending is kept from now on."""
+        if adjustment.outcome is Outcome.PENDING:
+            self.settle(Outcome.KEPT, None)
+            self._pending = len(self._entries)
         self._entries.append(adjustment)
+        if len(self._entries) > self._length:
+            del self._entries[0]
+            self._pending = self._pending - 1 if self._pending else None
         return adjustment
 
     def settle(self, outcome: Outcome, after: Window | None) -> None:
-        """Say what became of the newest, if it is pending."""
-        if not self._entries or self._entries[-1].outcome is not Outcome.PENDING:
+        """Say what became of the one that is pending, if there is one."""
+        if self._pending is None:
             return
-        newest = self._entries.pop()
-        evidence = Evidence(before=newest.evidence.before, after=after)
-        self._entries.append(msgspec.structs.replace(newest, outcome=outcome, evidence=evidence))
+        pending = self._entries[self._pending]
+        evidence = Evidence(before=pending.evidence.before, after=after)
+        self._entries[self._pending] = msgspec.structs.replace(pending, outcome=outcome, evidence=evidence)
+        self._pending = None
 
     def entries(self) -> tuple[Adjustment, ...]:
         return tuple(self._entries)

@@ -1,0 +1,73 @@
+"""Where to look next for the largest limit that still pays: growing steps, then halves."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from perfloop.control.policy import AdjustmentPolicy
+
+RESOLUTION: Final = 0.03
+"""Of the limit: nearer than this, or than 1, nothing is looked for."""
+
+
+class Direction(enum.Enum):
+    """Where the search began to look."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class Bracket:
+    """`anchor` is the best limit so far, `ceiling` the least that is known not to pay.
+
+    Steps double as long as they are accepted, up to half of the anchor upward and a third of it downward,
+    which is a factor of 1.5 either way. Once both ends are known the gap is halved.
+    """
+
+    __slots__ = ("_direction", "_policy", "_step", "anchor", "ceiling")
+
+    def __init__(self, policy: AdjustmentPolicy, anchor: int, direction: Direction, step: int) -> None:
+        self._policy = policy
+        self._direction = direction
+        self._step = step
+        self.anchor = anchor
+        self.ceiling: int | None = None
+
+    def propose(self) -> int | None:
+        """The limit to try next; None where the search is over."""
+        if self._direction is Direction.DOWN:
+            lower = max(self._policy.lowest, self.anchor - min(self._step, max(1, self.anchor // 3)))
+            if lower < self.anchor:
+                return lower
+            self._turn_up()
+        if self.ceiling is None:
+            upper = min(self._policy.highest, self.anchor + min(self._step, (self.anchor + 1) // 2))
+            return upper if upper > self.anchor else None
+        if self.ceiling - self.anchor <= resolution(self.anchor):
+            return None
+        return (self.anchor + self.ceiling) // 2
+
+    def judge(self, trial: int, pays: bool) -> None:
+        """Take what came of a trial: whether the larger of trial and anchor pays."""
+        if self._direction is Direction.DOWN:
+            if pays:
+                self._turn_up()
+            else:
+                self.ceiling, self.anchor = self.anchor, trial
+                self._step *= 2
+        elif pays:
+            self.anchor = trial
+            self._step *= 2
+        else:
+            self.ceiling = trial
+
+    def _turn_up(self) -> None:
+        self._direction = Direction.UP
+        if self.ceiling is None:
+            self.ceiling = self.anchor
+
+
+def resolution(limit: int) -> int:
+    """The least difference between limits that matters."""
+    return max(1, round(RESOLUTION * limit))

@@ -1,0 +1,190 @@
+"""The default law: bracket, halve, hold, and look again now and then.
+
+Source: our own, from measurements of laws on sinks whose overload merely queues and on sinks whose overload
+destroys throughput (docs/explain/controllers.md). It maximises what comes out, not the time taken: a law that
+sees latency alone cannot tell the two sinks apart. The knee is where one per cent more calls at once bring
+half a per cent more items; maximising Kleinrock's power (throughput over latency) sets the same condition.
+Throughput is Little's law on trimmed medians. Assumes a source that has work waiting; Windows without are not
+counted.
+
+Rejected: latency against its minimum (Vegas, gradients), which rides up with its own queue; a fixed gain
+asked for each extra worker, which stops at a constant whatever the capacity; means, which a stalled scheduler
+moves.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.bracket import Bracket, Direction
+from perfloop.control.estimate import Estimate, elasticity, elasticity_error, is_telling
+from perfloop.control.holding import Holding, Shift
+from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.window import Window
+
+KNEE: Final = 0.5
+"""Elasticity from which on a larger limit pays."""
+SURE: Final = 2.5
+"""Standard errors that lie between an elasticity and the knee before the matter is decided early."""
+LONGEST_TRIAL: Final = 48
+"""Windows after which it is decided all the same, by whichever is likelier."""
+REVISIT: Final = 0.7
+"""A limit is measured until its error is this share of the other's; then the other has its turn."""
+FIRST_ERROR: Final = 0.15
+"""Error of the elasticity that the anchor alone may bring in, before the first trial."""
+STARVED: Final = 5
+"""Windows in a row without waiting work after which a trial ends: the limit is not what holds work back."""
+
+
+class SearchHold:
+    """Finds the knee from any starting limit, without hints, and follows it."""
+
+    __slots__ = (
+        "_anchor",
+        "_bracket",
+        "_holding",
+        "_last",
+        "_moved_at_s",
+        "_policy",
+        "_starved",
+        "_trial",
+        "limit",
+        "log",
+    )
+
+    def __init__(self, policy: AdjustmentPolicy | None = None, *, start: int | None = None) -> None:
+        self._policy = policy or AdjustmentPolicy()
+        self.limit = self._policy.clamp(self._policy.lowest if start is None else start)
+        self.log = AdjustmentLog()
+        self._bracket: Bracket | None = Bracket(self._policy, self.limit, Direction.UP, self.limit)
+        self._anchor = Estimate(self.limit)
+        self._trial: Estimate | None = None
+        self._holding = Holding(self._policy)
+        self._last: Window | None = None
+        self._moved_at_s = -math.inf
+        self._starved = 0
+
+    @property
+    def is_settled(self) -> bool:
+        return self._bracket is None
+
+    def update(self, window: Window) -> Adjustment | None:
+        """Take the next Window. A gap before it says that something else was moved meanwhile."""
+        last, self._last = self._last, window
+        if last is not None and window.started_at_s > last.ended_at_s:
+            self._begin_anew()
+        if window.limit != self.limit or window.started_at_s < self._moved_at_s + 2 * window.latency_p50_s:
+            return None
+        if not is_telling(window):
+            return self._starve(window)
+        self._starved = 0
+        return self._hold(window) if self._bracket is None else self._seek(self._bracket, window)
+
+    def _begin_anew(self) -> None:
+        self._anchor.forget()
+        self._holding.forget()
+        if self._trial is not None:
+            self._trial.forget()
+
+    def _starve(self, window: Window) -> Adjustment | None:
+        """Calls do not wait for this limit: where it is on trial it stays, as it holds nothing back."""
+        self._starved += 1
+        if self._trial is not None and self._starved >= STARVED and not window.is_saturated:
+            self.log.settle(Outcome.KEPT, window)
+            self._anchor, self._trial, self._bracket = Estimate(self.limit), None, None
+            self._holding.begin(window.ended_at_s, self.limit)
+        return None
+
+    def _hold(self, window: Window) -> Adjustment | None:
+        self._anchor.add(window)
+        shift = self._holding.see(window)
+        if shift is not None:
+            self._anchor = Estimate(self.limit)
+            direction = Direction.DOWN if shift is Shift.FELL else Direction.UP
+            self._bracket = Bracket(self._policy, self.limit, direction, self.limit)
+            return None
+        side = self._holding.look(window.ended_at_s)
+        if side is None:
+            return None
+        self._bracket = Bracket(self._policy, self.limit, side, max(1, self.limit // 16))
+        return self._next_trial(self._bracket, window)
+
+    def _seek(self, bracket: Bracket, window: Window) -> Adjustment | None:
+        trial = self._trial
+        if trial is None:
+            self._anchor.add(window)
+            return self._next_trial(bracket, window)
+        current = trial if self.limit == trial.limit else self._anchor
+        other = self._anchor if current is trial else trial
+        current.add(window)
+        if not len(other):
+            return self._move(other.limit, window, f"{other.limit} is measured anew")
+        pays = self._decide(trial)
+        if pays is not None:
+            return self._conclude(bracket, trial, pays, window)
+        if current.error <= REVISIT * other.error:
+            return self._move(other.limit, window, f"{other.limit} is known less well than {current.limit}")
+        return None
+
+    def _decide(self, trial: Estimate) -> bool | None:
+        """Whether the larger of trial and anchor pays; None while that is not sure."""
+        lower, upper = sorted((self._anchor, trial), key=lambda estimate: estimate.limit)
+        gain, error = elasticity(lower, upper), elasticity_error(lower, upper)
+        if abs(gain - KNEE) >= SURE * error or len(trial) >= LONGEST_TRIAL:
+            return gain >= KNEE
+        return None
+
+    def _conclude(self, bracket: Bracket, trial: Estimate, pays: bool, window: Window) -> Adjustment | None:
+        is_taken = pays == (trial.limit > self._anchor.limit)
+        bracket.judge(trial.limit, pays)
+        fact = _fact(self._anchor, trial)
+        self.log.settle(Outcome.KEPT if is_taken else Outcome.UNDONE, window)
+        self._trial = None
+        if is_taken:
+            self._anchor = trial
+        following = self._next_trial(bracket, window, fact)
+        if following is None and self.limit != self._anchor.limit:
+            return self._move(self._anchor.limit, window, f"back to {self._anchor.limit}: {fact}")
+        return following
+
+    def _next_trial(self, bracket: Bracket, window: Window, fact: str = "") -> Adjustment | None:
+        """Begin the next trial, or hold where the search is over."""
+        proposed = bracket.propose()
+        if proposed is None:
+            self._bracket = None
+            self._holding.begin(window.ended_at_s, self._anchor.limit)
+            return None
+        if self._anchor.error > FIRST_ERROR * abs(math.log(proposed / self._anchor.limit)):
+            return None if self.limit == self._anchor.limit else self._back_to_measure(window, fact)
+        self._trial = Estimate(proposed)
+        reason = (
+            f"{fact}; next {proposed}" if fact else f"whether {proposed} is better than {self._anchor.limit}"
+        )
+        return self._move(proposed, window, reason, Outcome.PENDING)
+
+    def _back_to_measure(self, window: Window, fact: str) -> Adjustment:
+        return self._move(self._anchor.limit, window, f"back to {self._anchor.limit}: {fact}")
+
+    def _move(self, to: int, window: Window, reason: str, outcome: Outcome = Outcome.KEPT) -> Adjustment:
+        before, self.limit = self.limit, to
+        self._moved_at_s = window.ended_at_s
+        return self.log.add(
+            Adjustment(
+                at_s=window.ended_at_s,
+                knob=Knob.LIMIT,
+                before=before,
+                after=to,
+                reason=reason,
+                evidence=Evidence(before=window),
+                outcome=outcome,
+            )
+        )
+
+
+def _fact(anchor: Estimate, trial: Estimate) -> str:
+    """What was seen, as a clause."""
+    change = math.expm1(trial.value - anchor.value)
+    more = trial.limit / anchor.limit - 1
+    return f"{trial.limit} at once brought {change:+.1%} items over {anchor.limit}, for {more:+.0%} calls"
