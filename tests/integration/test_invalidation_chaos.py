@@ -1,7 +1,7 @@
 """A cache that is cleared by events equals its database once all is quiet, whatever was killed meanwhile.
 
-The cache of the test drops what it is told to and loads what it lacks, with a fence, as fast as it can.
-Were a change lost, or told before others see it, an old value would stay in it.
+The cache is the one that users have, its values come from a decorated function, and some threads ask for
+them all the time. Were a change lost, or told before others see it, an old value would stay in it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -24,74 +23,82 @@ from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.changes import outbox_plan, slot_plan
 from perfloop.adapters.servers import PostgresBinaries, PostgresServer
+from perfloop.cache import InMemoryRemote, InMemoryServer, TieredCache
 from perfloop.cache.invalidation import (
     ChangeListener,
     ChangeSource,
     ListenerPolicy,
     Outbox,
+    OutboxPolicy,
     ReplicationSlot,
+    SlotPolicy,
     TagMap,
 )
 from perfloop.metrics import Registry
 from perfloop.model.changes import WatchedTable
 
 DEADLINE_S = 30.0
-WRITING_S = 2.0
+WRITING_S = 1.5
+TTL_S = 86_400
 ROWS = 40
+TAGS = TagMap({"orders": ("order-{id}",)})
+PATIENT = ListenerPolicy(first_retry_s=0.05, longest_retry_s=0.2, takeover_s=0.05)
 SETTINGS = {"wal_level": "logical", "fsync": "off", "shared_buffers": "32MB", "wal_sender_timeout": "2s"}
+BOTH = pytest.mark.parametrize("kind", ["outbox", "slot"])
 READER = """
-import socket, sys, threading
+import sys, threading
+from perfloop.cache import TieredCache
 from perfloop.cache.invalidation import ChangeListener, ListenerPolicy, Outbox, ReplicationSlot, TagMap
 
-class Remote:
-    def __init__(self, path):
-        self.link = socket.socket(socket.AF_UNIX)
-        self.link.connect(path)
-        self.answers = self.link.makefile()
-    def invalidate_tag(self, *tags):
-        self.link.sendall((" ".join(tags) + chr(10)).encode())
-        self.answers.readline()
-
-kind, dsn, path = sys.argv[1:]
+kind, dsn, redis, prefix = sys.argv[1:]
 source = Outbox(dsn, reader="shop") if kind == "outbox" else ReplicationSlot(dsn, reader="shop")
 policy = ListenerPolicy(first_retry_s=0.05, longest_retry_s=0.2, takeover_s=0.05)
-with ChangeListener(source, TagMap({"orders": ("order-{id}",)}), Remote(path), policy=policy):
-    threading.Event().wait()
+with TieredCache(redis, prefix=prefix, timeout_s=2.0) as cache:
+    with ChangeListener(source, TagMap({"orders": ("order-{id}",)}), cache, policy=policy):
+        print("listening", flush=True)
+        threading.Event().wait()
 """
 
 
-class FencedCache:
-    """Rows by their number, and what a load that was overtaken by an invalidation must not store."""
+class Orders:
+    """The orders of a shop as a service reads them: through a decorated function."""
 
-    def __init__(self, dsn: str) -> None:
-        self.rows: dict[int, str] = {}
+    def __init__(self, dsn: str, cache: TieredCache) -> None:
         self._dsn = dsn
-        self._numbers = dict.fromkeys(range(ROWS), 0)
-        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._ending = contextlib.ExitStack()
+        self.note = cache.cached("order:{order}", ttl_s=TTL_S, tags=("order-{order}", "every:orders"))(
+            self._load
+        )
 
-    def invalidate_tag(self, *tags: str) -> None:
-        with self._lock:
-            for row in range(ROWS):
-                if "every:orders" in tags or f"order-{row}" in tags:
-                    self.rows.pop(row, None)
-                    self._numbers[row] += 1
+    def _load(self, order: int) -> str:
+        connection = getattr(self._local, "connection", None)
+        if connection is None or connection.closed:
+            connection = self._local.connection = psycopg.connect(self._dsn, autocommit=True)
+            self._ending.callback(connection.close)
+        row = connection.execute("SELECT note FROM orders WHERE id = %s", [order]).fetchone()
+        assert row is not None
+        note: str = row[0]
+        return note
 
-    def load(self, stopping: threading.Event) -> None:
-        for connection in connections(self._dsn, stopping):
+    def __enter__(self) -> Orders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def all(self) -> dict[int, str]:
+        return {order: self.note(order) for order in range(ROWS)}
+
+    def ask(self, stopping: threading.Event) -> None:
+        """Until stopped; a server that restarts is asked again."""
+        chance = random.Random(1)
+        while not stopping.wait(0.0005):
             with contextlib.suppress(psycopg.OperationalError):
-                while not stopping.is_set():
-                    missing = [row for row in range(ROWS) if row not in self.rows]
-                    for row in missing:
-                        self._load_row(connection, row)
-                    if not missing:
-                        time.sleep(0.0005)
+                self.note(chance.randrange(ROWS))
 
-    def _load_row(self, connection: psycopg.Connection, row: int) -> None:
-        born = self._numbers[row]
-        found = connection.execute("SELECT note FROM orders WHERE id = %s", [row]).fetchone()
-        with self._lock:
-            if found and self._numbers[row] == born:
-                self.rows[row] = found[0]
+    def become(self, expected: dict[int, str]) -> None:
+        eventually(lambda: self.all() == expected)
 
 
 def connections(dsn: str, stopping: threading.Event) -> Iterator[psycopg.Connection]:
@@ -145,27 +152,8 @@ def threads(*targets: Callable[[threading.Event], object]) -> Iterator[None]:
             thread.join(DEADLINE_S)
 
 
-@contextlib.contextmanager
-def served(cache: FencedCache, path: Path) -> Iterator[None]:
-    """Let processes that come and go clear the cache."""
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(str(path))
-        door.listen()
-
-        def answer(link: socket.socket) -> None:
-            with contextlib.suppress(OSError), link, link.makefile() as lines:
-                for line in lines:
-                    cache.invalidate_tag(*line.split())
-                    link.sendall(b"\n")
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    threading.Thread(target=answer, args=[door.accept()[0]], daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield
-        door.shutdown(socket.SHUT_RDWR)
+def writers(dsn: str) -> contextlib.AbstractContextManager[None]:
+    return threads(*(lambda stopping, seed=seed: write(dsn, seed, stopping) for seed in range(3)))
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +164,7 @@ def server(each_postgres_binaries: PostgresBinaries) -> Iterator[PostgresServer]
 
 @pytest.fixture
 def shop(server: PostgresServer) -> Iterator[str]:
-    with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE shop")
+    execute(server.dsn(), "CREATE DATABASE shop")
     dsn = make_conninfo(server.dsn(), dbname="shop")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")
@@ -185,12 +172,23 @@ def shop(server: PostgresServer) -> Iterator[str]:
         for plan in (outbox_plan.plan_install, slot_plan.plan_install):
             outbox_plan.carry_out(connection, plan(connection, [WatchedTable(table="orders")]))
     yield dsn
-    with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE active"
-        )
-        connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
-        connection.execute("DROP DATABASE shop WITH (FORCE)")
+    execute(
+        server.dsn(),
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE active",
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots",
+        "DROP DATABASE shop WITH (FORCE)",
+    )
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"chaos-{secrets.token_hex(8)}"
+
+
+def execute(dsn: str, *statements: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
 
 
 def rows_of(dsn: str) -> dict[int, str]:
@@ -198,61 +196,118 @@ def rows_of(dsn: str) -> dict[int, str]:
         return dict(connection.execute("SELECT id, note FROM orders").fetchall())
 
 
-@pytest.mark.parametrize("kind", ["outbox", "slot"])
+def source_of(kind: str, dsn: str, *, reader: str | None = None) -> ChangeSource:
+    return Outbox(dsn, reader=reader) if kind == "outbox" else ReplicationSlot(dsn, reader=reader)
+
+
+def listening(
+    source: ChangeSource, cache: TieredCache, *, policy: ListenerPolicy = PATIENT
+) -> ChangeListener:
+    return ChangeListener(source, TAGS, cache, policy=policy, registry=Registry())
+
+
+class Reader:
+    """A process of the service that listens for all, until it is killed."""
+
+    def __init__(self, kind: str, dsn: str, redis: str, prefix: str) -> None:
+        command = [sys.executable, "-c", READER, kind, dsn, redis, prefix]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    def wait(self) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@BOTH
 def test_nothing_is_lost_when_readers_are_killed_and_the_server_restarts(
-    server: PostgresServer, shop: str, kind: str, tmp_path: Path
+    server: PostgresServer, shop: str, redis_url: str, prefix: str, kind: str
 ) -> None:
-    cache = FencedCache(shop)
     chance = random.Random(7)
-    path = tmp_path / "cache"
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", READER, kind, shop, str(path)])
+    def start() -> Reader:
+        return Reader(kind, shop, redis_url, prefix)
 
-    writers = [lambda stopping, seed=seed: write(shop, seed, stopping) for seed in range(4)]
-    with contextlib.ExitStack() as ending, served(cache, path), threads(cache.load):
+    with (
+        TieredCache(redis_url, prefix=prefix, timeout_s=2.0) as cache,
+        Orders(shop, cache) as orders,
+        contextlib.ExitStack() as ending,
+    ):
         readers = [start(), start()]
-        ending.callback(lambda: [end(reader) for reader in readers])
-        with threads(*writers):
+        ending.callback(lambda: list(map(Reader.kill, readers)))
+        readers[0].wait()
+        with threads(orders.ask), writers(shop):
             end_s = time.monotonic() + WRITING_S
             restart_s = end_s - WRITING_S / 2
             while time.monotonic() < end_s:
                 time.sleep(chance.uniform(0.3, 0.7))
                 victim = chance.randrange(2)
-                end(readers[victim])
+                readers[victim].kill()
                 readers[victim] = start()
                 if restart_s and time.monotonic() > restart_s:
                     server.restart()
                     restart_s = 0.0
-        expected = rows_of(shop)
-        eventually(lambda: cache.rows == expected)
-
-        assert expected == cache.rows
+        orders.become(rows_of(shop))
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-
-
-def source_of(kind: str, dsn: str) -> ChangeSource:
-    return Outbox(dsn, reader="shop") if kind == "outbox" else ReplicationSlot(dsn, reader="shop")
-
-
-@pytest.mark.parametrize("kind", ["outbox", "slot"])
-def test_a_server_that_hangs_is_given_up_and_found_again(
-    server: PostgresServer, shop: str, kind: str
+@BOTH
+def test_what_is_committed_while_nobody_reads_is_cleared_by_the_next_reader(
+    shop: str, redis_url: str, prefix: str, kind: str
 ) -> None:
-    cache = FencedCache(shop)
+    with TieredCache(redis_url, prefix=prefix, timeout_s=2.0) as cache, Orders(shop, cache) as orders:
+        reader = Reader(kind, shop, redis_url, prefix)
+        reader.wait()
+        orders.all()
+        execute(shop, "UPDATE orders SET note = 'heard' WHERE id = 3")
+        eventually(lambda: orders.note(3) == "heard")
+        reader.kill()
+        execute(shop, "UPDATE orders SET note = 'unheard' WHERE id = 3")
+        before = orders.note(3)
+        with listening(source_of(kind, shop, reader="shop"), cache) as listener:
+            orders.become(rows_of(shop))
+            doubts = listener.statistics().doubts
+
+    assert ("heard", 0) == (before, doubts)
+
+
+@BOTH
+def test_nothing_is_stale_after_connections_were_cut_again_and_again(shop: str, kind: str) -> None:
+    with (
+        TieredCache() as cache,
+        Orders(shop, cache) as orders,
+        listening(source_of(kind, shop), cache) as listener,
+    ):
+        end_s = time.monotonic() + WRITING_S
+        with threads(orders.ask), writers(shop), psycopg.connect(shop, autocommit=True) as control:
+            while time.monotonic() < end_s:
+                control.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = 'perfloop cache'"
+                )
+                time.sleep(0.1)
+        orders.become(rows_of(shop))
+
+        assert listener.statistics().faults > 0
+
+
+@BOTH
+def test_a_server_that_hangs_is_given_up_and_found_again(shop: str, kind: str) -> None:
     policy = ListenerPolicy(first_retry_s=0.05, longest_retry_s=0.2, hung_after_s=0.5)
-    listener = ChangeListener(
-        source_of(kind, shop), TagMap({"orders": ("order-{id}",)}), cache, policy=policy, registry=Registry()
-    )
-    with psycopg.connect(shop, autocommit=True) as connection, listener, threads(cache.load):
-        eventually(lambda: len(cache.rows) == ROWS and listener.statistics().behind_s is not None)
-        stopped = [row[0] for row in connection.execute(
+    with (
+        TieredCache() as cache,
+        Orders(shop, cache) as orders,
+        psycopg.connect(shop, autocommit=True) as connection,
+        listening(source_of(kind, shop), cache, policy=policy) as listener,
+    ):
+        eventually(lambda: listener.statistics().behind_s is not None)
+        orders.all()
+        found = connection.execute(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'perfloop cache'"
-        ).fetchall()]  # fmt: skip
+        ).fetchall()
+        stopped = [pid for (pid,) in found]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -262,7 +317,50 @@ def test_a_server_that_hangs_is_given_up_and_found_again(
         finally:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
-        eventually(lambda: cache.rows.get(3) == "new")
+        orders.become(rows_of(shop))
 
         assert behind_s is not None
         assert behind_s > 0.3
+
+
+def test_nothing_is_stale_though_the_guard_drops_the_slot_all_the_time(shop: str) -> None:
+    strict = SlotPolicy(limit_bytes=1, drop_over_limit=True, guard_every_s=0.05)
+    with (
+        TieredCache(remote=InMemoryRemote()) as cache,
+        Orders(shop, cache) as orders,
+        listening(ReplicationSlot(shop, reader="shop", policy=strict), cache) as listener,
+    ):
+        with threads(orders.ask), writers(shop):
+            eventually(lambda: listener.statistics().doubts > 5)
+        orders.become(rows_of(shop))
+
+
+@BOTH
+def test_what_the_shared_tier_was_not_told_is_told_again_by_another_process(shop: str, kind: str) -> None:
+    """The process that heard of it dies while it still keeps it for a Redis that is away."""
+    redis = InMemoryServer()
+
+    def source() -> ChangeSource:
+        # As soon as it may, it stores how far it has come.
+        policy = OutboxPolicy(store_every_s=0.0)
+        return (
+            Outbox(shop, reader="shop", policy=policy)
+            if kind == "outbox"
+            else ReplicationSlot(shop, reader="shop", policy=SlotPolicy(guard_every_s=0.001))
+        )
+
+    with TieredCache(remote=InMemoryRemote(redis)) as stays, Orders(shop, stays) as orders:
+        with TieredCache(remote=InMemoryRemote(redis)) as dies, listening(source(), dies) as first:
+            eventually(lambda: first.statistics().behind_s is not None)
+            orders.all()
+            redis.go_away()
+            execute(shop, "UPDATE orders SET note = 'new' WHERE id = 3")
+            eventually(lambda: dies.statistics().pending_invalidations)
+            execute(shop, "UPDATE orders SET note = 'new' WHERE id = 4")
+            end_s = time.monotonic() + 0.3
+            eventually(lambda: time.monotonic() > end_s)
+        redis.come_back()
+        with listening(source(), stays) as second:
+            orders.become(rows_of(shop))
+
+            assert 0 == second.statistics().doubts

@@ -201,6 +201,17 @@ def test_a_slot_that_keeps_too_much_is_an_alarm_or_is_dropped(
     assert (True, 0) == (alarm, doubts)
 
 
+def test_a_slot_of_ones_own_is_watched_and_guarded_too(watched_shop: str) -> None:
+    with listening(watched_shop, Heard(), reader=None) as listener:
+        eventually(lambda: listener.statistics().behind_s is not None)
+    strict = SlotPolicy(limit_bytes=1, drop_over_limit=True, guard_every_s=0.01)
+    source = ReplicationSlot(watched_shop, reader=None, policy=strict)
+    policy = ListenerPolicy(first_retry_s=0.01)
+    with ChangeListener(source, TAGS, Heard(), policy=policy, registry=Registry()) as listener:
+        execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+        eventually(lambda: listener.statistics().doubts > 2)
+
+
 def test_a_slot_whose_log_is_gone_is_made_anew_and_all_is_in_doubt(
     watched_shop: str, log_server: PostgresServer
 ) -> None:

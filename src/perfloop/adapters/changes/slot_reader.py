@@ -84,6 +84,7 @@ class ReplicationSlot:
 
     def _begin(self) -> None:
         self._is_streaming = False
+        self._followed = self._slot
         self._temporary: str | None = None
         self._is_everything_told = False
         self._relations: dict[int, Relation] = {}
@@ -198,7 +199,7 @@ class ReplicationSlot:
         self._watched = {each.table: each.columns for each in publication.watched}
 
     def _begin_alone(self) -> bool:
-        self._temporary = f"{PUBLICATION}_{secrets.token_hex(4)}"
+        self._temporary = self._followed = f"{PUBLICATION}_{secrets.token_hex(4)}"
         self._stream.connect()
         self._stream.create_temporary(self._temporary)
         return True
@@ -233,15 +234,15 @@ class ReplicationSlot:
         return True
 
     def _drop(self, control: psycopg.Connection[Any]) -> None:
-        """Let the next open() begin anew; a temporary slot goes with its connection."""
-        row = control.execute(block("read_slot"), [self._slot]).fetchone() if self._slot else None
+        """Let the next open() begin anew."""
+        row = control.execute(block("read_slot"), [self._followed]).fetchone()
         if row is None:
             return
         if row[0] is not None:
             control.execute(block("end_reader"), [row[0]])
         # Another process may have been faster, to drop it or to follow it.
         with suppress(psycopg.errors.UndefinedObject, psycopg.errors.ObjectInUse):
-            control.execute(block("drop_slot"), [self._slot])
+            control.execute(block("drop_slot"), [self._followed])
 
     def _settle(self, control: psycopg.Connection[Any], temporary: str) -> None:
         """Everything has been invalidated, so from now on the changes are enough."""
@@ -276,7 +277,7 @@ class ReplicationSlot:
         if now_s - self._guarded_at_s < self._policy.guard_every_s:
             return
         self._guarded_at_s = now_s
-        row = control.execute(block("read_slot"), [self._slot or self._temporary]).fetchone()
+        row = control.execute(block("read_slot"), [self._followed]).fetchone()
         if row is not None:
             _, _, _, kept_bytes, flushed = row
             is_over = kept_bytes > self._policy.limit_bytes

@@ -46,6 +46,7 @@ class ChangeListener:
             source,
             tags,
             lambda found: cache.invalidate_tag(*found),
+            lambda: not _is_away(cache),
             policy=policy or ListenerPolicy(),
             registry=registry,
             clock=clock,
@@ -97,7 +98,13 @@ class AsyncChangeListener:
         self._cache = cache
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listening = Listening(
-            source, tags, self._invalidate, policy=policy or ListenerPolicy(), registry=registry, clock=clock
+            source,
+            tags,
+            self._invalidate,
+            lambda: not _is_away(cache),
+            policy=policy or ListenerPolicy(),
+            registry=registry,
+            clock=clock,
         )
 
     async def open(self) -> None:
@@ -127,6 +134,11 @@ class AsyncChangeListener:
 
     async def _given(self, found: Sequence[str]) -> None:
         await self._cache.invalidate_tag(*found)
+
+
+def _is_away(cache: object) -> bool:
+    """Whether the cache keeps invalidations in this process's memory, for a shared tier that is away."""
+    return isinstance(cache, TieredCache | AsyncTieredCache) and cache.is_alone
 
 
 def _check_reader(source: ChangeSource, cache: object) -> None:

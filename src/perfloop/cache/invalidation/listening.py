@@ -26,6 +26,8 @@ from perfloop.model.changes import TableChange, WatchedTable
 from perfloop.model.value import Value, require
 
 LOOK_AFTER_S: Final = 0.5
+TAKEN_WITHIN_S: Final = 5.0
+TAKEN_LOOK_S: Final = 0.02
 RATE_OVER_S: Final = 10.0
 _log = logging.getLogger("perfloop.cache")
 
@@ -54,13 +56,25 @@ class ListenerPolicy(Value, frozen=True, kw_only=True):
 
 
 class Listening:
-    """The thread and what it counts; `invalidate` returns when the cache has taken the tags."""
+    """The thread and what it counts.
+
+    Args:
+        source: Where changes come from.
+        tags: Which tags they invalidate.
+        invalidate: Hands tags to the cache.
+        is_taken: Whether all that was handed over has reached every process. Until then nothing is
+            confirmed: this process may end, and another has to be told.
+        policy: How it bears with a server.
+        registry: Where its metrics go.
+        clock: Monotonic seconds.
+    """
 
     def __init__(
         self,
         source: ChangeSource,
         tags: TagMap,
         invalidate: Callable[[Sequence[str]], object],
+        is_taken: Callable[[], bool],
         *,
         policy: ListenerPolicy,
         registry: Registry,
@@ -69,6 +83,7 @@ class Listening:
         self._source = source
         self._tags = tags
         self._invalidate = invalidate
+        self._is_taken = is_taken
         self._policy = policy
         self._clock = clock
         self._registry = registry
@@ -217,9 +232,20 @@ class Listening:
         step = self._policy.tags_at_once
         for start in range(0, len(tags), step):
             self._invalidate(tags[start : start + step])
+        self._wait_until_taken()
         self._invalidated += len(tags)
         found.clear()
         self._progress_at_s = self._clock()
+
+    def _wait_until_taken(self) -> None:
+        end_s = self._clock() + TAKEN_WITHIN_S
+        while not self._is_taken():
+            if self._stopping.wait(TAKEN_LOOK_S):
+                return
+            if self._clock() > end_s:
+                raise TargetUnreachable(
+                    "the cache's shared tier is away; what was committed is told again once it is back"
+                )
 
     def _note(self, error: Exception) -> None:
         self._faults += 1
