@@ -65,8 +65,8 @@ class InPlace:
     async def __aexit__(self, *_: object) -> None:
         self._tier.__exit__(None, None, None)
 
-    async def fetch(self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0) -> Any:
-        return self._tier.fetch(keys, lease_s=lease_s, early_s=early_s)
+    async def fetch(self, keys: Sequence[str], *, lease_s: float | None = None, **terms: Any) -> Any:
+        return self._tier.fetch(keys, lease_s=lease_s, **terms)
 
     async def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome]:
         return self._tier.store(writes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -30,12 +30,12 @@ class Tier(AsyncInMemoryRemote):
     after_invalidate: Callable[[], Coroutine[Any, Any, None]] | None = None
     gives_leases = True
 
-    async def fetch(self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0) -> Any:
+    async def fetch(self, keys: Sequence[str], *, lease_s: float | None = None, **terms: Any) -> Any:
         if self.before_fetch is not None:
             await self.before_fetch(keys)
-        return await super().fetch(keys, lease_s=lease_s if self.gives_leases else None, early_s=early_s)
+        return await super().fetch(keys, lease_s=lease_s if self.gives_leases else None, **terms)
 
-    async def invalidate(self, keys: Iterable[str] = (), tags: Iterable[str] = ()) -> None:
+    async def invalidate(self, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> None:
         for name in (*keys, *tags):
             name.encode()
         await super().invalidate(keys, tags)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ class FaultyServer(InMemoryServer):
 
     fetches = 0
 
-    def _fetch(self, keys: Sequence[str], lease_s: float | None, early_s: float) -> Mapping[str, Fetched]:
+    def _fetch(self, *_: object) -> Mapping[str, Fetched]:
         self.fetches += 1
         raise UnicodeError("a tag that is no text")
 

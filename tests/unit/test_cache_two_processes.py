@@ -46,7 +46,7 @@ def test_one_of_both_loads_and_the_other_waits_for_it(kind: Any, two: Two) -> No
     leader = kind.start(two.one.get_or_load, "k", gate)
     gate.wait_begun()
     follower = kind.start(two.other.get_or_load, "k", never)
-    until(lambda: two.other._link._awaited)
+    until(lambda: two.other._link._hearing.awaited)
     gate.let()
 
     assert ("value", "value") == (leader.result(), follower.result())
@@ -73,7 +73,7 @@ def test_a_load_that_fails_lets_the_other_load_at_once(kind: Any, two: Two) -> N
     leader = kind.start(two.one.get_or_load, "k", failing)
     gate.wait_begun()
     follower = kind.start(two.other.get_or_load, "k", lambda: "mine")
-    until(lambda: two.other._link._awaited)
+    until(lambda: two.other._link._hearing.awaited)
     gate.let()
 
     assert isinstance(leader.exception(), LookupError)
@@ -180,7 +180,7 @@ def test_a_batch_waits_for_what_another_process_loads(kind: Any, two: Two) -> No
     leader = kind.start(two.one.get_or_load, "a", gate)
     gate.wait_begun()
     follower = kind.start(two.other.load_many, ["a", "b"], lambda keys: dict.fromkeys(keys, "mine"))
-    until(lambda: two.other._link._awaited)
+    until(lambda: two.other._link._hearing.awaited)
     gate.let()
 
     assert ("value", {"a": "value", "b": "mine"}) == (leader.result(), follower.result())

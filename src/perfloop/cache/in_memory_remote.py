@@ -125,13 +125,16 @@ class InMemoryServer:
         with self._lock:
             self._listeners.pop(origin, None)
 
-    def _fetch(self, keys: Sequence[str], lease_s: float | None, early_s: float) -> Mapping[str, Fetched]:
+    def _fetch(
+        self, keys: Sequence[str], lease_s: float | None, early_s: float, token: str
+    ) -> Mapping[str, Fetched]:
         _check_names(keys)
         with self._lock:
             self._reach()
-            return {key: self._fetch_one(key, lease_s, early_s) for key in keys}
+            token = token or f"own-{next(self._tokens)}"
+            return {key: self._fetch_one(key, lease_s, early_s, token) for key in keys}
 
-    def _fetch_one(self, key: str, lease_s: float | None, early_s: float) -> Fetched:
+    def _fetch_one(self, key: str, lease_s: float | None, early_s: float, token: str) -> Fetched:
         entry = self._entry(key)
         if lease_s is None or (entry is not None and entry.ttl_s - entry.age_s > early_s):
             return Fetched(entry=entry)
@@ -140,7 +143,6 @@ class InMemoryServer:
         if claim is not None and claim.ends_at_s > now_s:
             claim.is_awaited = True
             return Fetched(entry=entry, held_for_s=claim.ends_at_s - now_s)
-        token = str(next(self._tokens))
         self._claims[key] = _Claim(token=token, ends_at_s=now_s + lease_s)
         return Fetched(entry=entry, lease=Lease(key=key, token=token, birth=self._number))
 
@@ -253,10 +255,10 @@ class AsyncInMemoryRemote:
         self.server._leave(self._origin)
 
     async def fetch(
-        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0
+        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0, token: str = ""
     ) -> Mapping[str, Fetched]:
         await asyncio.sleep(0)
-        fetched = self.server._fetch(keys, lease_s, early_s)
+        fetched = self.server._fetch(keys, lease_s, early_s, token)
         await asyncio.sleep(0)
         return fetched
 
@@ -297,9 +299,9 @@ class InMemoryRemote:
         self._closed.set()
 
     def fetch(
-        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0
+        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0, token: str = ""
     ) -> Mapping[str, Fetched]:
-        return self.server._fetch(keys, lease_s, early_s)
+        return self.server._fetch(keys, lease_s, early_s, token)
 
     def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome]:
         return self.server._store(self._origin, writes)

@@ -6,7 +6,8 @@ A caller has to keep three rules, which no tier can keep for it:
    key, or of a tag, between call and answer makes the answer unfit for tier 1.
 2. An `invalidate` that raised has to be sent again before anything else is fetched; twice is harmless. Where
    too many have piled up, `invalidate(tags=(EVERYTHING,))` stands for all of them.
-3. It ends each lease it was given, by a Write with a payload or with None. One that is not ended runs out.
+3. It ends each lease it was given, or may have been given by a call that failed, by a Write with a payload
+   or with None. One that is not ended runs out.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class AsyncRemoteTier(Protocol):
     async def __aexit__(self, *_: object) -> None: ...
 
     async def fetch(
-        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0
+        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0, token: str = ""
     ) -> Mapping[str, Fetched]:
         """Look all keys up in one step, and claim a lease for each that has no fresh value.
 
@@ -66,6 +67,8 @@ class AsyncRemoteTier(Protocol):
             keys: Each once.
             lease_s: The longest that a load may take before another process takes over; None claims nothing.
             early_s: Claim also where a fresh value has no more than this left: refresh-ahead, XFetch.
+            token: Of the leases that are claimed, so that they can be ended where the answer is lost. No
+                other call, of any process, may have the same; empty has the tier make one.
         """
         ...
 
@@ -94,7 +97,7 @@ class RemoteTier(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def fetch(
-        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0
+        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0, token: str = ""
     ) -> Mapping[str, Fetched]: ...
 
     def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome]: ...

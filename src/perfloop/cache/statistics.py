@@ -18,7 +18,9 @@ class SharedTier(Protocol):
     """What a cache knows of the way to its shared tier."""
 
     breaker: Breaker
-    is_deaf: bool
+
+    @property
+    def is_deaf(self) -> bool: ...
 
     @property
     def pending(self) -> int: ...

@@ -138,14 +138,23 @@ class AsyncCrew:
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncWork:
         """Have it done beside the caller, in a copy of its context."""
+        return AsyncWork(self._begin(function, *arguments))
+
+    def _begin(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
+    ) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(function(*arguments))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return AsyncWork(task)
+        return task
 
     async def lead(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncWork:
         """Begin what others wait for as well: a task, so that a caller who is cancelled stops nobody else."""
         return self.spawn(function, *arguments)
+
+    async def see_through(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Wait for what goes on to its end although the caller is cancelled; only closing ends it."""
+        await asyncio.shield(self._begin(function, *arguments))
 
     async def aside(self, function: Callable[[], None]) -> None:
         """Do what blocks, files for one, where it holds up nobody."""
@@ -195,6 +204,10 @@ class Crew:
         """Do what others wait for as well, in the caller's own thread."""
         function(*arguments)
         return Work()
+
+    def see_through(self, function: Callable[..., None], *arguments: Any) -> None:
+        """A thread is cancelled by nobody."""
+        function(*arguments)
 
     def aside(self, function: Callable[[], None]) -> None:
         """Do what blocks; a thread holds up nobody else."""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from perfloop.cache._async.hearing import AsyncHearing
 from perfloop.cache.breaker import Breaker, BreakerPolicy
 from perfloop.cache.events import BreakerClosed, BreakerOpened, CacheEvent
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.remote import (
-    EVERYTHING,
     AsyncRemoteTier,
     Fetched,
-    Gap,
-    KeysChanged,
-    LoadsFinished,
-    News,
+    Lease,
     StoreOutcome,
-    TagsChanged,
     Write,
 )
+from perfloop.cache.unsent import Message, Unsent, claimable
 from perfloop.cache.waiting import AsyncCrew, AsyncSignal
 from perfloop.errors import InvalidInput, MissingRights, PerfloopError, TargetUnreachable
 from perfloop.model.value import require
@@ -71,10 +70,6 @@ class AsyncLink:
     ) -> None:
         self.is_away = False
         """The memory tier serves alone, by the lives of its values, unchecked."""
-        self.is_deaf = True
-        """No news can be heard: nothing may be kept in the memory tier unless that serves alone."""
-        self.news = 0
-        """How much was heard; for those who have to know whether they missed some."""
         self._remote = remote
         self._memory = memory
         self._policy = policy
@@ -88,12 +83,11 @@ class AsyncLink:
         self.breaker = Breaker(self._policy)
         self._crew = AsyncCrew()
         self._closing = AsyncSignal()
-        self._heard = AsyncSignal()
         self._lock = threading.Lock()
-        self._awaited: dict[str, AsyncSignal] = {}
-        self._pending_keys: dict[str, None] = {}
-        self._pending_tags: dict[str, None] = {}
-        self._listening_error: PerfloopError | None = None
+        self._hearing = AsyncHearing(self._remote, self._memory, self._closing)
+        self._unsent = Unsent()
+        self._name = secrets.token_hex(8)
+        self._tokens = itertools.count(1)
 
     async def open(self) -> None:
         """Begin to listen. A tier that is away is no error: the memory tier serves alone until it is back.
@@ -107,38 +101,66 @@ class AsyncLink:
         self._start()
         await self._remote.__aenter__()
         self._is_open = self._was_opened = True
-        self._crew.spawn(self._listen)
-        await self._heard.wait(GREETING_S)
-        if self._listening_error is not None:
+        try:
+            self._crew.spawn(self._hearing.run)
+            await self._hearing.begun.wait(GREETING_S)
+            if self._hearing.error is not None:
+                raise self._hearing.error
+        except BaseException:  # cancelled, too: nobody else would close it
             await self.close()
-            raise self._listening_error
+            raise
 
     def require_open(self) -> None:
         """Raise InvalidInput where nobody opened it: it would hear nothing, and keep nothing in memory."""
         if not self._was_opened:
             raise InvalidInput("a cache with a shared tier has to be opened: `async with cache`, or `open()`")
 
-    async def close(self) -> None:
+    def retire(self) -> None:
+        """Serve alone until it is closed: who waits for other processes goes on by itself."""
         if not self._is_open:
             return
-        self._is_open, self.is_deaf = False, True
         self._closing.give()
-        await self._crew.stop()
-        await self._remote.__aexit__(None, None, None)
-        await self._crew.join()
+        self._hearing.is_deaf = True
+        with self._lock:
+            self.is_away = True
+        self._hearing.awaited.wake()
+
+    async def close(self) -> None:
+        """Tell the tier what it has not been told, if it can be reached, and hang up."""
+        if not self._is_open:
+            return
+        self.retire()
+        self._is_open = False
+        try:
+            await self._crew.stop()
+            await self._send_last()
+        finally:
+            try:
+                await self._remote.__aexit__(None, None, None)
+            finally:
+                await self._crew.join()
 
     def restart(self) -> None:
         """In a forked child: threads and connections are the parent's, and it hears nothing yet."""
-        self.is_deaf = True
         self._start()
         self._memory.raise_epoch()
         if self._is_open:
-            self._crew.resume(self._listen)
+            self._crew.resume(self._hearing.run)
+
+    @property
+    def is_deaf(self) -> bool:
+        """No news can be heard: nothing may be kept in the memory tier unless that serves alone."""
+        return self._hearing.is_deaf
 
     @property
     def may_keep(self) -> bool:
         """Whether the memory tier may keep what is loaded now."""
         return self.is_away or not self.is_deaf
+
+    @property
+    def pending(self) -> int:
+        """Keys and tags that the tier has still to be told of."""
+        return len(self._unsent)
 
     async def fetch(
         self, keys: Sequence[str], lease_s: float | None, early_s: float = 0.0
@@ -146,88 +168,115 @@ class AsyncLink:
         """None where the tier is away."""
         if self.is_away:
             return None
+        token = "" if lease_s is None else f"{self._name}-{next(self._tokens)}"
         try:
-            return await self._remote.fetch(keys, lease_s=lease_s, early_s=early_s)
+            return await self._remote.fetch(keys, lease_s=lease_s, early_s=early_s, token=token)
         except (TargetUnreachable, MissingRights) as error:
-            self._fail(error, keys if lease_s is not None else ())
+            self._fail(error, leases=claimable(keys, token))
             return None
         except Exception:
             raise
         except BaseException:  # cancelled
-            if lease_s is not None:
-                self._forget(keys)
+            self._end_behind(claimable(keys, token))
             raise
 
     async def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome] | None:
         """None where the tier is away; then nobody knows what it has of them."""
-        if not self.is_away:
-            try:
-                return await self._remote.store(writes)
-            except (TargetUnreachable, MissingRights) as error:
-                self._fail(error, [write.key for write in writes])
-                return None
-            except Exception:
-                raise
-            except BaseException:  # cancelled
-                self._forget([write.key for write in writes])
-                raise
-        # Of a loaded value, too: its lease would keep everybody waiting once the tier is back.
-        self._keep_pending([write.key for write in writes], ())
-        return None
-
-    def _forget(self, keys: Sequence[str], tags: Sequence[str] = ()) -> None:
-        """A call was cancelled: it may have claimed a lease that nobody will end, or cleared nothing."""
-        if not self._closing.is_given:
-            self._crew.spawn(self.invalidate, keys, tags)
-
-    async def invalidate(self, keys: Iterable[str], tags: Iterable[str]) -> None:
-        """Tell the tier, now or when it is back."""
-        keys, tags = tuple(keys), tuple(tags)
-        if self._keep_pending(keys, tags):
-            return
+        leases = [write.lease for write in writes if write.lease is not None]
+        keys = [write.key for write in writes if write.lease is None]
+        if self._note_where_away(keys, (), leases):
+            return None
         try:
-            await self._remote.invalidate(keys, tags)
+            return await self._remote.store(writes)
         except (TargetUnreachable, MissingRights) as error:
-            self._fail(error, keys, tags)
+            self._fail(error, keys, leases)
+            return None
         except Exception:
             raise
-        except BaseException:  # cancelled, perhaps before it was sent
-            self._forget(keys, tags)
+        except BaseException:  # cancelled
+            self._end_behind(leases)
             raise
 
-    def _keep_pending(self, keys: Sequence[str], tags: Sequence[str]) -> bool:
+    async def invalidate(self, keys: Iterable[str], tags: Iterable[str]) -> None:
+        """Tell the tier, now or when it is back; to the end, although the caller is cancelled."""
+        keys, tags = tuple(keys), tuple(tags)
+        if not self._note_where_away(keys, tags, ()):
+            with self._lock:
+                message = self._unsent.add(keys, tags)
+            await self._crew.see_through(self._deliver, message)
+
+    def _note_where_away(self, keys: Sequence[str], tags: Sequence[str], leases: Iterable[Lease]) -> bool:
         """Whether the tier is away, so that they have to wait."""
         with self._lock:
+            if self._closing.is_given and not self._is_open and (keys or tags):
+                raise InvalidInput("the cache is closed, and would tell nobody of this; open it again")
             if self.is_away:
-                self._add_pending(keys, tags)
+                self._unsent.add(keys, tags, leases)
+                self._unsent.limit(PENDING_LIMIT)
             return self.is_away
 
-    def _add_pending(self, keys: Sequence[str], tags: Sequence[str]) -> None:
-        self._pending_keys.update(dict.fromkeys(keys))
-        self._pending_tags.update(dict.fromkeys(tags))
-        if self.pending > PENDING_LIMIT:
-            self._pending_keys = {}
-            self._pending_tags = {EVERYTHING: None}
+    def _end_behind(self, leases: Iterable[Lease]) -> None:
+        """A call was cancelled that may have claimed these: others need not wait until they run out."""
+        with self._lock:
+            message = self._unsent.add(leases=leases)
+        if message and not self._closing.is_given:
+            self._crew.spawn(self._deliver, message)
 
-    @property
-    def pending(self) -> int:
-        """Keys and tags that wait to be invalidated when the tier is back."""
-        return len(self._pending_keys) + len(self._pending_tags)
+    async def _deliver(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except (TargetUnreachable, MissingRights) as error:
+            self._fail(error)
+        except Exception:  # nothing was promised to who gets an error
+            with self._lock:
+                self._unsent.remove(message)
+            raise
+        except BaseException:  # a thread's interrupt; or closing, which tries once more itself
+            if not self._closing.is_given:
+                self._crew.spawn(self._deliver, message)
+            raise
 
-    def _fail(self, error: PerfloopError, keys: Sequence[str], tags: Sequence[str] = ()) -> None:
-        """Open the breaker; the keys' leases may have been claimed, and their values stored, all the same."""
+    async def _send(self, message: Message) -> None:
+        if message.keys or message.tags:
+            await self._remote.invalidate(tuple(message.keys), tuple(message.tags))
+        if message.leases:
+            ends = [Write(key=lease.key, payload=None, lease=lease) for lease in message.leases]
+            await self._remote.store(ends)
+        with self._lock:
+            self._unsent.remove(message)
+
+    async def _send_last(self) -> None:
+        with self._lock:
+            message = self._unsent.all()
+        try:
+            await self._send(message)
+        except Exception as error:  # noqa: BLE001  # supervised: a tier of ours or not, it is to be closed
+            if len(self._unsent):
+                _log.warning(
+                    "the cache was closed with %d invalidations unsent, since its shared tier is away;"
+                    " other processes may serve what they concern for as long as it lives: %s",
+                    len(self._unsent),
+                    error,
+                )
+
+    def _fail(self, error: PerfloopError, keys: Iterable[str] = (), leases: Iterable[Lease] = ()) -> None:
+        """Open the breaker; leases may have been claimed, and values set, all the same."""
         with self._lock:
             self.breaker.fail(self._clock())
-            self._add_pending(keys, tags)
+            self._unsent.add(keys, (), leases)
+            self._unsent.limit(PENDING_LIMIT)
             was_away, self.is_away = self.is_away, True
         if not was_away:
             _log.warning("the shared tier of the cache is away; the process's own serves alone: %s", error)
             self._crew.spawn(self._recover)
+            self._hearing.awaited.wake()
             self._tell(BreakerOpened(error=str(error)))
 
     async def _recover(self) -> None:
         while True:
-            if await self._closing.wait(max(0.001, self.breaker.wait_s(self._clock()))):
+            with self._lock:
+                wait_s = self.breaker.wait_s(self._clock())
+            if await self._closing.wait(max(0.001, wait_s)):
                 return
             if self._may_probe() and await self._catch_up():
                 _log.info("the shared tier of the cache is back")
@@ -240,78 +289,44 @@ class AsyncLink:
 
     async def _catch_up(self) -> bool:
         """Send what was missed; whether the tier is back and has all of it."""
-        while True:
+        while not self._closing.is_given:
             with self._lock:
-                # Taken out before they are sent: what is invalidated again meanwhile has to be sent again.
-                keys, self._pending_keys = self._pending_keys, {}
-                tags, self._pending_tags = self._pending_tags, {}
+                message = self._unsent.all()
             try:
-                if keys or tags:
-                    await self._remote.invalidate(tuple(keys), tuple(tags))
+                if message:
+                    await self._send(message)
                 else:
                     await self._remote.fetch((PROBE,))
             except (TargetUnreachable, MissingRights):
-                self._stay_away(keys, tags)
+                self._stay_away()
                 return False
             except Exception:  # noqa: BLE001  # supervised: who else would try again?
                 _log.exception("the shared tier of the cache cannot be told what was invalidated")
-                self._stay_away((), (EVERYTHING,))
+                with self._lock:
+                    self._unsent.give_up()
+                self._stay_away()
                 return False
             with self._lock:
-                if not self._pending_keys and not self._pending_tags:
+                if self._unsent.is_empty:
                     return self._return()
+        return False
 
-    def _stay_away(self, keys: Iterable[str], tags: Iterable[str]) -> None:
+    def _stay_away(self) -> None:
         with self._lock:
-            self._add_pending(tuple(keys), tuple(tags))
             self.breaker.fail(self._clock())
 
     def _return(self) -> bool:
         """Whether the breaker closed; not where another call failed while this one probed."""
-        if self.breaker.succeed():
+        if self.breaker.succeed() and not self._closing.is_given:
             self._memory.raise_epoch()
             self.is_away = False
         return not self.is_away
 
-    async def _listen(self) -> None:
-        try:
-            await self._remote.listen(self._hear)
-        except (MissingRights, TargetUnreachable) as error:
-            self._listening_error = error
-            self._hear(Gap(is_over=False))
-        except Exception:  # noqa: BLE001  # supervised: the memory tier must know that nobody listens
-            _log.exception("the cache hears no more from other processes, and keeps nothing in memory")
-            self._hear(Gap(is_over=False))
-
-    def _hear(self, news: News) -> None:
-        """In the listener's task or thread: must neither block nor raise."""
-        keys: Sequence[str] = ()
-        if isinstance(news, KeysChanged):
-            self._memory.invalidate(news.keys)
-            keys = news.keys
-        elif isinstance(news, TagsChanged):
-            self._memory.invalidate_tags(news.tags)
-        elif isinstance(news, LoadsFinished):
-            keys = news.keys
-        elif isinstance(news, Gap):
-            self.is_deaf = not news.is_over
-            self._memory.raise_epoch()
-            keys = tuple(self._awaited)
-            self._heard.give()
-        self._wake(keys)
-
-    def _wake(self, keys: Iterable[str]) -> None:
-        with self._lock:
-            self.news += 1
-            signals = [self._awaited.pop(key, None) for key in keys]
-        for signal in signals:
-            if signal is not None:
-                signal.give()
+    @property
+    def news(self) -> int:
+        """How much was heard; for those who have to know whether they missed some."""
+        return self._hearing.awaited.number
 
     async def wait_for_news(self, key: str, seen: int, timeout_s: float) -> None:
         """Until something is heard of the key; at once where something was since `seen` was read."""
-        with self._lock:
-            if self.news != seen:
-                return
-            signal = self._awaited.setdefault(key, AsyncSignal())
-        await signal.wait(timeout_s)
+        await self._hearing.awaited.wait(key, seen, timeout_s)

@@ -84,6 +84,8 @@ class AsyncParts:
 
     async def close(self) -> None:
         """Close one after the other, whatever fails on the way."""
+        if self.link is not None:
+            self.link.retire()
         try:
             if self.key_listing is not None:
                 await self.key_listing.close()

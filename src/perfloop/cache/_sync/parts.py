@@ -85,6 +85,8 @@ class Parts:
 
     def close(self) -> None:
         """Close one after the other, whatever fails on the way."""
+        if self.link is not None:
+            self.link.retire()
         try:
             if self.key_listing is not None:
                 self.key_listing.close()

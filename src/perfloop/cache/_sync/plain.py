@@ -13,8 +13,8 @@ from perfloop.cache._sync.storing import Storing
 from perfloop.cache.events import CacheEvent, Missed
 from perfloop.cache.loaded import Request, Source, Terms
 from perfloop.cache.memory import MemoryTier
-from perfloop.cache.policy import Freshness, drawn_life_s
-from perfloop.cache.remote import RemoteEntry
+from perfloop.cache.policy import CachePolicy, Freshness, drawn_life_s
+from perfloop.cache.remote import RemoteEntry, Write
 from perfloop.cache.statistics import Counts
 
 
@@ -111,24 +111,36 @@ class Plain:
         """Keep a value in both tiers, fenced like a load: who asks meanwhile waits for it."""
         if self._link is not None:
             self._link.require_open()
-        policy, tags = request.policy, request.tags
+        policy, tags, link = request.policy, request.tags, self._link
         drawn_s = drawn_life_s(policy, self._rand(), negative=value is None)
-        link = self._link
-        if link is None or drawn_s <= 0:
+        if link is None:
             self._memory.put(request.key, value, policy=policy, tags=tags)
-            if link is not None:
-                link.invalidate((request.key,), ())
-            return
-        write = self._storing.write(request, value, policy, tags, drawn_s, None)
+        elif drawn_s <= 0:
+            self._end(link, request.key)
+        else:
+            write = self._storing.write(request, value, policy, tags, drawn_s, None)
+            self._loading.crew.see_through(self._put, link, write, value, policy)
+
+    def _end(self, link: Link, key: str) -> None:
+        """What has no life ends what is kept; what was fetched meanwhile is older than that."""
+        self._memory.invalidate((key,))
+        try:
+            link.invalidate((key,), ())
+        finally:
+            self._memory.invalidate((key,))
+
+    def _put(self, link: Link, write: Write, value: object, policy: CachePolicy) -> None:
         leads = False
         while not leads:
-            self._memory.invalidate((request.key,))
-            flight, leads, _ = self._memory.begin(request.key, tags)
+            self._memory.invalidate((write.key,))
+            flight, leads, _ = self._memory.begin(write.key, write.tags)
         landing = self._loading.board(flight)
         try:
             link.store([write])
-            self._storing.keep_in_memory(flight, value, policy, tags, drawn_s, 0.0)
+            self._storing.keep_in_memory(flight, value, policy, write.tags, write.ttl_s, 0.0)
             landing.land(value)
         finally:
             self._memory.end(flight)
             landing.turn_back()
+            if flight.detached:  # whoever came meanwhile may have fetched what was there before
+                self._memory.invalidate((write.key,))

@@ -72,10 +72,10 @@ class RedisTier:
         return f"{self._name}-{os.getpid()}".encode()
 
     def fetch(
-        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0
+        self, keys: Sequence[str], *, lease_s: float | None = None, early_s: float = 0.0, token: str = ""
     ) -> Mapping[str, Fetched]:
         """See `perfloop.cache.remote`, where the contract is."""
-        token = f"{self._name}-{os.getpid()}-{next(self._tokens)}"
+        token = token or f"{self._name}-{os.getpid()}-{next(self._tokens)}"
         parts = [keys] if len(keys) <= KEYS_A_CALL else list(chunks(keys))
         words = [fetch_words(self._raw_prefix, part, lease_s, early_s, token.encode()) for part in parts]
         fetched: dict[str, Fetched] = {}
