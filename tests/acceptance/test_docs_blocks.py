@@ -133,6 +133,7 @@ def environment_of(
         "DATABASE_URL": dsn,
         "LAB_URL": lab_dsn,
         "REDIS_URL": redis_url,
+        "SESSION_SECRET": "5e" * 32,
         "COLUMNS": "100",
         "FEEDSHOP_SCALE": str(SCALE),
     }

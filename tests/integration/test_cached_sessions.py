@@ -59,7 +59,7 @@ def test_an_end_in_one_process_is_one_in_the_other_and_late_writes_change_nothin
 
         cookies = [begun(first), begun(second), begun(first, "8")]
         assert [{"cart": [1]}] * 3 == [sees(second, cookie) for cookie in cookies]
-        first.end_user("7")
+        first.end_all("7")
         eventually(lambda: [sees(second, cookie) for cookie in cookies] == [{}, {}, {"cart": [1]}])
 
 

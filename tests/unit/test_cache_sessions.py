@@ -30,9 +30,10 @@ from perfloop.cache import (
     SessionPolicy,
     Sessions,
     TieredCache,
+    WebSession,
     WsgiSessions,
+    session_of,
 )
-from perfloop.cache.sessions import WebSession
 from perfloop.errors import InvalidInput, TargetUnreachable
 
 SECRET, NEWER = b"a" * 32, b"b" * 32
@@ -181,7 +182,7 @@ def test_all_sessions_of_a_user_end_together_and_others_go_on(one: Sessions, oth
     for browser, user in zip(browsers, ("7", "7", "8"), strict=True):
         with browser.request() as session:
             session.rotate(user)
-    one.end_user("7")
+    one.end_all("7")
 
     until(lambda: [{}, {}, {"a": 1}] == [browser.at(other).sees() for browser in browsers])
 
@@ -281,25 +282,26 @@ def test_wsgi_has_its_session_between_two_validators(one: Sessions) -> None:
     _, headers, _ = called(application)
     cookie = headers["Set-Cookie"]
 
-    assert b"2" == called(application, cookie.partition(";")[0])[2]
+    _, later, body = called(application, cookie.partition(";")[0])
+
+    assert b"2" == body
+    assert ["no-store", None] == [headers["Cache-Control"], later.get("Cache-Control")]
     assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
 
 
 async def visit(request: Request) -> JSONResponse:
-    session: Any = request.session
+    session = session_of(request.scope)
     session["visits"] = session.get("visits", 0) + 1
     return JSONResponse(dict(session))
 
 
 async def login(request: Request) -> JSONResponse:
-    session: Any = request.session
-    session.rotate("7")
+    session_of(request.scope).rotate("7")
     return JSONResponse({})
 
 
 async def logout(request: Request) -> JSONResponse:
-    session: Any = request.session
-    session.destroy()
+    session_of(request.scope).destroy()
     return JSONResponse({})
 
 
@@ -328,6 +330,32 @@ def client(server: InMemoryServer) -> Iterator[TestClient]:
     app.add_middleware(AsgiSessions, sessions=AsyncSessions(cache, [SECRET]))
     with TestClient(app, base_url="https://shop.example") as client:
         yield client
+
+
+def test_a_response_that_sets_the_cookie_is_kept_by_no_cache_on_the_way(client: TestClient) -> None:
+    answers = [client.get("/"), client.get("/")]
+
+    assert ["no-store", None] == [answer.headers.get("cache-control") for answer in answers]
+
+
+def test_a_request_without_the_middleware_has_no_session() -> None:
+    with pytest.raises(InvalidInput, match="put AsgiSessions or WsgiSessions around"):
+        session_of({"type": "http", "session": {}})
+
+
+def test_cookies_may_have_the_prefixes_that_browsers_hold_to() -> None:
+    kept = [SessionPolicy(cookie=name).cookie for name in ("__Host-session", "__Secure-id", "shop.session")]
+
+    assert ["__Host-session", "__Secure-id", "shop.session"] == kept
+    for wrong in (
+        {"cookie": "two words"},
+        {"cookie": ""},
+        {"cookie": "__Host-session", "path": "/shop"},
+        {"cookie": "__Host-session", "domain": "example.org"},
+        {"cookie": "__Secure-id", "secure": False},
+    ):
+        with pytest.raises(InvalidInput):
+            SessionPolicy(**wrong)
 
 
 def test_starlette_has_it_as_request_session(client: TestClient) -> None:

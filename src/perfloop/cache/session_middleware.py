@@ -1,8 +1,9 @@
 """Sessions around an application: ASGI and WSGI, without any framework.
 
 A request without a signed cookie costs nothing. With one, its session is opened before the application and
-saved when the response starts; what is changed later is not kept. While Redis is away such a request gets
-a 503, unless the policy lets the process serve alone.
+saved when the response starts; what is changed later is not kept. A response that sets the cookie is kept in
+no cache on the way, unless the application has a Cache-Control of its own. While Redis is away a request with
+a session gets a 503, unless the policy lets the process serve alone.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class AsgiSessions:
                 cookie = await self._sessions.save(opened)
                 if cookie is not None:
                     headers = [*message.get("headers", ()), (b"set-cookie", cookie.encode("latin-1"))]
+                    if not any(name.lower() == b"cache-control" for name, _ in headers):
+                        headers.append((b"cache-control", b"no-store"))
                     message = {**message, "headers": headers}
             await send(message)
 
@@ -107,7 +110,10 @@ class WsgiSessions:
         ) -> Callable[[bytes], object]:
             if not saved:
                 saved.append(self._sessions.save(opened))
-            headers = [*headers, *(("Set-Cookie", cookie) for cookie in saved if cookie is not None)]
+            for cookie in filter(None, saved):
+                headers = [*headers, ("Set-Cookie", cookie)]
+                if not any(name.lower() == "cache-control" for name, _ in headers):
+                    headers.append(("Cache-Control", "no-store"))
             return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
         return self._app(environ, start_with_cookie)

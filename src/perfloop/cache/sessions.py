@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -24,6 +25,8 @@ from perfloop.model.value import Value, require
 
 ID_BYTES: Final = 32
 MIN_SECRET_BYTES: Final = 32
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A cookie's name, by RFC 6265."""
 TOUCH_RATIO: Final = 0.1
 """Share of the idle life after which a request that changes nothing writes that the session is in use."""
 
@@ -48,7 +51,12 @@ class SessionPolicy(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         require(0 < self.idle_s <= self.absolute_s, "idle_s must be above 0, and absolute_s no less than it")
         require(self.secure or self.same_site != "none", "browsers take SameSite=None with Secure only")
-        require(self.cookie.isascii() and self.cookie.isidentifier(), f"{self.cookie!r} is no cookie's name")
+        require(_TOKEN.fullmatch(self.cookie) is not None, f"{self.cookie!r} is no cookie's name")
+        if self.cookie.startswith(("__Host-", "__Secure-")):
+            require(self.secure, f"browsers take {self.cookie} with Secure only")
+        if self.cookie.startswith("__Host-"):
+            is_of_host = self.path == "/" and self.domain is None
+            require(is_of_host, f"browsers take {self.cookie} with path='/' and without a domain only")
 
 
 class WebSession(dict[str, Any]):

@@ -90,7 +90,7 @@ class AsyncSessions:
             await self._write(old_id, opened, await self._content(old_id))
         return None
 
-    async def end_user(self, user: str) -> None:
+    async def end_all(self, user: str) -> None:
         """End all sessions that were rotated for this user, in all processes."""
         await self._cache.invalidate_tag(user_tag(user))
         self._require_truth()

@@ -91,7 +91,7 @@ class Sessions:
             self._write(old_id, opened, self._content(old_id))
         return None
 
-    def end_user(self, user: str) -> None:
+    def end_all(self, user: str) -> None:
         """End all sessions that were rotated for this user, in all processes."""
         self._cache.invalidate_tag(user_tag(user))
         self._require_truth()
