@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from perfloop.cli.cache_advised import show_advice
-from perfloop.cli.options import json_option, log_line_prefix_option, seed_option, timeout_option
+from perfloop.cli.cache_used import show_usage
+from perfloop.cli.options import (
+    json_option,
+    log_line_prefix_option,
+    log_option,
+    seed_option,
+    timeout_option,
+    window_option,
+)
 from perfloop.cli.progress import Progress
 from perfloop.cli.terminal import output, result_console
 from perfloop.tune.cache_advice import CAPACITY, AdviceOptions
-from perfloop.tune.cache_advice import advise as advise_on
+from perfloop.tune.cache_advice import advise as advise_on_target
+from perfloop.tune.cache_advice_usage import read_usages
+from perfloop.tune.cache_advice_values import CacheAdvice, UsageAdvice
 from perfloop.tune.report.cache_advice import cache_advice_json
 
 
 @click.command
 @click.argument("dsn", envvar="DATABASE_URL", required=False)
 @click.option(
-    "--window",
-    "--watch",
-    "window_s",
-    type=click.FloatRange(min=0.1),
-    metavar="SECONDS",
-    help="Count calls and writes over this time from now, instead of since the last reset.",
+    "--usage",
+    "usage_paths",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="What `write_usage` wrote of a running cache, to show beside it. May be repeated.",
 )
-@click.option(
-    "--log",
-    "--workload",
-    "log",
-    metavar="PATH",
-    help="A server's log, or a folder of logs, with the parameters that are really asked for.",
-)
+@window_option
+@log_option
 @log_line_prefix_option
 @click.option(
     "--capacity",
@@ -44,6 +51,7 @@ from perfloop.tune.report.cache_advice import cache_advice_json
 @seed_option
 def advise(
     dsn: str | None,
+    usage_paths: tuple[Path, ...],
     window_s: float | None,
     log: str | None,
     log_line_prefix: str | None,
@@ -60,10 +68,13 @@ def advise(
     \b
     perfloop cache advise postgresql://localhost/shop --window 60
     perfloop cache advise $DATABASE_URL --log /var/log/postgresql --capacity 50000
-    perfloop cache advise $DATABASE_URL --json
+    perfloop cache advise --usage cache-usage.json
     """
-    if not dsn:
-        raise click.UsageError("give the DSN of a database, here or as DATABASE_URL")
+    if dsn is None and not usage_paths:
+        raise click.UsageError("give the DSN of a database, or a profile of a running cache with --usage")
+    if dsn is not None and not dsn.strip():
+        raise click.UsageError("DSN is empty; is the variable set that it comes from?")
+    usage = read_usages(usage_paths)
     options = AdviceOptions(
         window_s=window_s,
         log=log,
@@ -72,9 +83,23 @@ def advise(
         seed=seed,
         statement_timeout_s=statement_timeout_s,
     )
-    with Progress(quiet=as_json) as progress:
-        advice = advise_on(dsn, options, progress)
+    advice = None
+    if dsn is not None:
+        with Progress(quiet=as_json) as progress:
+            advice = advise_on_target(dsn, options, progress)
     if as_json:
-        output(cache_advice_json(advice, ()))
+        output(cache_advice_json(advice, usage))
         return
-    show_advice(result_console(), advice)
+    _show(advice, usage)
+
+
+def _show(advice: CacheAdvice | None, usage: tuple[UsageAdvice, ...]) -> None:
+    console = result_console()
+    for number, each in enumerate(usage):
+        if number:
+            console.print()
+        show_usage(console, each)
+    if advice is not None:
+        if usage:
+            console.print()
+        show_advice(console, advice)

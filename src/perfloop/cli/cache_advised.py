@@ -14,6 +14,8 @@ from perfloop.tune.cache_advice_values import CacheAdvice, StatementAdvice
 
 _REFUSED_SHOWN = 12
 _INDENT = 4
+_LEAST_SHARE = 0.001
+"""What is less is told so, without figures."""
 
 
 def show_advice(console: Console, advice: CacheAdvice) -> None:
@@ -84,7 +86,7 @@ def _show_refused(console: Console, refused: list[StatementAdvice]) -> None:
     console.print()
     console.print("not proposed", style="bold")
     for each in refused[:_REFUSED_SHOWN]:
-        lead = Text(f"{share_text(each.time_share):>6}  ", style="dim")
+        lead = Text(f"{_share(each.time_share):>6}  ", style="dim")
         show(console, each.label, lead=lead, indent=8)
         show(console, Text(each.reason, style="dim"), indent=8)
     rest = refused[_REFUSED_SHOWN:]
@@ -93,6 +95,10 @@ def _show_refused(console: Console, refused: list[StatementAdvice]) -> None:
         show(
             console, Text(f"and {len(rest)} more with {share_of_rest} of the time, in the JSON", style="dim")
         )
+
+
+def _share(ratio: float) -> str:
+    return share_text(ratio) if ratio >= _LEAST_SHARE or not ratio else f"<{share_text(_LEAST_SHARE)}"
 
 
 def _per_s(seconds_per_s: float) -> str:

@@ -20,7 +20,7 @@ from perfloop.cache._sync.resolving import tables_behind
 from perfloop.cache.advice import REQUESTS
 from perfloop.cache.entry import ENTRY_BYTES
 from perfloop.cache.query_text import read_statement
-from perfloop.errors import UnsupportedStatement
+from perfloop.errors import InvalidInput, UnsupportedStatement
 from perfloop.model.snapshot import Snapshot, StatementCounters
 from perfloop.model.target import TableName
 from perfloop.model.units import share_text
@@ -70,17 +70,26 @@ def advise(dsn: str, options: AdviceOptions, observer: Observer) -> CacheAdvice:
         InvalidInput: pg_stat_statements is not there or has counted nothing, or there is no such log.
         TargetUnreachable, MissingRights: as `connect` raises them.
     """
+    if options.log is None and options.log_line_prefix is not None:
+        raise InvalidInput("--log-line-prefix is about a log; give one with --log")
     with connect(dsn, read_only=True, statement_timeout_s=options.statement_timeout_s) as connection:
         traffic = read_traffic(connection, observer, window_s=options.window_s)
-        log, traffic = _read_log(options, traffic, observer)
-        observer.phase("asking what its statements read")
-        asked: list[StatementAdvice | Question] = []
-        with unreachable_if_lost(connection):
-            asked += (
-                _asked(connection, counters, traffic, log)
-                for counters in traffic.snapshot.statements
-                if counters.statement.kind is StatementKind.READ and counters.calls
-            )
+        return advise_on(connection, traffic, options, observer)
+
+
+def advise_on(
+    connection: psycopg.Connection[Any], traffic: Traffic, options: AdviceOptions, observer: Observer
+) -> CacheAdvice:
+    """The same for traffic that was read before from the same server."""
+    log, traffic = _read_log(options, traffic, observer)
+    observer.phase("asking what its statements read")
+    asked: list[StatementAdvice | Question] = []
+    with unreachable_if_lost(connection):
+        asked += (
+            _asked(connection, counters, traffic, log)
+            for counters in traffic.snapshot.statements
+            if counters.statement.kind is StatementKind.READ and counters.calls
+        )
     observer.phase("simulating a cache")
     statements, setup = _answered(asked, options)
     return CacheAdvice(
@@ -142,8 +151,8 @@ def _asked(
     """What is known of a statement; already an answer where that suffices to say no."""
     advice = _counted(counters, traffic)
     if advice.time_share < LEAST_TIME_SHARE:
-        share = share_text(advice.time_share)
-        return _refused(advice, f"it takes {share} of the database's time")
+        least = share_text(LEAST_TIME_SHARE)
+        return _refused(advice, f"it takes less than {least} of the database's time")
     text = counters.statement.text
     try:
         read = read_statement(apart(text), has_params=False)

@@ -90,6 +90,9 @@ def answer(question: Question, *, capacity: int, seed: int, requests: int) -> St
     advice = msgspec.structs.replace(advice, ways=ways)
     if chosen.hit_ratio < LEAST_HIT_RATIO:
         return msgspec.structs.replace(advice, reason=_why_not(question, ways))
+    if chosen.hit_ratio * advice.time_share < LEAST_TIME_SHARE:
+        spared = share_text(chosen.hit_ratio * advice.time_share)
+        return msgspec.structs.replace(advice, reason=f"it would spare {spared} of the database's time")
     return msgspec.structs.replace(
         advice,
         is_proposed=True,
