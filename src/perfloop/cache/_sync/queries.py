@@ -75,8 +75,7 @@ class QueryCache:
     ) -> tuple[Row, ...]:
         """The rows of a statement, from the cache where it may, else through the connection.
 
-        In a transaction that has written, or that sees an older state than others, the statement runs as it
-        is, and nothing is kept.
+        A transaction that has written, or sees an older state than others, runs it as it is, unkept.
 
         Args:
             connection: Of psycopg, or a Core connection of SQLAlchemy with psycopg below.
@@ -93,18 +92,30 @@ class QueryCache:
             UnsupportedStatement: It cannot be known when its result would change.
             InvalidInput: The connection or a parameter is none that this can work with.
         """
-        reads = reads_through(connection)
-        written = reads.written(statement, params)
-        read = read_statement(written.text, has_params=written.params is not None)
         if stale_for_s > 0 and self._connect is None:
             raise InvalidInput("stale_for_s loads behind the caller; give QueryCache connect=pool.connection")
+        policy = CachePolicy(ttl_s=ttl_s, stale_for_s=stale_for_s)
+        reads, given = reads_through(connection), None if tags is None else tuple(tags)
+        rows = self._found(reads, statement, params, policy, given)
+        return named_rows(*reads.fetch(statement, params)) if rows is None else rows
+
+    def _found(
+        self,
+        reads: Reads,
+        statement: Any,
+        params: Any,
+        policy: CachePolicy,
+        given: tuple[str, ...] | None,
+    ) -> tuple[Row, ...] | None:
+        """From the cache, loaded where it has none; None where the statement is to run as it is."""
+        written = reads.written(statement, params)
+        read = read_statement(written.text, has_params=written.params is not None)
         standing = self._standing(reads)
         if standing.bypasses:
             self._bypasses.inc()
-            return named_rows(*reads.fetch(statement, params))
+            return None
         key = query_key((reads.kind, written.form), standing.identity, read, written.params)
-        found = tuple(tags) if tags is not None else None
-        found = self._tags(reads, read, standing, found)
+        tags = self._tags(reads, read, standing, given)
         lending = Lending()
 
         def load() -> StoredRows:
@@ -113,16 +124,15 @@ class QueryCache:
                     return stored(*reads.fetch(statement, params))
             return self._load_apart(statement, params, standing)
 
-        policy = CachePolicy(ttl_s=ttl_s, stale_for_s=stale_for_s)
         try:
-            kept = self._kept(key, load, policy, found)
+            kept = self._kept(key, load, policy, tags)
         finally:
             lending.end()
         try:
             return kept.rows()
         except InvalidInput:
             self._cache.delete(key)
-            return named_rows(*reads.fetch(statement, params))
+            return None
 
     def statistics(self) -> QueryStatistics:
         """What it did since it was made; the rest is in those of the cache."""
