@@ -59,6 +59,19 @@ def test_many_keys_in_plenty_of_room_are_hit_as_the_sum_of_their_formulas_says()
     assert expected == pytest.approx(actual.hit_ratio, abs=0.015)
 
 
+def test_keys_change_as_often_as_they_are_asked_for_where_rows_do() -> None:
+    keys = DrawnKeys(shares=(0.8, 0.2))
+    lives_s = [(1 - math.exp(-share * 60)) / share for share in keys.shares]
+    expected = sum(
+        share * share * 10 * life_s / (1 + share * 10 * life_s)
+        for share, life_s in zip(keys.shares, lives_s, strict=True)
+    )
+    stream = Stream(rate_per_s=10, keys=keys, life=Life(ttl_s=60, until_change=True), row_changes_per_s=1)
+    (actual,) = simulate((stream,), capacity=10, seed=9)
+
+    assert expected == pytest.approx(actual.hit_ratio, abs=0.01)
+
+
 def test_recorded_keys_that_stay_are_hit_whenever_they_came_before() -> None:
     asked = [(number * number) % 997 if number % 3 else number for number in range(4_000)]
     seen: set[int] = set()

@@ -30,6 +30,8 @@ REQUESTS: Final = 20_000
 """A ratio of hits is then within 0.7 points in 19 of 20 runs."""
 WARM_UP_RATIO: Final = 0.25
 WARM_UP_RATIO_RECORDED: Final = 0.5
+_HARDLY_EVER: Final = 1e-9
+"""Changes within a life."""
 _SWEPT_PER_STORE: Final = 2
 """As the memory tier does."""
 
@@ -62,14 +64,20 @@ class DrawnKeys(Value, frozen=True, kw_only=True):
             keys[is_other] = len(self.shares) + rng.integers(0, self.others, int(is_other.sum()))
         return np.minimum(keys, self.count - 1)
 
+    def shares_of(self, keys: Array) -> Array:
+        """Which part of the requests each of these keys has."""
+        known = np.asarray(self.shares, dtype=float)
+        each = max(0.0, 1.0 - float(known.sum())) / self.others if self.others else 0.0
+        shares: Array = np.append(known, each)[np.minimum(keys, len(known))]
+        return shares
+
     def most_asked(self, most: int) -> tuple[Array, Array]:
         """Numbers and shares of the keys that are asked for most, in falling order."""
         shares = np.asarray(self.shares, dtype=float)
         order = np.argsort(-shares, kind="stable")[:most]
         more = min(self.others, most - len(order))
-        each = max(0.0, 1.0 - float(shares.sum())) / self.others if self.others else 0.0
-        keys = np.concatenate([order, len(shares) + np.arange(more)])
-        return keys.astype(np.int64), np.concatenate([shares[order], np.full(more, each)])
+        keys = np.concatenate([order, len(shares) + np.arange(more)]).astype(np.int64)
+        return keys, self.shares_of(keys)
 
 
 class RecordedKeys(Value, frozen=True, kw_only=True):
@@ -80,6 +88,12 @@ class RecordedKeys(Value, frozen=True, kw_only=True):
     @property
     def count(self) -> int:
         return len(set(self.keys))
+
+    def shares_of(self, keys: Array) -> Array:
+        """Which part of the log each of these keys has."""
+        counts = np.bincount(np.asarray(self.keys, dtype=np.int64))
+        shares: Array = counts[keys] / len(self.keys)
+        return shares
 
 
 class Life(Value, frozen=True, kw_only=True):
@@ -96,7 +110,7 @@ class Stream(Value, frozen=True, kw_only=True):
     keys: DrawnKeys | RecordedKeys
     life: Life
     row_changes_per_s: float = 0.0
-    """Of the rows behind one key."""
+    """Of rows, each of which is behind one key, as often behind a key as that is asked for."""
     table_changes_per_s: float = 0.0
     """Of what is behind all keys."""
 
@@ -183,66 +197,68 @@ def _requests(stream: Stream, horizon_s: float, rng: Generator) -> _Requests:
         count = int(rng.poisson(expected))
         keys = stream.keys.draw(count, rng)
     at_s = np.sort(rng.random(count)) * horizon_s
-    changed_s = _next_change_s(stream, at_s, horizon_s, rng)
+    changed_s = _next_change_s(stream, at_s, keys, horizon_s, rng)
     until_s = at_s + stream.life.ttl_s
     if stream.life.until_change:
         until_s = np.minimum(until_s, changed_s)
     return _Requests(at_s=at_s, keys=keys, until_s=until_s, changed_s=changed_s)
 
 
-def _next_change_s(stream: Stream, at_s: Array, horizon_s: float, rng: Generator) -> Array:
-    """When what is loaded at these moments changes next."""
+def _next_change_s(stream: Stream, at_s: Array, keys: Array, horizon_s: float, rng: Generator) -> Array:
+    """When what is loaded for these keys at these moments changes next."""
     changed_s = np.full(len(at_s), np.inf)
     if stream.table_changes_per_s > 0:
         count = int(rng.poisson(stream.table_changes_per_s * horizon_s))
         changes_s = np.append(np.sort(rng.random(count)) * horizon_s, np.inf)
         changed_s = changes_s[np.searchsorted(changes_s, at_s, side="right")]
     if stream.row_changes_per_s > 0:
-        of_row_s = at_s + rng.exponential(1 / stream.row_changes_per_s, len(at_s))
+        per_s = stream.row_changes_per_s * stream.keys.shares_of(keys)
+        of_row_s = at_s + rng.standard_exponential(len(at_s)) / per_s
         changed_s = np.minimum(changed_s, of_row_s)
     return changed_s
 
 
 def _fill(queues: S3Fifo[_Kept], streams: tuple[Stream, ...], capacity: int, rng: Generator) -> None:
     """Begin with what would be kept at some moment of a long run, if there were room for all keys."""
-    found: list[tuple[float, int, int]] = []
+    found: list[tuple[float, int, int, float]] = []
     for index, stream in enumerate(streams):
         assert isinstance(stream.keys, DrawnKeys)
         keys, shares = stream.keys.most_asked(capacity)
         rates = shares * stream.rate_per_s
-        expected_s = _expected_life_s(stream)
+        changes = stream.table_changes_per_s + stream.row_changes_per_s * shares
+        expected_s = _expected_life_s(stream.life, changes)
         is_kept = rng.random(len(keys)) < rates * expected_s / (1 + rates * expected_s)
-        found += [(rate, index, key) for rate, key in zip(rates[is_kept], keys[is_kept], strict=True)]
+        kept = (each[is_kept].tolist() for each in (rates, keys, changes))
+        found += [(rate, index, key, changes_per_s) for rate, key, changes_per_s in zip(*kept, strict=True)]
     found.sort()
-    for _, index, key in found[-capacity:]:
-        node = _Kept(int(key) * len(streams) + index)
+    for _, index, key, changes_per_s in found[-capacity:]:
+        node = _Kept(key * len(streams) + index)
         node.stream = index
-        node.until_s, node.changed_s = _rest_s(streams[index], rng)
+        node.until_s, node.changed_s = _rest_s(streams[index].life, changes_per_s, rng)
         queues.admit(node)
 
 
-def _expected_life_s(stream: Stream) -> float:
-    changes_per_s = stream.row_changes_per_s + stream.table_changes_per_s
-    ttl_s = stream.life.ttl_s
-    if not stream.life.until_change or changes_per_s * ttl_s < 1e-9:
-        return ttl_s
-    return float(-np.expm1(-changes_per_s * ttl_s) / changes_per_s)
+def _expected_life_s(life: Life, changes_per_s: Array) -> Array:
+    """Of results that change so often."""
+    if not life.until_change:
+        return np.full(len(changes_per_s), life.ttl_s)
+    often = np.maximum(changes_per_s, _HARDLY_EVER / life.ttl_s)
+    expected_s: Array = -np.expm1(-often * life.ttl_s) / often
+    return expected_s
 
 
-def _rest_s(stream: Stream, rng: Generator) -> tuple[float, float]:
-    """What is left of the life of a value that is kept at some moment, and when it changes or did."""
-    changes_per_s = stream.row_changes_per_s + stream.table_changes_per_s
-    ttl_s = stream.life.ttl_s
+def _rest_s(life: Life, changes_per_s: float, rng: Generator) -> tuple[float, float]:
+    """What is left of the life of a result that is kept at some moment, and when it changes or did."""
     position = float(rng.random())
-    if changes_per_s <= 0:
-        return (1 - position) * ttl_s, np.inf
-    next_s = float(rng.exponential(1 / changes_per_s))
-    if not stream.life.until_change:
-        age_s = position * ttl_s
-        return ttl_s - age_s, next_s - age_s
+    if changes_per_s * life.ttl_s < _HARDLY_EVER:
+        return (1 - position) * life.ttl_s, np.inf
+    next_s = float(rng.standard_exponential()) / changes_per_s
+    if not life.until_change:
+        age_s = position * life.ttl_s
+        return life.ttl_s - age_s, next_s - age_s
     # The older, the rarer: nothing changed since the load.
-    age_s = float(-np.log1p(position * np.expm1(-changes_per_s * ttl_s)) / changes_per_s)
-    return min(ttl_s - age_s, next_s), next_s
+    age_s = float(-np.log1p(position * np.expm1(-changes_per_s * life.ttl_s)) / changes_per_s)
+    return min(life.ttl_s - age_s, next_s), next_s
 
 
 def _run(

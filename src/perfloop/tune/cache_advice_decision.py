@@ -68,7 +68,7 @@ class Question(Value, frozen=True, kw_only=True):
         row_changes, table_changes = 0.0, self.table_changes_per_s
         if until is not Until.TABLES_CHANGE:
             keyed = self.keyed
-            row_changes = sum(each.rows_per_s for each in self.changes if each.table in keyed) / drawn.count
+            row_changes = sum(each.rows_per_s for each in self.changes if each.table in keyed)
             table_changes = sum(each.statements_per_s for each in self.changes if each.table not in keyed)
         return Stream(
             rate_per_s=self.advice.calls_per_s,
