@@ -15,6 +15,11 @@ from perfloop.errors import InvalidInput
 
 ValueT = TypeVar("ValueT")
 KNOWN_POLICIES: Final = 1000
+KNOWN_KINDS: Final = 1000
+LONGEST_TAG_BYTES: Final = 65_535
+"""The remote tier has two bytes for the length of a tag."""
+TICK_S: Final = 0.001
+"""The remote tier keeps lengths of time in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,7 @@ class Source(enum.Enum):
 class Request:
     """One key to load, on which terms."""
 
-    __slots__ = ("ahead", "early_s", "is_background", "key", "kind", "loader", "policy", "tags")
+    __slots__ = ("ahead", "early_s", "is_background", "key", "kind", "loader", "policy", "replaces", "tags")
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Request:
         tags: tuple[str, ...],
         kind: Any,
     ) -> None:
+        require_tags(tags)
         self.key = key
         self.loader = loader
         self.policy = policy
@@ -73,12 +79,26 @@ class Request:
         """Nobody waits: a stale value does not do."""
         self.early_s = 0.0
         """Load anew although a shared value has up to this left."""
+        self.replaces = False
+        """The remote tier has an older value."""
 
     def behind(self) -> Request:
         """The same load, which nobody waits for."""
         behind = Request(self.key, self.loader, self.policy, self.tags, self.kind)
         behind.is_background = True
+        behind.replaces = self.replaces
         return behind
+
+
+def require_tags(tags: Iterable[str]) -> None:
+    """Raise InvalidInput for what is no text, or too long for the remote tier."""
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise InvalidInput(f"{tag!r} is no tag: tags are text")
+        if len(tag) > LONGEST_TAG_BYTES // 4 and len(tag.encode(errors="replace")) > LONGEST_TAG_BYTES:
+            raise InvalidInput(
+                f"the tag {tag[:20]!r}… has over {LONGEST_TAG_BYTES} bytes; make it of an id, not of a text"
+            )
 
 
 class Terms:
@@ -115,22 +135,44 @@ class Terms:
             raise InvalidInput(_NO_LIFE)
         else:
             policy = CachePolicy(ttl_s=ttl_s, stale_for_s=stale_for_s or 0.0)
-        if len(self._known) >= KNOWN_POLICIES:
-            self._known.clear()
-        self._known[base, ttl_s, stale_for_s] = policy
+        self._keep((base, ttl_s, stale_for_s), policy)
         return policy
 
     def kept(self, ttl_s: float, stale_for_s: float, fail_safe_for_s: float) -> CachePolicy:
-        """The policy that a value of the remote tier was stored with, as far as it says."""
-        asked = (ttl_s, stale_for_s, fail_safe_for_s)
-        policy = self._known.get(asked)
+        """The policy that a value of the remote tier was stored with, as far as it says.
+
+        Of the lives, which are drawn for each value, it has the first one's: an entry comes with its own.
+        """
+        policy = self._known.get((stale_for_s, fail_safe_for_s))
         if policy is None:
-            if len(self._known) >= KNOWN_POLICIES:
-                self._known.clear()
-            policy = self._known[asked] = CachePolicy(
+            policy = CachePolicy(
                 ttl_s=ttl_s, stale_for_s=stale_for_s, fail_safe_for_s=fail_safe_for_s, jitter_ratio=0.0
             )
+            self._keep((stale_for_s, fail_safe_for_s), policy)
         return policy
+
+    def fetched(self, asked: CachePolicy, stale_for_s: float, fail_safe_for_s: float) -> CachePolicy:
+        """The policy of a request, with what the value that the remote tier had for it was stored with."""
+        if (
+            abs(asked.stale_for_s - stale_for_s) < TICK_S
+            and abs(asked.fail_safe_for_s - fail_safe_for_s) < TICK_S
+        ):
+            return asked
+        policy = self._known.get((asked, stale_for_s, fail_safe_for_s, "fetched"))
+        if policy is None:
+            policy = msgspec.structs.replace(
+                asked,
+                stale_for_s=stale_for_s,
+                fail_safe_for_s=fail_safe_for_s,
+                soft_timeout_s=asked.soft_timeout_s if fail_safe_for_s else None,
+            )
+            self._keep((asked, stale_for_s, fail_safe_for_s, "fetched"), policy)
+        return policy
+
+    def _keep(self, asked: tuple[Any, ...], policy: CachePolicy) -> None:
+        if len(self._known) >= KNOWN_POLICIES:
+            self._known.clear()
+        self._known[asked] = policy
 
 
 _NO_LIFE = "say how long the value lives: ttl_s=60, or a policy of the call or of the cache"
@@ -142,22 +184,31 @@ def unpacked(
     """Value, policy and tags of what a loader returned."""
     if not isinstance(loaded, Loaded):
         return loaded, policy, tags
+    require_tags(loaded.tags)
     if loaded.ttl_s is not None or loaded.stale_for_s is not None:
         policy = terms.policy(policy, loaded.ttl_s, loaded.stale_for_s)
     return loaded.value, policy, tuple(dict.fromkeys((*tags, *loaded.tags)))
 
 
-_kinds: dict[tuple[str, str, bool], Any] = {}
+_kinds: dict[tuple[Any, ...], Any] = {}
 
 
 def kind_of(loader: Callable[..., Any], *, of_mapping: bool = False) -> Any:
     """The type that a loader says it returns, or has in its mapping, for the serialiser; else None."""
-    if "return" not in getattr(loader, "__annotations__", ()):
+    said = getattr(loader, "__annotations__", {}).get("return")
+    if said is None:
         return None
-    name = (loader.__module__, loader.__qualname__, of_mapping)
-    if name not in _kinds:
-        _kinds[name] = _resolved(loader, of_mapping)
-    return _kinds[name]
+    # By what it says, not by its name: closures of one name may say different things.
+    name = (getattr(loader, "__module__", None), said, of_mapping)
+    try:
+        kind = _kinds.get(name, _kinds)
+    except TypeError:  # an annotation without a hash
+        return _resolved(loader, of_mapping)
+    if kind is _kinds:
+        if len(_kinds) >= KNOWN_KINDS:
+            _kinds.clear()
+        kind = _kinds[name] = _resolved(loader, of_mapping)
+    return kind
 
 
 def _resolved(loader: Callable[..., Any], of_mapping: bool) -> Any:

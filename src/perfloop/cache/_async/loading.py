@@ -197,6 +197,7 @@ class AsyncLoading:
         self, request: Request, flight: Flight, landing: AsyncLanding, fetched: Fetched, entry: RemoteEntry
     ) -> bool:
         """Whether the entry is what its callers get; a lease that came with it goes to a refresh."""
+        request.replaces = True
         value = self._storing.decoded(request, entry)
         if value is NOTHING:
             return False

@@ -196,6 +196,7 @@ class Loading:
         self, request: Request, flight: Flight, landing: Landing, fetched: Fetched, entry: RemoteEntry
     ) -> bool:
         """Whether the entry is what its callers get; a lease that came with it goes to a refresh."""
+        request.replaces = True
         value = self._storing.decoded(request, entry)
         if value is NOTHING:
             return False

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from perfloop.cache._sync.landing import NOTHING
@@ -18,7 +18,6 @@ from perfloop.cache.policy import CachePolicy, drawn_life_s
 from perfloop.cache.remote import Lease, RemoteEntry, StoreOutcome, Write
 from perfloop.cache.statistics import Counts
 from perfloop.cache.warmed import Ahead
-from perfloop.errors import InvalidInput
 
 LONGEST_S: Final = 10 * 365 * 86400.0
 """An endless life, as the remote tier has it."""
@@ -64,16 +63,30 @@ class Storing:
             terms.append((value, policy, tags, drawn_s))
             if lease is not None:
                 writes.append(self.write(request, value, policy, tags, drawn_s, lease))
-        outcomes: dict[str, StoreOutcome] = {}
-        if writes and self._link is not None:
-            answer = self._link.store(writes)
-            outcomes = dict(zip((write.key for write in writes), answer or (), strict=False))
+        outcomes = self._outcomes(writes)
+        self._end_old(
+            request.key
+            for (request, *_), (*_, drawn_s) in zip(loads, terms, strict=True)
+            if drawn_s <= 0 and request.replaces and outcomes.get(request.key) is not StoreOutcome.FENCED
+        )
         for (request, flight, _, _), (value, policy, tags, drawn_s) in zip(loads, terms, strict=True):
             # A lease that ran out says nothing of invalidations; the news will tell the memory tier of any.
             if outcomes.get(flight.key) is StoreOutcome.FENCED and load_s < self.lease_s:
                 self.refuse(flight)
             else:
                 self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s, request.ahead)
+
+    def _outcomes(self, writes: Sequence[Write]) -> dict[str, StoreOutcome]:
+        if not writes or self._link is None:
+            return {}
+        answer = self._link.store(writes)
+        return dict(zip((write.key for write in writes), answer or (), strict=False))
+
+    def _end_old(self, keys: Iterable[str]) -> None:
+        """What these have now is not kept, so that nothing takes the place of the shared old value."""
+        ended = tuple(keys)
+        if ended and self._link is not None:
+            self._link.invalidate(ended, ())
 
     def bare(self, loaded: Any) -> Any:
         """What callers get of what a loader returned."""
@@ -112,8 +125,9 @@ class Storing:
         if self._link is None or not self._link.may_keep or self.is_bare(request, entry):
             self._memory.end(flight)
             return
+        policy = self._terms.fetched(request.policy, entry.stale_for_s, entry.fail_safe_for_s)
         self._memory.store(
-            flight, value, policy=request.policy, tags=entry.tags, age_s=entry.age_s, life_s=entry.ttl_s
+            flight, value, policy=policy, tags=entry.tags, age_s=entry.age_s, life_s=entry.ttl_s
         )
 
     def write(
@@ -128,7 +142,7 @@ class Storing:
         """What the remote tier is to store; without a payload where the value has no life or no bytes.
 
         Raises:
-            InvalidInput: It is a plain set, and no serialiser takes the value.
+            InvalidInput: It is a plain set, and no serialiser takes the value; one's own may raise others.
         """
         payload = None
         if drawn_s > 0:
@@ -147,11 +161,11 @@ class Storing:
         """None for a value that only this process can keep: its loader's caller is to get it all the same."""
         try:
             return self._codec.encode(request.key, value, request.kind)
-        except InvalidInput as error:
+        except Exception as error:  # of a serialiser of the user's own, or a value's `__eq__`, any
             if must:
                 raise
             self._counts.unencodable.inc()
-            self._tell(StoreRefused(key=request.key, reason=str(error)))
+            self._tell(StoreRefused(key=request.key, reason=str(error) or repr(error)))
             if not self._warned:
                 self._warned = True
                 _log.warning("kept in this process only: %s (said once; statistics() counts)", error)
