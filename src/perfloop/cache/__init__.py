@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from perfloop.cache.session_middleware import AsgiSessions, WsgiSessions, session_of
     from perfloop.cache.sessions import SessionPolicy, WebSession
     from perfloop.cache.statistics import CacheStatistics
+    from perfloop.cache.ghosts import CapacityEstimate
+    from perfloop.cache.usage import HotKey, TemplateUsage, UsagePolicy, UsageProfile
+    from perfloop.cache.usage_files import read_usage, write_usage
     from perfloop.cache.warming import WarmingPolicy, WarmingStatistics
     from perfloop.cache.warming_gate import GatePolicy
 
@@ -77,10 +80,12 @@ __all__ = [
     "CacheStatistics",
     "Cached",
     "CachedMany",
+    "CapacityEstimate",
     "FakeClock",
     "Fetched",
     "Gap",
     "GatePolicy",
+    "HotKey",
     "InMemoryRemote",
     "InMemoryServer",
     "KeyListPolicy",
@@ -106,13 +111,18 @@ __all__ = [
     "StoreOutcome",
     "StoreRefused",
     "TagsChanged",
+    "TemplateUsage",
     "TieredCache",
+    "UsagePolicy",
+    "UsageProfile",
     "WarmingPolicy",
     "WarmingStatistics",
     "WebSession",
     "Write",
     "WsgiSessions",
+    "read_usage",
     "session_of",
+    "write_usage",
 ]
 
 _HOMES = {
@@ -163,12 +173,19 @@ _HOMES = {
     "StoreOutcome": "perfloop.cache.remote",
     "StoreRefused": "perfloop.cache.events",
     "TagsChanged": "perfloop.cache.remote",
+    "CapacityEstimate": "perfloop.cache.ghosts",
+    "HotKey": "perfloop.cache.usage",
+    "TemplateUsage": "perfloop.cache.usage",
+    "UsagePolicy": "perfloop.cache.usage",
+    "UsageProfile": "perfloop.cache.usage",
     "TieredCache": "perfloop.cache._sync.cache",
     "WarmingPolicy": "perfloop.cache.warming",
     "WarmingStatistics": "perfloop.cache.warming",
     "WebSession": "perfloop.cache.sessions",
     "Write": "perfloop.cache.remote",
     "WsgiSessions": "perfloop.cache.session_middleware",
+    "read_usage": "perfloop.cache.usage_files",
+    "write_usage": "perfloop.cache.usage_files",
     "session_of": "perfloop.cache.session_middleware",
 }
 

@@ -6,16 +6,18 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from perfloop.cache.usage_counts import UsageCounts
 from perfloop.errors import InvalidInput
 
 
 class Templates:
     """Which function each template of one cache belongs to."""
 
-    __slots__ = ("_owners",)
+    __slots__ = ("_owners", "_usage")
 
-    def __init__(self) -> None:
+    def __init__(self, usage: UsageCounts | None = None) -> None:
         self._owners: dict[str, object] = {}
+        self._usage = usage
 
     def take(self, template: str, function: Callable[..., Any]) -> None:
         """Have a template for a function; one that is defined anew, by a reload or a factory, is the same.
@@ -30,6 +32,8 @@ class Templates:
                 f"{_name(owner)} has the key {template!r} already, so that {_name(identity)} would get its"
                 " values; give each function a key of its own"
             )
+        if self._usage is not None:
+            self._usage.tallies.declare(template)
 
 
 def _identity(function: Callable[..., Any]) -> object:

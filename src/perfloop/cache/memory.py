@@ -54,12 +54,12 @@ class MemoryTier:
         ghosts: bool = False,
         tallies: Tallies | None = None,
     ) -> None:
-        self._limit = capacity if max_bytes is None else max_bytes
+        self.capacity = capacity if max_bytes is None else max_bytes
         self._by_bytes = max_bytes is not None
-        self._with_ghosts = ghosts
         self._clock = clock
         self._rand = rand
         self._tallies = OneTally() if tallies is None else tallies
+        self._with_ghosts = ghosts or self._tallies.with_ghosts
         self._refused = 0
         self._number = self._changes = self._epoch = self._cleared = 0
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class MemoryTier:
 
     def _start_empty(self) -> None:
         self._shelf = Shelf(
-            self._limit, by_bytes=self._by_bytes, with_ghosts=self._with_ghosts, tallies=self._tallies
+            self.capacity, by_bytes=self._by_bytes, with_ghosts=self._with_ghosts, tallies=self._tallies
         )
         self._find = self._shelf.queues.nodes.get
         self._flights = Flights()
@@ -126,7 +126,7 @@ class MemoryTier:
         while the remote tier is away.
         """
         found, entry = self.examine_again(key, trusting=trusting)
-        count(self._tallies.of(key) if entry is None else entry.tally, found)
+        count(self._tallies, key, found, entry)
         if self._with_ghosts and (self._shelf.samples(key) if entry is None else entry.sampled):
             served = entry if found is Freshness.FRESH or found is Freshness.DUE else None
             with self._lock:

@@ -9,7 +9,7 @@ from perfloop.cache.entry import Entry, entry_bytes
 from perfloop.cache.object_size import object_bytes
 from perfloop.cache.policy import Freshness
 from perfloop.cache.shelf import Shelf
-from perfloop.cache.tally import Tally
+from perfloop.cache.tallies import Tallies
 from perfloop.model.value import Value
 
 MEASURED_ENTRIES: Final = 100
@@ -39,15 +39,17 @@ class MemoryStatistics(Value, frozen=True, kw_only=True):
     flights: int
 
 
-def count(tally: Tally, freshness: Freshness) -> None:
+def count(tallies: Tallies, key: str, freshness: Freshness, entry: Entry | None) -> None:
     """Count one request by what was found for it."""
-    if freshness is Freshness.FRESH or freshness is Freshness.DUE:
-        for _ in tally.hits:
+    if entry is None:
+        tallies.of(key).misses.inc()
+    elif freshness is Freshness.FRESH or freshness is Freshness.DUE:
+        for _ in entry.tally.hits:
             break
-    elif freshness is Freshness.EXPIRED:
-        tally.misses.inc()
+        else:
+            tallies.sampled(entry)
     else:
-        tally.stale.inc()
+        entry.tally.stale.inc()
 
 
 def memory_statistics(shelf: Shelf, *, refused: int, flights: int) -> MemoryStatistics:

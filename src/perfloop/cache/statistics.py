@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from perfloop.cache.breaker import Breaker, BreakerState
 from perfloop.cache.key_list import KeyListStatistics
 from perfloop.cache.loaded import Source
 from perfloop.cache.memory_statistics import MemoryStatistics
+from perfloop.cache.usage_counts import UsageCounts
 from perfloop.cache.warming import WarmingStatistics
 from perfloop.metrics.counter import Counter
 from perfloop.model.value import Value
@@ -41,9 +42,12 @@ class Counts:
         "stale",
         "unchecked",
         "unencodable",
+        "usage",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, usage: UsageCounts | None = None) -> None:
+        self.usage = usage
+        """Counts the same by template, where that is asked for."""
         self.remote_hits = Counter()
         self.stale = Counter()
         self.unchecked = Counter()
@@ -56,19 +60,26 @@ class Counts:
         self.rejected = Counter()
         self.unencodable = Counter()
 
-    def served(self, source: Source) -> None:
-        """One request got a value that is not past its life."""
+    def served(self, source: Source, key: str) -> None:
+        """One request got a value that this process did not have, or an old one."""
         if source is Source.REMOTE:
             self.remote_hits.inc()
         elif source is Source.UNCHECKED:
             self.unchecked.inc()
+        elif source is Source.STALE:
+            self.stale.inc()
+        if self.usage is not None:
+            self.usage.served(source, key)
 
-    def loaded(self, load_s: float, *, keys: int, is_background: bool) -> None:
+    def loaded(self, load_s: float, *, keys: Sequence[str], is_background: bool) -> None:
+        load_s = max(0.0, load_s)
         self.loads.inc()
-        self.loaded_keys.inc(keys)
+        self.loaded_keys.inc(len(keys))
         if is_background:
             self.background_loads.inc()
-        self.load_s.inc(max(0.0, load_s))
+        self.load_s.inc(load_s)
+        if self.usage is not None:
+            self.usage.loaded(load_s, keys)
 
     def summed(
         self,

@@ -27,6 +27,10 @@ _MEASURED: Final = 32
 class Tallies(Protocol):
     """What the memory tier counts with."""
 
+    @property
+    def with_ghosts(self) -> bool:
+        """Whether it is to be estimated what other capacities would do."""
+
     def of(self, key: str) -> Tally:
         """The tally that a key belongs to."""
 
@@ -34,7 +38,7 @@ class Tallies(Protocol):
         """All there are."""
 
     def sampled(self, entry: Entry) -> None:
-        """A hit for which the tally's iterator had no step left: count it, and begin a new one."""
+        """A hit for which the tally's iterator had no step left: count it, and begin another."""
 
     def digest(self, entry: Entry) -> int | None:
         """Of an entry that was loaded and is about to be stored; without the tier's lock."""
@@ -51,6 +55,8 @@ class Tallies(Protocol):
 
 class OneTally:
     """Nobody asks by template."""
+
+    with_ghosts = False
 
     def __init__(self) -> None:
         self._tally = Tally()
@@ -120,6 +126,7 @@ class TemplateTallies:
 
     def __init__(self, policy: UsagePolicy, *, by_bytes: bool, rand: Callable[[], float]) -> None:
         self.policy = policy
+        self.with_ghosts = policy.estimates_capacity
         self.by_bytes = by_bytes
         self.shapes = KeyShapes()
         self._rand = rand

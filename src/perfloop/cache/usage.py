@@ -12,9 +12,13 @@ that was given as it is: `"user:7"` becomes `"user:{}"`. What the fields rest on
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from perfloop.cache.ghosts import CapacityEstimate
+from perfloop.errors import InvalidInput
 from perfloop.model.value import Value, require
 
 USAGE_VERSION: Final = 1
@@ -167,3 +171,81 @@ class UsageProfile(Value, frozen=True, kw_only=True):
     def saved_s(self) -> float:
         """Loader time that hits spared, minus what the cache cost."""
         return sum(each.saved_s or 0.0 for each in self.templates)
+
+
+def added(one: TemplateUsage, other: TemplateUsage) -> TemplateUsage:
+    """Two as one: of two caches, or of two templates that are one; the terms are those of `other`."""
+    counts = {
+        name: getattr(one, name) + getattr(other, name)
+        for name in TemplateUsage.__struct_fields__
+        if name not in ("template", "is_derived", "ttl_s", "refreshes_behind")
+    }
+    return msgspec.structs.replace(
+        other,
+        is_derived=one.is_derived and other.is_derived,
+        ttl_s=one.ttl_s if other.ttl_s is None else other.ttl_s,
+        refreshes_behind=one.refreshes_behind or other.refreshes_behind,
+        **counts,
+    )
+
+
+def merged(profiles: Sequence[UsageProfile]) -> UsageProfile:
+    """The profiles of several processes as one. Entries and bytes are sums: each process keeps its own.
+
+    Raises:
+        InvalidInput: there is none, or they are of caches with different prefixes.
+    """
+    if not profiles or len({profile.cache for profile in profiles}) > 1:
+        names = ", ".join(sorted({profile.cache for profile in profiles})) or "none"
+        raise InvalidInput(f"profiles of one cache are merged, and these are of {names}; give those of one")
+    templates: dict[str, TemplateUsage] = {}
+    for usage in (each for profile in profiles for each in profile.templates):
+        known = templates.get(usage.template)
+        templates[usage.template] = usage if known is None else added(known, usage)
+    largest = max(profiles, key=lambda profile: profile.requests)
+    return msgspec.structs.replace(
+        largest,
+        processes=sum(profile.processes for profile in profiles),
+        observed_s=sum(profile.observed_s for profile in profiles),
+        saved_unix_s=max(profile.saved_unix_s for profile in profiles),
+        templates=tuple(sorted(templates.values(), key=lambda usage: usage.requests, reverse=True)),
+        hot_keys=_hot_keys(each for profile in profiles for each in profile.hot_keys),
+        capacity_estimates=_estimates(profiles),
+    )
+
+
+def _hot_keys(keys: Iterable[HotKey]) -> tuple[HotKey, ...]:
+    found: dict[str, HotKey] = {}
+    for each in keys:
+        known = found.get(each.key)
+        found[each.key] = (
+            each
+            if known is None
+            else msgspec.structs.replace(
+                each,
+                hits=known.hits + each.hits,
+                excess_hits=known.excess_hits + each.excess_hits,
+                samples=known.samples + each.samples,
+            )
+        )
+    return tuple(sorted(found.values(), key=lambda each: each.hits, reverse=True))
+
+
+def _estimates(profiles: Sequence[UsageProfile]) -> tuple[CapacityEstimate, ...]:
+    """Means, by requests; each process keeps its own entries."""
+    told = [profile for profile in profiles if profile.capacity_estimates]
+    requests = sum(profile.requests for profile in told)
+    if not requests:
+        return ()
+    means = []
+    for at_ratio in zip(*(profile.capacity_estimates for profile in told), strict=False):
+        weighed = [(each, profile.requests / requests) for each, profile in zip(at_ratio, told, strict=True)]
+        means.append(
+            msgspec.structs.replace(
+                at_ratio[0],
+                hit_ratio=sum(each.hit_ratio * weight for each, weight in weighed),
+                gain_points=sum(each.gain_points * weight for each, weight in weighed),
+                sampled_misses=sum(each.sampled_misses for each in at_ratio),
+            )
+        )
+    return tuple(means)

@@ -21,6 +21,8 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import AsyncRemoteTier
 from perfloop.cache.statistics import CacheStatistics
+from perfloop.cache.usage import UsagePolicy, UsageProfile
+from perfloop.cache.usage_counts import tallies_of, usage_counts
 from perfloop.cache.warming import WarmingPolicy
 from perfloop.model.value import require
 
@@ -49,6 +51,7 @@ class AsyncTieredCache:
         remote: A shared tier of one's own, such as `AsyncInMemoryRemote` in tests.
         key_list: A file of its own for the keys of `cached_many` that the next process begins with.
         key_list_policy: How many, how often, how fast.
+        usage: Tell by `usage()` how each template is used: docs/how-to/cache-usage.md.
         on_event: Is told what it does, except hits, in the caller's path; what it raises is logged.
         clock: Seconds, never going back.
         rand: Numbers from [0, 1), for jitter and XFetch.
@@ -70,6 +73,7 @@ class AsyncTieredCache:
         remote: AsyncRemoteTier | None = None,
         key_list: str | Path | None = None,
         key_list_policy: KeyListPolicy | None = None,
+        usage: bool | UsagePolicy = False,
         on_event: Callable[[CacheEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
@@ -78,8 +82,10 @@ class AsyncTieredCache:
         require(capacity is None or max_bytes is None, "capacity and max_bytes are two bounds; give one")
         require(not key_list_policy or key_list is not None, "key_list_policy: give key_list, too")
         entries = 100_000 if capacity is None else capacity
+        by_bytes = max_bytes is not None
+        counted = usage_counts(usage, prefix, by_bytes=by_bytes, clock=clock, rand=rand)
         self._parts = AsyncParts(
-            MemoryTier(entries, max_bytes=max_bytes, clock=clock, rand=rand),
+            MemoryTier(entries, max_bytes=max_bytes, clock=clock, rand=rand, tallies=tallies_of(counted)),
             remote,
             codec=Codec(serializer, secret=secret, scope=prefix),
             policy=policy,
@@ -88,6 +94,7 @@ class AsyncTieredCache:
             tell=guarded(on_event),
             clock=clock,
             rand=rand,
+            usage=counted,
         )
         if key_list is not None:
             self._parts.keep_key_list(key_list, key_list_policy, None if max_bytes else entries)
@@ -316,6 +323,14 @@ class AsyncTieredCache:
     def is_alone(self) -> bool:
         """Whether the shared tier is away, so that this process serves what it has, by its lives alone."""
         return self._parts.is_alone
+
+    def usage(self) -> UsageProfile:
+        """How each template was used since it was made, and what other capacities would do.
+
+        Raises:
+            InvalidInput: It was made without `usage=True`.
+        """
+        return self._parts.usage()
 
     def statistics(self) -> CacheStatistics:
         """What it did since it was made."""

@@ -262,8 +262,9 @@ class AsyncLoading:
         begun_s = self._clock()
         loaded = await AsyncLoaders.checked(loader, loader(*arguments))
         load_s = self._clock() - begun_s
-        self.counts.loaded(load_s, keys=len(requests), is_background=requests[0].is_background)
-        self._tell(LoadEnded(keys=tuple(request.key for request in requests), load_s=load_s))
+        keys = tuple(request.key for request in requests)
+        self.counts.loaded(load_s, keys=keys, is_background=requests[0].is_background)
+        self._tell(LoadEnded(keys=keys, load_s=load_s))
         return loaded, load_s
 
     async def fail(

@@ -97,7 +97,7 @@ class AsyncPlain:
         value = self._storing.decoded(self._request(key, entry, kind), entry)
         if value is not NOTHING:
             if left_s > 0:
-                self._counts.remote_hits.inc()
+                self._counts.served(Source.REMOTE, key)
             else:
                 self._loading.tell_stale(key)
         return value

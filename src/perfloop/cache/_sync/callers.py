@@ -133,9 +133,9 @@ class Callers:
         if source is Source.STALE and not request.is_background:
             self.tell_stale(request.key)
         elif not request.is_background:
-            self._counts.served(source)
+            self._counts.served(source, request.key)
 
     def tell_stale(self, key: str, *, is_spare: bool = False) -> None:
         """One request got a value past its life."""
-        self._counts.stale.inc()
+        self._counts.served(Source.STALE, key)
         self._tell(StaleServed(key=key, is_spare=is_spare))

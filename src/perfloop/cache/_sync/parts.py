@@ -23,7 +23,10 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import RemoteTier
 from perfloop.cache.statistics import CacheStatistics, Counts
+from perfloop.cache.usage import UsageProfile
+from perfloop.cache.usage_counts import UsageCounts
 from perfloop.cache.warmed import Warmed
+from perfloop.errors import InvalidInput
 from perfloop.metrics.fork import restart_in_child
 
 
@@ -42,12 +45,13 @@ class Parts:
         tell: Callable[[CacheEvent], None],
         clock: Callable[[], float],
         rand: Callable[[], float],
+        usage: UsageCounts | None = None,
     ) -> None:
         self.memory = memory
         self.rand = rand
         self.terms = terms = Terms(policy)
-        self.counts = counts = Counts()
-        self.templates = Templates()
+        self.counts = counts = Counts(usage)
+        self.templates = Templates(usage)
         self.warmed: dict[str, Warmed[Any]] = {}
         self.key_listing: KeyListing | None = None
         self.link = link = None
@@ -129,6 +133,12 @@ class Parts:
     def is_alone(self) -> bool:
         """Whether the shared tier is away."""
         return self.link is not None and self.link.is_away
+
+    def usage(self) -> UsageProfile:
+        """What is counted by template."""
+        if self.counts.usage is None:
+            raise InvalidInput("this cache does not count by template; make it with usage=True")
+        return self.counts.usage.profile(self.memory, has_shared_tier=self.link is not None)
 
     def statistics(self) -> CacheStatistics:
         warming = {template: warmed.statistics() for template, warmed in self.warmed.items()}

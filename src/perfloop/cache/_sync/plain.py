@@ -98,7 +98,7 @@ class Plain:
         value = self._storing.decoded(self._request(key, entry, kind), entry)
         if value is not NOTHING:
             if left_s > 0:
-                self._counts.remote_hits.inc()
+                self._counts.served(Source.REMOTE, key)
             else:
                 self._loading.tell_stale(key)
         return value
