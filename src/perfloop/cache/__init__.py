@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         StoreRefused,
     )
     from perfloop.cache.fake_clock import FakeClock
+    from perfloop.cache.ghosts import CapacityEstimate
     from perfloop.cache.in_memory_remote import AsyncInMemoryRemote, InMemoryRemote, InMemoryServer
     from perfloop.cache.key_list import KeyListPolicy, KeyListStatistics
     from perfloop.cache.loaded import Loaded
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from perfloop.cache.session_middleware import AsgiSessions, WsgiSessions, session_of
     from perfloop.cache.sessions import SessionPolicy, WebSession
     from perfloop.cache.statistics import CacheStatistics
-    from perfloop.cache.ghosts import CapacityEstimate
     from perfloop.cache.usage import HotKey, TemplateUsage, UsagePolicy, UsageProfile
     from perfloop.cache.usage_files import read_usage, write_usage
     from perfloop.cache.warming import WarmingPolicy, WarmingStatistics
@@ -144,10 +144,12 @@ _HOMES = {
     "CacheStatistics": "perfloop.cache.statistics",
     "Cached": "perfloop.cache._sync.decorated",
     "CachedMany": "perfloop.cache._sync.decorated",
+    "CapacityEstimate": "perfloop.cache.ghosts",
     "FakeClock": "perfloop.cache.fake_clock",
     "Fetched": "perfloop.cache.remote",
     "Gap": "perfloop.cache.remote",
     "GatePolicy": "perfloop.cache.warming_gate",
+    "HotKey": "perfloop.cache.usage",
     "InMemoryRemote": "perfloop.cache.in_memory_remote",
     "InMemoryServer": "perfloop.cache.in_memory_remote",
     "KeyListPolicy": "perfloop.cache.key_list",
@@ -173,20 +175,18 @@ _HOMES = {
     "StoreOutcome": "perfloop.cache.remote",
     "StoreRefused": "perfloop.cache.events",
     "TagsChanged": "perfloop.cache.remote",
-    "CapacityEstimate": "perfloop.cache.ghosts",
-    "HotKey": "perfloop.cache.usage",
     "TemplateUsage": "perfloop.cache.usage",
+    "TieredCache": "perfloop.cache._sync.cache",
     "UsagePolicy": "perfloop.cache.usage",
     "UsageProfile": "perfloop.cache.usage",
-    "TieredCache": "perfloop.cache._sync.cache",
     "WarmingPolicy": "perfloop.cache.warming",
     "WarmingStatistics": "perfloop.cache.warming",
     "WebSession": "perfloop.cache.sessions",
     "Write": "perfloop.cache.remote",
     "WsgiSessions": "perfloop.cache.session_middleware",
     "read_usage": "perfloop.cache.usage_files",
-    "write_usage": "perfloop.cache.usage_files",
     "session_of": "perfloop.cache.session_middleware",
+    "write_usage": "perfloop.cache.usage_files",
 }
 
 
