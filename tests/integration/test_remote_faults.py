@@ -27,6 +27,7 @@ from perfloop.adapters.remote._sync.tier import RedisTier
 from perfloop.adapters.remote.resp import Parser, Reply, pack
 from perfloop.adapters.servers import RedisBinary, RedisServer, installed_redis
 from perfloop.cache.remote import (
+    EVERYTHING,
     Fetched,
     Gap,
     KeysChanged,
@@ -383,6 +384,7 @@ def test_a_full_server_costs_stores_and_nothing_else(binary: RedisBinary) -> Non
                 assert b"v" == await payload_of(tier)
                 assert [StoreOutcome.FULL] * 2 == list(await tier.store((full, plain)))
                 assert Fetched() == (await tier.fetch(("new",), lease_s=30))["new"]
+                assert Fetched() == (await tier.fetch(("fenced",), lease_s=30))["fenced"]  # nobody could tell
                 assert await payload_of(tier, "set before") is None
 
                 await tier.invalidate(("unknown",), tags=("t", "u"))
@@ -452,6 +454,43 @@ def test_an_evicted_tag_still_fences_what_it_was_invalidated_for(
             assert await payload_of(tier, "member") is None
             assert StoreOutcome.STORED == await load(tier, "m", tags=("t",))
             assert b"v" == await payload_of(tier, "m")
+
+    asyncio.run(test())
+
+
+def test_an_evicted_clock_of_a_server_whose_time_was_set_back_lets_nothing_come_back(
+    server: RedisServer, prefix: str
+) -> None:
+    async def test() -> None:
+        async with AsyncRedisTier(server.url, prefix=prefix, timeout_s=CALL_S) as tier:
+            await tier.invalidate(tags=("t",))
+            ahead_us = int((time.time() + 3600) * 1e6)
+            order(server, "ZADD", f"{{{prefix}}}:clock", ahead_us, "floor")  # as of before it was set back
+            await tier.invalidate(tags=("t",))
+            await load(tier, tags=("t",))
+            lease = (await tier.fetch(("other",), lease_s=30))["other"].lease
+            order(server, "DEL", f"{{{prefix}}}:clock")
+            await tier.invalidate(tags=("t",))
+            late = Write(key="other", payload=b"old", ttl_s=60, tags=("t",), lease=lease)
+
+            assert await payload_of(tier) is None
+            assert [StoreOutcome.FENCED] == list(await tier.store((late,)))
+
+    asyncio.run(test())
+
+
+def test_everything_is_invalidated_once_and_not_by_the_next_connection(
+    server: RedisServer, prefix: str
+) -> None:
+    async def test() -> None:
+        async with (
+            AsyncRedisTier(server.url, prefix=prefix, timeout_s=CALL_S) as one,
+            AsyncRedisTier(server.url, prefix=prefix, timeout_s=CALL_S) as other,
+        ):
+            await one.invalidate(tags=(EVERYTHING,))
+            await load(one)
+
+            assert b"v" == await payload_of(other)
 
     asyncio.run(test())
 

@@ -29,9 +29,14 @@ local function read_tag(prefix, tag)
   return tonumber(number), tonumber(fence)
 end
 
-local function tag_value(tag, number, fence, run)
+-- Asked of the server itself: whoever calls may have been told before the server changed.
+local function run_id()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
+end
+
+local function tag_value(tag, number, fence)
   local value = number .. ':' .. fence
-  return tag == '*' and value .. ':' .. run or value
+  return tag == '*' and value .. ':' .. run_id() or value
 end
 
 local function time_us()
@@ -39,7 +44,8 @@ local function time_us()
   return now[1] * 1000000 + now[2]
 end
 
--- The highest number given out. A clock that is new refuses all loads that began before it.
+-- The highest number given out. A clock that is new refuses all loads that began before it. It begins above the
+-- number that is kept beside it: the clock may have been evicted, and the server's time may have been set back.
 local function last_number(clock)
   local last = try('ZRANGE', clock, -1, -1, 'WITHSCORES')
   if last == nil then
@@ -47,14 +53,19 @@ local function last_number(clock)
     last = {}
   end
   if last[2] then return tonumber(last[2]) end
-  local now = time_us()
-  try('ZADD', clock, now, 'floor')
+  local kept = get(clock .. ':last')
+  local now = math.max(time_us(), kept and tonumber(kept) + 1 or 0)
+  local number = string.format('%.0f', now)
+  try('ZADD', clock, number, 'floor')
+  try('SET', clock .. ':last', number)
   return now
 end
 
 -- Never goes back, even where the clock was evicted or flushed: then the server's time goes on above it.
 local function next_number(clock)
-  return string.format('%.0f', math.max(last_number(clock) + 1, time_us()))
+  local number = string.format('%.0f', math.max(last_number(clock) + 1, time_us()))
+  try('SET', clock .. ':last', number)
+  return number
 end
 
 local function tell(prefix, origin, kind, names)

@@ -1,10 +1,10 @@
 -- Makes keys, and all that carries a tag, invalid for ever: loads that are under way included.
--- KEYS: the clock. ARGV: prefix, origin, run id of the server, number of keys, the keys, the tags.
-local prefix, origin, run, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- KEYS: the clock. ARGV: prefix, origin, number of keys, the keys, the tags.
+local prefix, origin, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local clock = KEYS[1]
 local keys, tags, finished = {}, {}, {}
 
-for i = 5, 4 + count do
+for i = 4, 3 + count do
   local key = ARGV[i]
   local lease = prefix .. 'l:' .. key
   local holder = get(lease)
@@ -18,14 +18,14 @@ end
 local function invalidate_tag(tag, number)
   local name = prefix .. 't:' .. tag
   local left = math.max(redis.call('PTTL', name), HOLD_MS)
-  if try('SET', name, tag_value(tag, number, number, run), 'PX', left) == FULL then redis.call('DEL', name) end
+  if try('SET', name, tag_value(tag, number, number), 'PX', left) == FULL then redis.call('DEL', name) end
   if try('ZADD', clock, number, 't:' .. tag) == FULL then redis.call('DEL', clock) end
 end
 
 local is_cleared = false
-if #ARGV > 4 + count then
+if #ARGV > 3 + count then
   local number = next_number(clock)
-  for i = 5 + count, #ARGV do
+  for i = 4 + count, #ARGV do
     is_cleared = is_cleared or ARGV[i] == '*'
     tags[#tags + 1] = ARGV[i]
     invalidate_tag(ARGV[i], number)

@@ -1,8 +1,7 @@
 -- Stores values whose lease and tags still hold, and tells those who wait for them.
--- KEYS: the clock. ARGV: prefix, origin, run id of the server, then for each write: key, token or '' for a
--- plain set, birth, milliseconds to keep it, number of tags, the tags, and the bytes after the birth or '' to
--- give the lease back. Answers for each 0: stored, 1: fenced, 2: no memory, 3: given back.
-local prefix, origin, run = ARGV[1], ARGV[2], ARGV[3]
+-- KEYS: the clock. ARGV: prefix, origin, then for each write: key, token or '' for a plain set, birth,
+-- milliseconds to keep it, number of tags, the tags, and the bytes after the birth or '' to give the lease back. Answers for each 0: stored, 1: fenced, 2: no memory, 3: given back.
+local prefix, origin = ARGV[1], ARGV[2]
 local clock = KEYS[1]
 local fresh = nil  -- the number of the tags that this call creates
 local changed, finished, is_full = {}, {}, false
@@ -32,7 +31,7 @@ end
 local function keep_tag(tag, kept_ms)
   local name = prefix .. 't:' .. tag
   if not read_tag(prefix, tag) then
-    return try('SET', name, tag_value(tag, fresh, remembered_fence(tag), run), 'PX', kept_ms)
+    return try('SET', name, tag_value(tag, fresh, remembered_fence(tag)), 'PX', kept_ms)
   end
   if redis.call('PTTL', name) < kept_ms then redis.call('PEXPIRE', name, kept_ms) end
 end
@@ -69,14 +68,17 @@ end
 local function store(key, token, ...)
   local lease = prefix .. 'l:' .. key
   local holder = get(lease)
-  if token ~= '' and holder ~= token and holder ~= token .. '!' then return 1 end
+  if token ~= '' and holder ~= token and holder ~= token .. '!' then
+    finished[#finished + 1] = key  -- it may have been evicted, and with it the mark that somebody waits
+    return 1
+  end
   local outcome = outcome_of(key, token, ...)
   if holder then redis.call('DEL', lease) end
   if holder and string.sub(holder, -1) == '!' then finished[#finished + 1] = key end
   return outcome
 end
 
-local outcomes, i = {}, 4
+local outcomes, i = {}, 3
 while i <= #ARGV do
   local count, tags = tonumber(ARGV[i + 4]), {}
   for t = 1, count do tags[t] = ARGV[i + 4 + t] end

@@ -24,7 +24,7 @@ from perfloop.adapters.remote.messages import (
     read_outcomes,
     store_words,
 )
-from perfloop.adapters.remote.resp import Reply, ServerError, as_bytes, pack
+from perfloop.adapters.remote.resp import Reply, ServerError, as_bytes
 from perfloop.adapters.remote.wire import Wire
 from perfloop.errors import InvalidInput
 from perfloop.model.remote import Fetched, News, StoreOutcome, Write
@@ -52,7 +52,6 @@ class RedisTier:
         self._prefix = f"{{{prefix}}}:"
         self._raw_prefix = self._prefix.encode()
         self._clock = self._raw_prefix + b"clock"
-        self._run = b""
         self._name = secrets.token_hex(8)
         self._tokens = itertools.count(1)
         self._wire = Wire(self._address, timeout_s, self._greet)
@@ -85,7 +84,7 @@ class RedisTier:
 
     def store(self, writes: Sequence[Write]) -> Sequence[StoreOutcome]:
         """See `perfloop.cache.remote`, where the contract is."""
-        head = [self._raw_prefix, self._origin, self._run]
+        head = [self._raw_prefix, self._origin]
         calls = []
         for start in range(0, len(writes), KEYS_A_CALL):
             words = list(head)
@@ -99,7 +98,7 @@ class RedisTier:
 
     def invalidate(self, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> None:
         """See `perfloop.cache.remote`, where the contract is."""
-        head = [self._raw_prefix, self._origin, self._run]
+        head = [self._raw_prefix, self._origin]
         calls = [[*head, b"%d" % len(part), *map(as_bytes, part)] for part in chunks(keys)]
         calls += [[*head, b"0", *map(as_bytes, part)] for part in chunks(tags)]
         self._ask(load_script("invalidate"), calls)
@@ -123,15 +122,11 @@ class RedisTier:
 
     def _greet(self, connection: Connection) -> None:
         """Log in, and make sure that the server is in the state in which it was left."""
-        login = [*self._address.login(), pack("INFO", "server")]
-        *answers, told = connection.ask(b"".join(login), len(login))
-        for reply in (*answers, told):
-            self._check(reply)
-        found = re.search(rb"run_id:(\w+)", told) if isinstance(told, bytes) else None
-        self._run = found[1] if found else b"unknown"
-        greeting = load_script("greet").call_whole(self._clock, [self._raw_prefix, self._run])
-        for reply in connection.ask(greeting, 1):
-            self._check(reply)
+        login = self._address.login()
+        greeting = load_script("greet").call_whole(self._clock, [self._raw_prefix])
+        for commands in (login, [greeting]):
+            for reply in connection.ask(b"".join(commands), len(commands)):
+                self._check(reply)
 
     def _check(self, reply: Reply) -> None:
         if isinstance(reply, ServerError):
