@@ -6,7 +6,7 @@ import random
 import pytest
 from benchmarks.cache_traces import trace, zipf
 
-from perfloop.cache.ghosts import CAPACITY_RATIOS
+from perfloop.cache.ghosts import CAPACITY_RATIOS, HASHES, sampling_rate, spatial_hash
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.s3fifo import MOST_VISITS, Node, S3Fifo
@@ -117,3 +117,28 @@ def test_by_bytes_large_entries_count_for_what_they_are() -> None:
 def test_without_ghosts_or_requests_nothing_is_estimated() -> None:
     assert () == MemoryTier(10).capacity_estimates()
     assert () == MemoryTier(10, ghosts=True).capacity_estimates()
+
+
+def test_hits_that_nobody_tells_the_ghosts_of_would_have_changed_nothing() -> None:
+    requests = _requests("zipf")[:50_000]
+    rate = sampling_rate(2000)
+    tier = MemoryTier(2000, ghosts=True)
+    sample = [key for key in requests if spatial_hash(key) < rate * HASHES]
+
+    _replay(tier, requests)
+
+    misses = [
+        len(sample) - round(len(sample) * _simulated_hit_ratio(sample, int(2000 * rate * ratio)))
+        for ratio in CAPACITY_RATIOS
+    ]
+    assert misses == [estimate.sampled_misses for estimate in tier.capacity_estimates()]
+
+
+def test_hits_of_a_sampled_key_are_soon_as_cheap_as_all_others() -> None:
+    tier = MemoryTier(1000, ghosts=True)
+    keys = [f"key{number}" for number in range(200)]
+
+    for _ in range(2 * MOST_VISITS):
+        _replay(tier, keys)
+
+    assert keys == [key for key in keys if tier.get(key) is not None]

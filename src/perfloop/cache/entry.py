@@ -33,8 +33,9 @@ def entry_bytes(key: str, value_bytes: int, tags: Iterable[str]) -> int:
 class Entry(Node):
     """One value of the memory tier. Read it; only the tier writes.
 
-    Once it can be found, no field changes but the visits, `checked`, upwards, and those of the first use of
-    what was loaded ahead: a thread that holds it sees one value with the times that belong to it.
+    Once it can be found, no field changes but the visits, `checked`, upwards, `attention_s`, which may always
+    be too early, and those of the first use of what was loaded ahead: a thread that holds it sees one value
+    with the times that belong to it.
     """
 
     __slots__ = (
@@ -67,7 +68,7 @@ class Entry(Node):
     load_s: float
     policy: CachePolicy
     sampled: bool
-    """The ghost caches have to hear of each request: all are led to `examine`."""
+    """The ghost caches have to hear of requests: those are led to `examine`, unless it rests."""
     tally: Tally
     """What it is counted with."""
     value: object
@@ -98,7 +99,7 @@ class Entry(Node):
     def await_use(self, ahead: Callable[[], None]) -> None:
         """It is loaded ahead: lead the first request to `examine`; after `set_times`."""
         self.ahead = ahead
-        self.attention_s = -math.inf
+        self.tell_hits()
 
     def begin_use(self) -> None:
         """The first request for it is there: it counts as the load that it spares, not as a visit."""
@@ -106,10 +107,21 @@ class Entry(Node):
         self.visits = 0
         self._set_attention(self.loaded_s)
 
+    def tell_hits(self) -> None:
+        """Lead all requests to `examine` from now on."""
+        self.attention_s = -math.inf
+
+    def rest(self) -> None:
+        """Nobody needs to hear of its hits for now."""
+        self._set_quiet(self.loaded_s)
+
     def _set_attention(self, loaded_s: float) -> None:
         if self.sampled:
-            self.attention_s = -math.inf
-            return
+            self.tell_hits()
+        else:
+            self._set_quiet(loaded_s)
+
+    def _set_quiet(self, loaded_s: float) -> None:
         quiet = quiet_s(self.policy, self.life_s, self.load_s)
         # The same object where nothing is due ahead: it spares the memory of a number.
         self.attention_s = self.fresh_until_s if quiet == self.life_s else loaded_s + quiet

@@ -9,11 +9,16 @@ few hottest keys fall into it then does not matter.
 Each ghost cache is an S3-FIFO without values. What it holds ends as in the tier, by time, key and tag, as
 otherwise more room would seem to help where short lives are the limit. Pure; the tier that owns it holds its
 lock around every call.
+
+A hit changes nothing in a ghost cache that counts as many visits of the key as it ever does. Once that is so
+in all of them, the tier's hits of the key need not be told, until one of them takes a visit away: it then
+says so by `wake`. What is told is bounded by what the ghosts evict, then, and not by how hot a key is.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 from perfloop.cache.entry import Entry
@@ -25,7 +30,7 @@ CAPACITY_RATIOS: Final = (0.5, 1.0, 2.0, 4.0)
 SAMPLED_ENTRIES: Final = 1024
 """Entries of the sample at the capacity that the cache has: the ghosts hold 7.5 times as many."""
 HIGHEST_RATE: Final = 0.125
-"""A hit on a sampled key costs some microseconds more, a miss some tens."""
+"""A hit on a sampled key that is told costs some microseconds more, a miss some tens."""
 HASHES: Final = 1 << 32
 """`spatial_hash` is below this."""
 _GOLDEN: Final = 0x9E3779B97F4A7C15
@@ -52,13 +57,16 @@ class GhostCaches:
         capacity: of the tier, in entries or bytes.
         cells: the tier's.
         rate: share of the keys that are sampled, in (0, 1].
+        wake: is called with a key of which hits have to be told again.
     """
 
-    def __init__(self, capacity: int, cells: TagCells, rate: float) -> None:
+    def __init__(self, capacity: int, cells: TagCells, rate: float, wake: Callable[[str], None]) -> None:
         self.rate = rate
         self._capacity = capacity
         self._threshold = int(rate * HASHES)
-        self._ghosts = [_GhostCache(max(1, int(capacity * rate * ratio)), cells) for ratio in CAPACITY_RATIOS]
+        self._ghosts = [
+            _GhostCache(max(1, int(capacity * rate * ratio)), cells, wake) for ratio in CAPACITY_RATIOS
+        ]
 
     def samples(self, key: str) -> bool:
         """Whether the key belongs to the sample, the same in every process."""
@@ -68,6 +76,10 @@ class GhostCaches:
         """Count a request for a sampled key as a hit or a miss in each ghost."""
         for ghost in self._ghosts:
             ghost.request(key, now_s, cleared, oldest_birth)
+
+    def is_settled(self, key: str) -> bool:
+        """Whether hits of this key change nothing in any ghost for now."""
+        return all(ghost.is_settled(key) for ghost in self._ghosts)
 
     def admit(self, entry: Entry, oldest_birth: int | None) -> None:
         """Take a sampled entry, which the tier stored or served, into the ghosts that lack it."""
@@ -110,17 +122,34 @@ def sampling_rate(capacity: int) -> float:
 
 
 class _GhostEntry(Node):
-    __slots__ = ("born", "cells", "fresh_until_s")
+    __slots__ = ("_left", "_name", "_wake", "born", "cells", "fresh_until_s")
 
     born: int
     cells: tuple[TagCell, ...]
     fresh_until_s: float
 
+    def __init__(self, key: str, cost: int, wake: Callable[[str], None]) -> None:
+        self._left = 0
+        self._wake = wake
+        self._name = key
+        super().__init__(key, cost)
+
+    @property
+    def visits(self) -> int:
+        return self._left
+
+    @visits.setter
+    def visits(self, visits: int) -> None:
+        if visits < self._left:
+            self._wake(self._name)
+        self._left = visits
+
 
 class _GhostCache:
-    __slots__ = ("_cells", "_queues", "misses")
+    __slots__ = ("_cells", "_queues", "_wake", "misses")
 
-    def __init__(self, capacity: int, cells: TagCells) -> None:
+    def __init__(self, capacity: int, cells: TagCells, wake: Callable[[str], None]) -> None:
+        self._wake = wake
         self._queues: S3Fifo[_GhostEntry] = S3Fifo(capacity)
         self._cells = cells
         self.misses = 0
@@ -135,12 +164,16 @@ class _GhostCache:
         elif found.visits < MOST_VISITS:
             found.visits += 1
 
+    def is_settled(self, key: str) -> bool:
+        found = self._queues.nodes.get(key)
+        return found is not None and found.visits == MOST_VISITS
+
     def admit(self, entry: Entry, oldest_birth: int | None) -> None:
         queues = self._queues
         found = queues.nodes.get(entry.key)
         if found is not None and found.born == entry.born and found.fresh_until_s == entry.fresh_until_s:
             return
-        ghost = _GhostEntry(entry.key, entry.cost)
+        ghost = _GhostEntry(entry.key, entry.cost, self._wake)
         ghost.born = entry.born
         ghost.fresh_until_s = entry.fresh_until_s
         ghost.cells = self._cells.join(entry.tags)

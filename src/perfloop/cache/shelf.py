@@ -29,7 +29,7 @@ class Shelf:
         self.queues: S3Fifo[Entry] = S3Fifo(limit)
         self.cells = TagCells()
         rate = sampling_rate(limit // USUAL_ENTRY_BYTES if by_bytes else limit)
-        self.ghosts = GhostCaches(limit, self.cells, rate) if with_ghosts else None
+        self.ghosts = GhostCaches(limit, self.cells, rate, self._wake) if with_ghosts else None
         self.by_bytes = by_bytes
         self.too_large = 0
 
@@ -112,6 +112,13 @@ class Shelf:
         # What went from the queues in the meantime may have been invalidated.
         if served is not None and served.queue is not None:
             self.ghosts.admit(served, oldest_birth)
+            if self.ghosts.is_settled(key):
+                served.rest()
+
+    def _wake(self, key: str) -> None:
+        entry = self.find(key)
+        if entry is not None:
+            entry.tell_hits()
 
     def invalidate(self, key: str, now_s: float, oldest_birth: int | None) -> Entry | None:
         """Take a key out everywhere; returns its entry, if there was one."""
