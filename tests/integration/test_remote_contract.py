@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -309,6 +310,25 @@ def test_an_invalidated_key_stays_so_until_it_is_loaded_again(ground: Ground) ->
             assert await payload_of(one) is None
             assert StoreOutcome.STORED == await load(other, b"again")
             assert b"again" == await payload_of(one)
+
+    asyncio.run(test())
+
+
+def test_a_load_that_renews_is_heard_as_a_change_unless_it_is_refused(ground: Ground) -> None:
+    async def test() -> None:
+        async with ground.processes() as (one, other), Hearing(other) as others:
+            for is_fenced in (False, True):
+                lease = (await one.fetch(("k",), lease_s=10, early_s=math.inf))["k"].lease
+                assert lease is not None
+                if is_fenced:
+                    await other.invalidate(tags=("t",))
+                await one.store(
+                    (Write(key="k", payload=b"v", ttl_s=60, tags=("t",), lease=lease, renews=True),)
+                )
+            await one.invalidate(("last",))
+            await others.until(KeysChanged(keys=("last",)))
+
+            assert [KeysChanged(keys=("k",)), KeysChanged(keys=("last",))] == others.heard
 
     asyncio.run(test())
 

@@ -174,7 +174,11 @@ class InMemoryServer:
             self._reach()
             finished: list[str] = []
             outcomes = [self._store_one(write, finished) for write in writes]
-            changed = tuple(write.key for write in writes if write.lease is None)
+            changed = tuple(
+                write.key
+                for write, outcome in zip(writes, outcomes, strict=True)
+                if outcome is StoreOutcome.STORED and (write.lease is None or write.renews)
+            )
             self._tell_keys(origin, changed, finished)
             return outcomes
 

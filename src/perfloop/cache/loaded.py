@@ -57,7 +57,18 @@ class Source(enum.Enum):
 class Request:
     """One key to load, on which terms."""
 
-    __slots__ = ("ahead", "early_s", "is_background", "key", "kind", "loader", "policy", "replaces", "tags")
+    __slots__ = (
+        "ahead",
+        "early_s",
+        "is_background",
+        "key",
+        "kind",
+        "loader",
+        "policy",
+        "renews",
+        "replaces",
+        "tags",
+    )
 
     def __init__(
         self,
@@ -81,6 +92,8 @@ class Request:
         """Load anew although a shared value has up to this left."""
         self.replaces = False
         """The remote tier has an older value."""
+        self.renews = False
+        """What other processes have is older as well."""
 
     def behind(self) -> Request:
         """The same load, which nobody waits for."""

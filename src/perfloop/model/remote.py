@@ -74,6 +74,8 @@ class Write(Value, frozen=True, kw_only=True):
     fail_safe_for_s: float = 0.0
     tags: tuple[str, ...] = ()
     lease: Lease | None = None
+    renews: bool = False
+    """Of a load: it takes the place of what others have, and they hear KeysChanged as of a `set`."""
 
     def __post_init__(self) -> None:
         require(self.payload is not None or self.lease is not None, "only a lease can be given back")
@@ -101,7 +103,7 @@ class StoreOutcome(StrEnum):
 
 
 class KeysChanged(Value, frozen=True, kw_only=True, tag="keys_changed"):
-    """Another process set or invalidated these keys; the store of a load is no such change."""
+    """Another process set, renewed or invalidated these keys; the store of a load is no such change."""
 
     keys: tuple[str, ...]
 

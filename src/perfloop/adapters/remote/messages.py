@@ -128,7 +128,8 @@ def store_words(write: Write) -> list[bytes]:
         kept_ms = sum(times)
         named = (len(tag).to_bytes(2, "big") + tag for tag in tags)
         rest = b"".join((_TIMES.pack(*times, len(tags)), *named, write.payload))
-    return [as_bytes(write.key), token, birth, b"%d" % kept_ms, b"%d" % len(tags), *tags, rest]
+    renews = b"1" if write.renews else b""
+    return [as_bytes(write.key), token, birth, renews, b"%d" % kept_ms, b"%d" % len(tags), *tags, rest]
 
 
 def read_outcomes(reply: Reply) -> list[StoreOutcome]:

@@ -1,6 +1,6 @@
 -- Stores values whose lease and tags still hold, and tells those who wait for them.
--- KEYS: the clock. ARGV: prefix, origin, then for each write: key, token or '' for a plain set, birth,
--- milliseconds to keep it, number of tags, the tags, and the bytes after the birth or '' to give the lease back. Answers for each 0: stored, 1: fenced, 2: no memory, 3: given back.
+-- KEYS: the clock. ARGV: prefix, origin, then for each write: key, token or '' for a plain set, birth, '1'
+-- where a load renews what others have, milliseconds to keep it, number of tags, the tags, and the bytes after the birth or '' to give the lease back. Answers for each 0: stored, 1: fenced, 2: no memory, 3: given back.
 local prefix, origin = ARGV[1], ARGV[2]
 local clock = KEYS[1]
 local fresh = nil  -- the number of the tags that this call creates
@@ -56,12 +56,10 @@ local function put(key, kept_ms, tags, rest)
   return is_full and 2 or 0
 end
 
-local function outcome_of(key, token, birth, kept_ms, tags, rest)
+local function outcome_of(key, token, birth, renews, kept_ms, tags, rest)
   if rest == '' then return 3 end
-  if token ~= '' then
-    return is_fenced(tags, birth) and 1 or put(key, kept_ms, tags, rest)
-  end
-  changed[#changed + 1] = key
+  if token ~= '' and is_fenced(tags, birth) then return 1 end
+  if token == '' or renews then changed[#changed + 1] = key end
   return put(key, kept_ms, tags, rest)
 end
 
@@ -80,13 +78,13 @@ end
 
 local outcomes, i = {}, 3
 while i <= #ARGV do
-  local count, tags = tonumber(ARGV[i + 4]), {}
-  for t = 1, count do tags[t] = ARGV[i + 4 + t] end
+  local count, tags = tonumber(ARGV[i + 5]), {}
+  for t = 1, count do tags[t] = ARGV[i + 5 + t] end
   tags[count + 1] = '*'
-  local rest = ARGV[i + 5 + count]
+  local rest = ARGV[i + 6 + count]
   outcomes[#outcomes + 1] =
-    store(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), tags, rest)
-  i = i + 6 + count
+    store(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3] == '1', tonumber(ARGV[i + 4]), tags, rest)
+  i = i + 7 + count
 end
 tell(prefix, origin, 'k', changed)
 tell(prefix, '', 'f', finished)

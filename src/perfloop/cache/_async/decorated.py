@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perfloop.cache._async.batch import Group
+from perfloop.cache._async.renewing import AsyncRenewing
 from perfloop.cache.functions import require_batch
 from perfloop.cache.key_list import MemberReader
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
@@ -70,6 +71,7 @@ class AsyncCached(Generic[P, ValueT]):
         self._key: Callable[P, str] = bound_key(template, function)
         self._tags: Callable[P, tuple[str, ...]] = bound_tags(tags, function)
         self._parts = parts
+        self._renewing = AsyncRenewing(parts)
         self._hit = parts.memory.get
         self._policy = policy
         self._kind = kind_of(function)
@@ -96,9 +98,16 @@ class AsyncCached(Generic[P, ValueT]):
         await self._parts.invalidate((self._key(*args, **kwargs),), ())
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> ValueT:
-        """Make the result of these arguments invalid, and load it anew."""
-        await self._parts.invalidate((self._key(*args, **kwargs),), ())
-        value: ValueT = await self._parts.loading.serve(self._request(*args, **kwargs))
+        """Load the result of these arguments anew; until it is there, the old one is served.
+
+        A loader that fails raises, and the old value stays.
+        """
+        request = self._request(*args, **kwargs)
+
+        async def load(requests: Sequence[Request]) -> Mapping[str, Any]:
+            return {each.key: await self.original(*args, **kwargs) for each in requests}
+
+        value: ValueT = (await self._renewing.renew([request], load))[request.key]
         return value
 
     @overload
@@ -134,7 +143,7 @@ class AsyncBoundCached(Generic[Q, ValueT]):
         await self._cached.invalidate(self._instance, *args, **kwargs)
 
     async def refresh(self, *args: Q.args, **kwargs: Q.kwargs) -> ValueT:
-        """Make the result of these arguments invalid, and load it anew."""
+        """Load the result of these arguments anew; until it is there, the old one is served."""
         return await self._cached.refresh(self._instance, *args, **kwargs)
 
 
@@ -174,6 +183,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         if parts.key_listing is not None:
             parts.key_listing.add(MemberReader(template, self.key), self._group)
         self._parts = parts
+        self._renewing = AsyncRenewing(parts)
         self._hit = parts.memory.get
         functools.update_wrapper(self, function)
 
@@ -196,6 +206,16 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         await self._parts.invalidate(tuple(map(self.key, members)), ())
 
     async def refresh(self, *members: MemberT) -> dict[MemberT, ValueT]:
-        """Make the values of these members invalid, and load them anew."""
-        await self.invalidate(*members)
-        return await self.many(members)
+        """Load the values of these members anew, in one call; until they are there, old ones are served.
+
+        A loader that fails raises, and the old values stay.
+        """
+        asked = {self.key(member): member for member in members}
+
+        async def load(requests: Sequence[Request]) -> Mapping[str, Any]:
+            found = await self.original([asked[each.key] for each in requests])
+            return {each.key: found.get(asked[each.key]) for each in requests}
+
+        requests = [self._group.request(key, member) for key, member in asked.items()]
+        values = await self._renewing.renew(requests, load)
+        return {asked[key]: values[key] for key in asked if values[key] is not None}

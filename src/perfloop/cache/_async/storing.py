@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from perfloop.cache._async.landing import NOTHING
@@ -52,8 +52,8 @@ class AsyncStoring:
         self._tell = tell
         self._warned = False
 
-    async def keep_batch(self, loads: Sequence[Landed], load_s: float) -> None:
-        """Keep what loaders returned, where nothing was invalidated meanwhile."""
+    async def keep_batch(self, loads: Sequence[Landed], load_s: float) -> Mapping[str, StoreOutcome]:
+        """Keep what loaders returned, where nothing was invalidated meanwhile; what became of it beyond."""
         terms = []
         writes = []
         for request, _, lease, loaded in loads:
@@ -74,6 +74,7 @@ class AsyncStoring:
                 self.refuse(flight)
             else:
                 self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s, request.ahead)
+        return outcomes
 
     async def _outcomes(self, writes: Sequence[Write]) -> dict[str, StoreOutcome]:
         if not writes or self._link is None:
@@ -154,6 +155,7 @@ class AsyncStoring:
             fail_safe_for_s=min(policy.fail_safe_for_s, LONGEST_S),
             tags=tags,
             lease=lease,
+            renews=request.renews and lease is not None,
         )
 
     def _encoded(self, request: Request, value: object, *, must: bool) -> bytes | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perfloop.cache._sync.batch import Group
+from perfloop.cache._sync.renewing import Renewing
 from perfloop.cache.functions import require_batch
 from perfloop.cache.key_list import MemberReader
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
@@ -69,6 +70,7 @@ class Cached(Generic[P, ValueT]):
         self._key: Callable[P, str] = bound_key(template, function)
         self._tags: Callable[P, tuple[str, ...]] = bound_tags(tags, function)
         self._parts = parts
+        self._renewing = Renewing(parts)
         self._hit = parts.memory.get
         self._policy = policy
         self._kind = kind_of(function)
@@ -95,9 +97,16 @@ class Cached(Generic[P, ValueT]):
         self._parts.invalidate((self._key(*args, **kwargs),), ())
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> ValueT:
-        """Make the result of these arguments invalid, and load it anew."""
-        self._parts.invalidate((self._key(*args, **kwargs),), ())
-        value: ValueT = self._parts.loading.serve(self._request(*args, **kwargs))
+        """Load the result of these arguments anew; until it is there, the old one is served.
+
+        A loader that fails raises, and the old value stays.
+        """
+        request = self._request(*args, **kwargs)
+
+        def load(requests: Sequence[Request]) -> Mapping[str, Any]:
+            return {each.key: self.original(*args, **kwargs) for each in requests}
+
+        value: ValueT = (self._renewing.renew([request], load))[request.key]
         return value
 
     @overload
@@ -133,7 +142,7 @@ class BoundCached(Generic[Q, ValueT]):
         self._cached.invalidate(self._instance, *args, **kwargs)
 
     def refresh(self, *args: Q.args, **kwargs: Q.kwargs) -> ValueT:
-        """Make the result of these arguments invalid, and load it anew."""
+        """Load the result of these arguments anew; until it is there, the old one is served."""
         return self._cached.refresh(self._instance, *args, **kwargs)
 
 
@@ -173,6 +182,7 @@ class CachedMany(Generic[MemberT, ValueT]):
         if parts.key_listing is not None:
             parts.key_listing.add(MemberReader(template, self.key), self._group)
         self._parts = parts
+        self._renewing = Renewing(parts)
         self._hit = parts.memory.get
         functools.update_wrapper(self, function)
 
@@ -195,6 +205,16 @@ class CachedMany(Generic[MemberT, ValueT]):
         self._parts.invalidate(tuple(map(self.key, members)), ())
 
     def refresh(self, *members: MemberT) -> dict[MemberT, ValueT]:
-        """Make the values of these members invalid, and load them anew."""
-        self.invalidate(*members)
-        return self.many(members)
+        """Load the values of these members anew, in one call; until they are there, old ones are served.
+
+        A loader that fails raises, and the old values stay.
+        """
+        asked = {self.key(member): member for member in members}
+
+        def load(requests: Sequence[Request]) -> Mapping[str, Any]:
+            found = self.original([asked[each.key] for each in requests])
+            return {each.key: found.get(asked[each.key]) for each in requests}
+
+        requests = [self._group.request(key, member) for key, member in asked.items()]
+        values = self._renewing.renew(requests, load)
+        return {asked[key]: values[key] for key in asked if values[key] is not None}

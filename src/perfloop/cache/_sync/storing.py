@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from perfloop.cache._sync.landing import NOTHING
@@ -53,8 +53,8 @@ class Storing:
         self._tell = tell
         self._warned = False
 
-    def keep_batch(self, loads: Sequence[Landed], load_s: float) -> None:
-        """Keep what loaders returned, where nothing was invalidated meanwhile."""
+    def keep_batch(self, loads: Sequence[Landed], load_s: float) -> Mapping[str, StoreOutcome]:
+        """Keep what loaders returned, where nothing was invalidated meanwhile; what became of it beyond."""
         terms = []
         writes = []
         for request, _, lease, loaded in loads:
@@ -75,6 +75,7 @@ class Storing:
                 self.refuse(flight)
             else:
                 self.keep_in_memory(flight, value, policy, tags, drawn_s, load_s, request.ahead)
+        return outcomes
 
     def _outcomes(self, writes: Sequence[Write]) -> dict[str, StoreOutcome]:
         if not writes or self._link is None:
@@ -155,6 +156,7 @@ class Storing:
             fail_safe_for_s=min(policy.fail_safe_for_s, LONGEST_S),
             tags=tags,
             lease=lease,
+            renews=request.renews and lease is not None,
         )
 
     def _encoded(self, request: Request, value: object, *, must: bool) -> bytes | None:

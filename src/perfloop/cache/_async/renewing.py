@@ -1,0 +1,172 @@
+"""What `refresh` does: values are loaded anew, and the old ones are served until the new ones are there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from perfloop.cache._async.landing import NOTHING, AsyncLanding
+from perfloop.cache.flights import Boarding
+from perfloop.cache.loaded import Request
+from perfloop.cache.remote import Lease, StoreOutcome
+
+if TYPE_CHECKING:
+    from perfloop.cache._async.parts import AsyncParts
+
+Loader = Callable[[Sequence[Request]], Awaitable[Mapping[str, Any]]]
+"""Loads all of these in one call."""
+
+
+class _Seat:
+    """One key that is loaded anew."""
+
+    __slots__ = ("boarding", "landing", "lease", "request")
+
+    def __init__(self, request: Request, boarding: Boarding, landing: AsyncLanding) -> None:
+        self.request = request
+        self.boarding = boarding
+        self.landing = landing
+        self.lease: Lease | None = None
+
+
+class AsyncRenewing:
+    """Loads that begin now. One that was under way before may have read what its caller has changed since.
+
+    Nobody waits for others while it holds a lease or a flight of its own, so that two refreshes of the same
+    keys, in whatever order, never wait for one another.
+    """
+
+    def __init__(self, parts: AsyncParts) -> None:
+        self._memory = parts.memory
+        self._link = parts.link
+        self._loading = parts.loading
+        self._storing = parts.storing
+
+    async def renew(self, requests: Sequence[Request], loader: Loader) -> dict[str, Any]:
+        """The new values by key; a loader that fails raises, and leaves the old ones as they were."""
+        if self._link is not None:
+            self._link.require_open()
+        values: dict[str, Any] = {}
+        left = list(requests)
+        for request in left:
+            request.renews = True
+        while left:
+            values.update(await self._begin(left, loader))
+            left = [request for request in left if request.key not in values]
+        return values
+
+    async def _begin(self, requests: Sequence[Request], loader: Loader) -> dict[str, Any]:
+        """Load those that nobody loads, and wait for the end of the others' loads."""
+        seats: list[_Seat] = []
+        try:
+            seats.extend(_Seat(request, *self._loading.embark(request)) for request in requests)
+            await self._lead([seat for seat in seats if seat.boarding.leads], loader)
+        except BaseException:
+            for seat in seats:
+                self._loading.desert(seat.boarding, seat.landing)
+            raise
+        values: dict[str, Any] = {}
+        waiting = sorted(seats, key=lambda seat: seat.boarding.leads)  # what is loaded here comes first
+        try:
+            while waiting:
+                seat = waiting.pop()
+                value = await self._arrive(seat)
+                if value is not NOTHING:
+                    values[seat.request.key] = value
+        finally:
+            for seat in waiting:
+                self._loading.leave(seat.boarding.flight, seat.landing)
+        return values
+
+    async def _arrive(self, seat: _Seat) -> Any:
+        """The value; NOTHING where it has to be loaded yet."""
+        flight, landing = seat.boarding.flight, seat.landing
+        if seat.boarding.leads:
+            return await self._loading.arrive(seat.request, seat.boarding, landing)
+        try:
+            if not await landing.signal.wait(seat.request.policy.hard_timeout_s):
+                self._memory.end(flight)
+        finally:
+            self._loading.leave(flight, landing)
+        return NOTHING
+
+    async def _lead(self, led: Sequence[_Seat], loader: Loader) -> None:
+        if not led:
+            return
+        for seat in led:
+            seat.landing.is_kept = True
+        policy = led[0].request.policy
+        if policy.hard_timeout_s is not None or policy.soft_timeout_s is not None:
+            self._loading.crew.spawn(self._load, led, loader)
+        else:
+            await self._loading.crew.lead(self._load, led, loader)
+
+    async def _load(self, led: Sequence[_Seat], loader: Loader) -> None:
+        """Land all of these; with nothing where another process has begun to load before."""
+        own = led
+        try:
+            held, seen = await self._claim(led)
+            own = [seat for seat in led if seat.request.key not in held]
+            if own:
+                await self._run(own, loader)
+            for key, held_for_s in held.items():
+                if self._link is not None:
+                    await self._link.wait_for_news(key, seen, held_for_s)
+        except Exception as error:  # noqa: BLE001 - a fault before the loader goes to all who wait, as a loader's
+            await self._fail([seat for seat in own if not seat.landing.signal.is_given], error)
+        finally:
+            left = [seat for seat in led if not seat.landing.signal.is_given]
+            for seat in left:
+                self._memory.end(seat.boarding.flight)
+                seat.landing.turn_back()
+            await self._storing.give_back([seat.lease for seat in left if seat.lease is not None])
+
+    async def _claim(self, led: Sequence[_Seat]) -> tuple[dict[str, float], int]:
+        """For how long others hold which of these, and what was heard before that was asked."""
+        link = self._link
+        if link is None:
+            return {}, 0
+        seen = link.news
+        answer = await link.fetch([seat.request.key for seat in led], self._storing.lease_s, math.inf) or {}
+        held: dict[str, float] = {}
+        for seat in led:
+            fetched = answer.get(seat.request.key)
+            if fetched is not None:
+                seat.lease = fetched.lease
+                if fetched.held_for_s is not None:
+                    held[seat.request.key] = fetched.held_for_s
+        await self._end_old(
+            seat.request.key for seat in led if seat.lease is None and seat.request.key not in held
+        )
+        return held, seen
+
+    async def _end_old(self, keys: Iterable[str]) -> None:
+        """Whose place nothing takes in the shared tier is gone there, and other processes hear of it."""
+        ended = tuple(keys)
+        if ended and self._link is not None:
+            await self._link.invalidate(ended, ())
+
+    async def _run(self, own: Sequence[_Seat], loader: Loader) -> None:
+        requests = [seat.request for seat in own]
+        try:
+            found, load_s = await self._loading.timed(requests, loader, requests)
+            outcomes = await self._storing.keep_batch(
+                [
+                    (seat.request, seat.boarding.flight, seat.lease, found.get(seat.request.key))
+                    for seat in own
+                ],
+                load_s,
+            )
+            await self._end_old(key for key in found if outcomes.get(key) is not StoreOutcome.STORED)
+            for seat in own:
+                seat.landing.land(self._storing.bare(found.get(seat.request.key)))
+        except BaseException as error:
+            await self._fail(own, error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _fail(self, seats: Sequence[_Seat], error: BaseException) -> None:
+        if seats:
+            loads = [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats]
+            await self._loading.fail(loads, error)
