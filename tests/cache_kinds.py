@@ -134,6 +134,7 @@ class _Driven:
         self._link = cache._link
         self._memory = cache._memory
         self.statistics = cache.statistics
+        self.usage = cache.usage
 
     def get_or_load(self, key: str, loader: Callable[[], Any], **terms: Any) -> Any:
         return self._kind.run(self._cache.get_or_load(key, self._kind.awaiting(_named(loader)), **terms))

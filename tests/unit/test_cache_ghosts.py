@@ -46,7 +46,10 @@ def _simulated_hit_ratio(requests: list[str], capacity: int) -> float:
     return hits / len(requests)
 
 
-@pytest.mark.parametrize(("name", "capacity"), [("orm-busy", 2500), ("orm-night", 2500), ("zipf", 1250)])
+@pytest.mark.parametrize(
+    ("name", "capacity"),
+    [("orm-busy", 2500), ("orm-night", 2500), ("zipf", 1250), ("web07", 1200), ("nasa", 100)],
+)
 def test_a_sample_tells_the_gain_of_each_capacity_within_two_points(name: str, capacity: int) -> None:
     requests = _requests(name)
     simulated = [_simulated_hit_ratio(requests, int(capacity * ratio)) for ratio in CAPACITY_RATIOS]
