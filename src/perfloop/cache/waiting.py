@@ -17,6 +17,8 @@ from perfloop.errors import InvalidInput
 
 JOIN_S: Final = 5.0
 """How long closing waits for a thread; a thread cannot be cancelled."""
+MOST_THREADS: Final = 256
+"""With so many at work for one cache nothing more is begun that nobody waits for."""
 
 
 def concerns_waiters(error: BaseException) -> bool:
@@ -81,7 +83,7 @@ class AsyncSignal:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
         except TimeoutError:
-            return False
+            return self.is_given  # perhaps in the same turn of a loop that was held up
         return True
 
 
@@ -114,8 +116,8 @@ class AsyncWork:
         self._task = task
 
     def abandon(self) -> None:
-        """Nobody wants it any more: cancel it."""
-        self._task.cancel()
+        """Nobody wants it any more: cancel it, but not before it has begun, so that it ends what it holds."""
+        self._task.get_loop().call_soon(self._task.cancel)
 
 
 class Work:
@@ -127,6 +129,22 @@ class Work:
         """Nobody wants it any more, but a thread cannot be stopped."""
 
 
+class AsyncRunner:
+    """Who runs a loader: a task."""
+
+    @staticmethod
+    def current() -> object:
+        return asyncio.current_task()
+
+
+class Runner:
+    """Who runs a loader: a thread."""
+
+    @staticmethod
+    def current() -> object:
+        return threading.get_ident()
+
+
 class AsyncCrew:
     """All tasks of one cache, so that closing it leaves none behind."""
 
@@ -135,6 +153,11 @@ class AsyncCrew:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    @property
+    def has_room(self) -> bool:
+        """Tasks are cheap, and those that nobody wants are cancelled."""
+        return True
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncWork:
         """Have it done beside the caller, in a copy of its context."""
@@ -165,10 +188,11 @@ class AsyncCrew:
 
     async def stop(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [task for task in self._tasks if task is not asyncio.current_task()]:
+            await asyncio.sleep(0)  # each has begun then, so that it ends what it holds
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def join(self) -> None:
         """Nothing is left after `stop`."""
@@ -184,8 +208,17 @@ class Crew:
     def __len__(self) -> int:
         return len(self._threads)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more is to be begun that nobody waits for, or beside some that were given up."""
+        return len(self._threads) < MOST_THREADS
+
     def spawn(self, function: Callable[..., None], *arguments: Any) -> Work:
-        """Have it done beside the caller, in a thread that does not keep the process from ending."""
+        """Have it done beside the caller, in a thread that does not keep the process from ending.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
 
         def run() -> None:
             try:
@@ -197,7 +230,12 @@ class Crew:
         thread = threading.Thread(target=run, name="perfloop-cache", daemon=True)
         with self._lock:
             self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:  # the system has no room for it, or the interpreter is about to end
+            with self._lock:
+                self._threads.discard(thread)
+            raise
         return Work()
 
     def lead(self, function: Callable[..., None], *arguments: Any) -> Work:

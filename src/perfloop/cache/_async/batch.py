@@ -17,6 +17,7 @@ from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
 from perfloop.cache.remote import Lease
+from perfloop.cache.waiting import AsyncRunner
 from perfloop.cache.warmed import Warmed
 
 Members = Mapping[str, Any]
@@ -120,7 +121,7 @@ class AsyncBatch:
         early_s = max(self._loading.early_s(due[key]) for key in claimed)
         try:
             requests = self._requests(claimed, group, is_background=True, early_s=early_s)
-            self._loading.crew.spawn(self._refresh, requests, claimed, group)
+            self._loading.begin_behind(tuple(claimed), self._refresh, requests, claimed, group)
         except BaseException:
             self._loading.end_refresh(claimed)
             raise
@@ -177,12 +178,22 @@ class AsyncBatch:
         for seat in led:
             seat.landing.is_kept = True
         # Of this context, since the load may run in another.
-        is_asked = group.warmed is not None and not led[0].request.is_background
-        trail = group.warmed.trail() if is_asked and group.warmed is not None else None
-        if group.policy.hard_timeout_s is not None or group.policy.soft_timeout_s is not None:
-            self._loading.crew.spawn(self._load, led, members, group, trail)
-        else:
+        trail = None if group.warmed is None or led[0].request.is_background else group.warmed.trail()
+        if group.policy.hard_timeout_s is None and group.policy.soft_timeout_s is None:
             await self._loading.crew.lead(self._load, led, members, group, trail)
+            return
+        led = [seat for seat in led if not await self._is_refused(seat)]
+        try:
+            if led:
+                self._loading.crew.spawn(self._load, led, members, group, trail)
+        except RuntimeError as error:  # there is no thread for it
+            await self._fail(led, error)
+
+    async def _is_refused(self, seat: _Seat) -> bool:
+        refusal = self._loading.refusal(seat.request.key)
+        if refusal is not None:
+            await self._fail([seat], refusal)
+        return refusal is not None
 
     async def _load(self, led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None) -> None:
         """Land all of these: with what the remote tier has, else with what the loader returns."""
@@ -198,12 +209,7 @@ class AsyncBatch:
             await self._release([seat for seat in led if not seat.landing.signal.is_given])
 
     async def _load_own(
-        self,
-        own: list[_Seat],
-        led: list[_Seat],
-        members: Members,
-        group: Group,
-        trail: Trail[Any] | None,
+        self, own: list[_Seat], led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None
     ) -> None:
         """Load what no tier has, and what is likely to be asked for next."""
         self._loading.tell_no_value([seat.request for seat in own])
@@ -235,7 +241,7 @@ class AsyncBatch:
         for seat in led:
             fetched = answer[seat.request.key]
             entry = fetched.entry
-            if entry is not None and self._loading.settle(
+            if entry is not None and await self._loading.settle(
                 seat.request, seat.boarding.flight, seat.landing, fetched, entry
             ):
                 continue
@@ -307,6 +313,9 @@ class AsyncBatch:
         """Load and keep all of these in one call of the loader; what it took, in seconds."""
         requests = [seat.request for seat in seats]
         asked = [members[request.key] for request in requests]
+        runner = AsyncRunner.current()
+        for seat in seats:
+            seat.landing.runner = runner
         found, load_s = await self._loading.timed(requests, group.loader, asked)
         await self._storing.keep_batch(
             [

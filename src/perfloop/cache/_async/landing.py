@@ -18,11 +18,15 @@ class AsyncLanding:
     """Ends once: with a value, with the loader's error, or with nothing, and then its callers board anew."""
 
     __slots__ = (
+        "__weakref__",
         "_traceback",
         "ahead",
+        "begun_s",
         "error",
         "is_bare",
+        "is_given_up",
         "is_kept",
+        "runner",
         "signal",
         "source",
         "spare",
@@ -31,7 +35,8 @@ class AsyncLanding:
         "work",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, begun_s: float = 0.0) -> None:
+        self.begun_s = begun_s
         self.signal = AsyncSignal()
         self.value = NOTHING
         self.source = Source.LOADER
@@ -45,6 +50,10 @@ class AsyncLanding:
         self.work: AsyncWork | None = None
         self.is_kept = False
         """It goes on although nobody waits."""
+        self.is_given_up = False
+        """It took over somebody's hard limit."""
+        self.runner: object = NOTHING
+        """The task or thread that runs its loader."""
         self.ahead: Ahead[Any] | None = None
         """To be told of the first who waits, where nobody had asked for it."""
 

@@ -19,7 +19,8 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import Freshness
 from perfloop.cache.remote import Fetched, Lease, RemoteEntry
 from perfloop.cache.statistics import Counts
-from perfloop.cache.waiting import AsyncCrew, AsyncLoaders, concerns_waiters
+from perfloop.cache.waiting import AsyncCrew, AsyncLoaders, AsyncRunner, AsyncWork, concerns_waiters
+from perfloop.errors import LoadTimedOut
 
 SERVED: Final = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
 """What a caller gets at once."""
@@ -50,7 +51,7 @@ class AsyncLoading:
         self.counts = counts
         self._clock = clock
         self._tell = tell
-        self._callers = callers = AsyncCallers(memory, counts=counts, tell=tell)
+        self._callers = callers = AsyncCallers(memory, counts=counts, clock=clock, tell=tell)
         self.embark, self.board, self.arrive = callers.embark, callers.board, callers.arrive
         self.leave, self.desert = callers.leave, callers.desert
         self.tell_stale = callers.tell_stale
@@ -91,7 +92,18 @@ class AsyncLoading:
         behind = request.behind()
         if entry is not None:
             behind.early_s = self.early_s(entry)
-        self.crew.spawn(self._refresh, behind)
+        self.begin_behind((key,), self._refresh, behind)
+
+    def begin_behind(
+        self, keys: Sequence[str], function: Callable[..., Any], *arguments: Any
+    ) -> AsyncWork | None:
+        """Refresh these keys beside a caller who has values; None where there is no thread for it."""
+        try:
+            return self.crew.spawn(function, *arguments)
+        except RuntimeError as error:
+            self.end_refresh(keys)
+            self._note_failure(keys, error)
+            return None
 
     def early_s(self, entry: Entry) -> float:
         """What a shared value must have left to be another one than this, which is due."""
@@ -108,6 +120,8 @@ class AsyncLoading:
 
     def claim_refresh(self, key: str) -> bool:
         """Whether the caller is the one to refresh a key behind; `end_refresh` lets the next one."""
+        if not self.crew.has_room:
+            return False
         with self._lock:
             is_first = key not in self._refreshing
             self._refreshing.add(key)
@@ -132,10 +146,21 @@ class AsyncLoading:
 
     async def _lead(self, request: Request, flight: Flight, landing: AsyncLanding) -> None:
         policy = request.policy
-        if policy.hard_timeout_s is not None or policy.soft_timeout_s is not None:
-            landing.work = self.crew.spawn(self._load, request, flight, landing, True)
-        else:
+        if policy.hard_timeout_s is None and policy.soft_timeout_s is None:
             await self._load(request, flight, landing, False)
+            return
+        refusal = self.refusal(flight.key)
+        if refusal is not None:
+            await self.fail([(flight, landing, None)], refusal)
+            return
+        try:
+            landing.work = self.crew.spawn(self._load, request, flight, landing, True)
+        except RuntimeError as error:  # there is no thread for it
+            await self.fail([(flight, landing, None)], error)
+
+    def refusal(self, key: str) -> LoadTimedOut | None:
+        """Why no load of a key is to be begun in a thread of its own, if so."""
+        return self._callers.refusal(key, has_room=self.crew.has_room)
 
     async def _load(self, request: Request, flight: Flight, landing: AsyncLanding, is_apart: bool) -> None:
         """From the remote tier, else by the loader; `is_apart` where it has a task of its own already."""
@@ -179,7 +204,7 @@ class AsyncLoading:
             if answer is None:
                 return None
             entry = (fetched := answer[request.key]).entry
-            if entry is not None and self.settle(request, flight, landing, fetched, entry):
+            if entry is not None and await self.settle(request, flight, landing, fetched, entry):
                 return None
             if fetched.lease is not None:
                 return fetched.lease
@@ -193,7 +218,7 @@ class AsyncLoading:
                 landing.turn_back()
                 return None
 
-    def settle(
+    async def settle(
         self, request: Request, flight: Flight, landing: AsyncLanding, fetched: Fetched, entry: RemoteEntry
     ) -> bool:
         """Whether the entry is what its callers get; a lease that came with it goes to a refresh."""
@@ -213,21 +238,29 @@ class AsyncLoading:
         landing.is_bare = self._storing.is_bare(request, entry)
         landing.land(value, Source.REMOTE if is_fresh else Source.STALE)
         if fetched.lease is not None:
-            self._refresh_with(request, fetched.lease)
+            await self._refresh_with(request, fetched.lease)
         return True
 
-    def _refresh_with(self, request: Request, lease: Lease) -> None:
+    async def _refresh_with(self, request: Request, lease: Lease) -> None:
         """Load behind the callers, with the lease that came with the stale value."""
+        if not self.crew.has_room:
+            await self._storing.give_back((lease,))
+            return
         request = request.behind()
         flight, leads, _ = self._memory.begin(request.key, request.tags)
         landing = self.board(flight)
         if not leads:
             self.leave(flight, landing)
-            self.crew.spawn(self._storing.give_back, (lease,))
+            self.begin_behind((), self._storing.give_back, (lease,))
             return
         landing.is_kept = True
+        keys = (request.key,)
         self.claim_refresh(request.key)
-        landing.work = self.crew.spawn(self._run_behind, request, flight, landing, lease)
+        landing.work = self.begin_behind(keys, self._run_behind, request, flight, landing, lease)
+        if landing.work is None:
+            self._memory.end(flight)
+            landing.turn_back()
+            await self._storing.give_back((lease,))
 
     async def _run_behind(
         self, request: Request, flight: Flight, landing: AsyncLanding, lease: Lease
@@ -241,8 +274,9 @@ class AsyncLoading:
         self, request: Request, flight: Flight, landing: AsyncLanding, lease: Lease | None
     ) -> None:
         """Run the loader and land."""
-        self.tell_no_value([request])
         try:
+            landing.runner = AsyncRunner.current()
+            self.tell_no_value([request])
             loaded, load_s = await self.timed([request], request.loader)
             await self._storing.keep_batch([(request, flight, lease, loaded)], load_s)
             landing.land(self._storing.bare(loaded))
@@ -271,12 +305,15 @@ class AsyncLoading:
         self, loads: Sequence[tuple[Flight, AsyncLanding, Lease | None]], error: BaseException
     ) -> None:
         """Those who wait get the loader's error; other processes need not wait."""
-        self.counts.load_failures.inc()
         for flight, landing, _ in loads:
             self._memory.end(flight)
             if concerns_waiters(error):
                 landing.fail(error)
             else:
                 landing.turn_back()
-        self._tell(LoadFailed(keys=tuple(flight.key for flight, _, _ in loads), error=repr(error)))
+        self._note_failure([flight.key for flight, _, _ in loads], error)
         await self._storing.give_back([lease for _, _, lease in loads if lease is not None])
+
+    def _note_failure(self, keys: Sequence[str], error: BaseException) -> None:
+        self.counts.load_failures.inc()
+        self._tell(LoadFailed(keys=tuple(keys), error=repr(error)))

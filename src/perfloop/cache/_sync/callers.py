@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from perfloop.cache._sync.landing import NOTHING, Landing
 from perfloop.cache.events import CacheEvent, StaleServed
@@ -14,21 +15,37 @@ from perfloop.cache.loaded import Request, Source
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.statistics import Counts
-from perfloop.errors import LoadTimedOut
+from perfloop.cache.waiting import Runner
+from perfloop.errors import InvalidInput, LoadTimedOut
+
+MOST_GIVEN_UP: Final = 2
+"""Loads of one key that took over their hard limit and still go on; beside so many no other is begun."""
+LONGEST_CHAIN: Final = 100
+"""Loads that wait for one another are looked at up to here."""
 
 
 class Callers:
     """The callers of one cache whose values are being loaded."""
 
-    def __init__(self, memory: MemoryTier, *, counts: Counts, tell: Callable[[CacheEvent], None]) -> None:
+    def __init__(
+        self,
+        memory: MemoryTier,
+        *,
+        counts: Counts,
+        clock: Callable[[], float],
+        tell: Callable[[CacheEvent], None],
+    ) -> None:
         self._memory = memory
         self._counts = counts
+        self._clock = clock
         self._tell = tell
         self.restart()
 
     def restart(self) -> None:
         """In a forked child, where nobody waits."""
         self._lock = threading.Lock()
+        self._waits: dict[object, Landing] = {}
+        self._given_up: WeakValueDictionary[tuple[str, int], Landing] = WeakValueDictionary()
 
     def embark(self, request: Request) -> tuple[Boarding, Landing]:
         """Board the load of a key; whoever leads it has to see to its end, by `desert` at worst."""
@@ -47,7 +64,7 @@ class Callers:
         with self._lock:
             landing = flight.future
             if not isinstance(landing, Landing):
-                landing = flight.future = Landing()
+                landing = flight.future = Landing(self._clock())
             landing.waiters += 1
         if landing.ahead is not None:
             landing.ahead.come_late()
@@ -77,9 +94,7 @@ class Callers:
         """
         flight = boarding.flight
         try:
-            if not landing.signal.is_given and not self._wait(
-                boarding, landing, request.policy, has_spare=spare is not NOTHING
-            ):
+            if not landing.signal.is_given and not self._wait(request, boarding, landing, spare):
                 return self._instead(request, boarding, landing, spare)
         finally:
             self.leave(flight, landing)
@@ -91,20 +106,77 @@ class Callers:
         self._count(request, landing.source)
         return landing.value
 
-    def _wait(self, boarding: Boarding, landing: Landing, policy: CachePolicy, *, has_spare: bool) -> bool:
+    def _wait(self, request: Request, boarding: Boarding, landing: Landing, spare: object) -> bool:
         """Whether it landed before the caller has something better to do; a load that hangs is given up."""
+        runner = Runner.current()
+        self._waits[runner] = landing
+        try:
+            self._require_an_end(request.key, landing, runner)
+            return self._lands(request.policy, boarding, landing, spare)
+        finally:
+            self._waits.pop(runner, None)
+
+    def _require_an_end(self, key: str, landing: Landing, runner: object) -> None:
+        """Raise InvalidInput where the load waits, perhaps by way of others, for the one who is to wait."""
+        waited_for: Landing | None = landing
+        for _ in range(LONGEST_CHAIN):
+            if waited_for is None:
+                return
+            if waited_for.runner == runner:
+                raise InvalidInput(
+                    f"the loader of {key!r} waits for {key!r} itself, or by way of another loader, and so"
+                    " for ever; have it ask for another key, or load without the cache"
+                )
+            waited_for = self._waits.get(waited_for.runner)
+
+    def _lands(self, policy: CachePolicy, boarding: Boarding, landing: Landing, spare: object) -> bool:
         soft_s, hard_s = policy.soft_timeout_s, policy.hard_timeout_s
+        left_s = hard_s
         if soft_s is not None:
             if landing.signal.wait(soft_s):
                 return True
-            if has_spare or landing.spare_for(boarding) is not NOTHING:
+            if spare is not NOTHING or landing.spare_for(boarding) is not NOTHING:
                 landing.is_kept = True
+                if hard_s is not None and self._clock() - landing.begun_s >= hard_s:
+                    self._give_up(boarding.flight, landing)
                 return False
-            hard_s = None if hard_s is None else hard_s - soft_s
-        if landing.signal.wait(hard_s):
+            left_s = None if hard_s is None else hard_s - soft_s
+        if landing.signal.wait(left_s):
             return True
-        self._memory.end(boarding.flight)
+        self._give_up(boarding.flight, landing)
         return False
+
+    def _give_up(self, flight: Flight, landing: Landing) -> None:
+        """Let the next caller begin another load: this one hangs."""
+        self._memory.end(flight)
+        with self._lock:
+            if landing.is_given_up:
+                return
+            landing.is_given_up = True
+            if landing.work is not None:
+                landing.is_kept = False
+            for place in range(MOST_GIVEN_UP):
+                if not self._hangs(flight.key, place):
+                    self._given_up[flight.key, place] = landing
+                    return
+
+    def _hangs(self, key: str, place: int) -> bool:
+        landing = self._given_up.get((key, place))
+        return landing is not None and not landing.signal.is_given
+
+    def refusal(self, key: str, *, has_room: bool) -> LoadTimedOut | None:
+        """Why no load of a key is to be begun now, if so: what was given up may go on all the same."""
+        if all(self._hangs(key, place) for place in range(MOST_GIVEN_UP)):
+            return LoadTimedOut(
+                f"{MOST_GIVEN_UP} loads of {key!r} took over their hard_timeout_s and still go on; the next"
+                " begins when one of them has ended: give the loader a time limit of its own"
+            )
+        if has_room or not self._given_up:
+            return None
+        return LoadTimedOut(
+            f"{key!r} is not loaded: as many threads as are allowed load already, and some took over their"
+            " hard_timeout_s; give their loaders time limits of their own"
+        )
 
     def _instead(self, request: Request, boarding: Boarding, landing: Landing, spare: object) -> Any:
         """An old value for one who waited long enough; what the load found is newer than the caller's."""

@@ -20,7 +20,8 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import Freshness
 from perfloop.cache.remote import Fetched, Lease, RemoteEntry
 from perfloop.cache.statistics import Counts
-from perfloop.cache.waiting import Crew, Loaders, concerns_waiters
+from perfloop.cache.waiting import Crew, Loaders, Runner, Work, concerns_waiters
+from perfloop.errors import LoadTimedOut
 
 SERVED: Final = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
 """What a caller gets at once."""
@@ -51,7 +52,7 @@ class Loading:
         self.counts = counts
         self._clock = clock
         self._tell = tell
-        self._callers = callers = Callers(memory, counts=counts, tell=tell)
+        self._callers = callers = Callers(memory, counts=counts, clock=clock, tell=tell)
         self.embark, self.board, self.arrive = callers.embark, callers.board, callers.arrive
         self.leave, self.desert = callers.leave, callers.desert
         self.tell_stale = callers.tell_stale
@@ -92,7 +93,16 @@ class Loading:
         behind = request.behind()
         if entry is not None:
             behind.early_s = self.early_s(entry)
-        self.crew.spawn(self._refresh, behind)
+        self.begin_behind((key,), self._refresh, behind)
+
+    def begin_behind(self, keys: Sequence[str], function: Callable[..., Any], *arguments: Any) -> Work | None:
+        """Refresh these keys beside a caller who has values; None where there is no thread for it."""
+        try:
+            return self.crew.spawn(function, *arguments)
+        except RuntimeError as error:
+            self.end_refresh(keys)
+            self._note_failure(keys, error)
+            return None
 
     def early_s(self, entry: Entry) -> float:
         """What a shared value must have left to be another one than this, which is due."""
@@ -109,6 +119,8 @@ class Loading:
 
     def claim_refresh(self, key: str) -> bool:
         """Whether the caller is the one to refresh a key behind; `end_refresh` lets the next one."""
+        if not self.crew.has_room:
+            return False
         with self._lock:
             is_first = key not in self._refreshing
             self._refreshing.add(key)
@@ -133,10 +145,21 @@ class Loading:
 
     def _lead(self, request: Request, flight: Flight, landing: Landing) -> None:
         policy = request.policy
-        if policy.hard_timeout_s is not None or policy.soft_timeout_s is not None:
-            landing.work = self.crew.spawn(self._load, request, flight, landing, True)
-        else:
+        if policy.hard_timeout_s is None and policy.soft_timeout_s is None:
             self._load(request, flight, landing, False)
+            return
+        refusal = self.refusal(flight.key)
+        if refusal is not None:
+            self.fail([(flight, landing, None)], refusal)
+            return
+        try:
+            landing.work = self.crew.spawn(self._load, request, flight, landing, True)
+        except RuntimeError as error:  # there is no thread for it
+            self.fail([(flight, landing, None)], error)
+
+    def refusal(self, key: str) -> LoadTimedOut | None:
+        """Why no load of a key is to be begun in a thread of its own, if so."""
+        return self._callers.refusal(key, has_room=self.crew.has_room)
 
     def _load(self, request: Request, flight: Flight, landing: Landing, is_apart: bool) -> None:
         """From the remote tier, else by the loader; `is_apart` where it has a task of its own already."""
@@ -217,16 +240,24 @@ class Loading:
 
     def _refresh_with(self, request: Request, lease: Lease) -> None:
         """Load behind the callers, with the lease that came with the stale value."""
+        if not self.crew.has_room:
+            self._storing.give_back((lease,))
+            return
         request = request.behind()
         flight, leads, _ = self._memory.begin(request.key, request.tags)
         landing = self.board(flight)
         if not leads:
             self.leave(flight, landing)
-            self.crew.spawn(self._storing.give_back, (lease,))
+            self.begin_behind((), self._storing.give_back, (lease,))
             return
         landing.is_kept = True
+        keys = (request.key,)
         self.claim_refresh(request.key)
-        landing.work = self.crew.spawn(self._run_behind, request, flight, landing, lease)
+        landing.work = self.begin_behind(keys, self._run_behind, request, flight, landing, lease)
+        if landing.work is None:
+            self._memory.end(flight)
+            landing.turn_back()
+            self._storing.give_back((lease,))
 
     def _run_behind(self, request: Request, flight: Flight, landing: Landing, lease: Lease) -> None:
         try:
@@ -236,8 +267,9 @@ class Loading:
 
     def _run(self, request: Request, flight: Flight, landing: Landing, lease: Lease | None) -> None:
         """Run the loader and land."""
-        self.tell_no_value([request])
         try:
+            landing.runner = Runner.current()
+            self.tell_no_value([request])
             loaded, load_s = self.timed([request], request.loader)
             self._storing.keep_batch([(request, flight, lease, loaded)], load_s)
             landing.land(self._storing.bare(loaded))
@@ -264,12 +296,15 @@ class Loading:
 
     def fail(self, loads: Sequence[tuple[Flight, Landing, Lease | None]], error: BaseException) -> None:
         """Those who wait get the loader's error; other processes need not wait."""
-        self.counts.load_failures.inc()
         for flight, landing, _ in loads:
             self._memory.end(flight)
             if concerns_waiters(error):
                 landing.fail(error)
             else:
                 landing.turn_back()
-        self._tell(LoadFailed(keys=tuple(flight.key for flight, _, _ in loads), error=repr(error)))
+        self._note_failure([flight.key for flight, _, _ in loads], error)
         self._storing.give_back([lease for _, _, lease in loads if lease is not None])
+
+    def _note_failure(self, keys: Sequence[str], error: BaseException) -> None:
+        self.counts.load_failures.inc()
+        self._tell(LoadFailed(keys=tuple(keys), error=repr(error)))
