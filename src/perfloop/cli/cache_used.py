@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from perfloop.cache.usage import TemplateUsage, UsageProfile
+from perfloop.cli.findings import show_finding
 from perfloop.cli.terminal import show, show_table, width_of
 from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
 from perfloop.tune.cache_advice_values import UsageAdvice
@@ -30,10 +31,8 @@ def show_usage(console: Console, usage: UsageAdvice) -> None:
         _show_templates(console, profile)
     _show_hot_keys(console, profile)
     _show_capacity(console, profile)
-    for number, finding in enumerate(usage.findings):
-        if number == 0:
-            console.print()
-        show(console, finding, lead=Text("- ", style="yellow"), indent=2)
+    for finding in usage.findings:
+        show_finding(console, finding)
 
 
 def _show_worth(console: Console, profile: UsageProfile) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from perfloop.cache.usage import UsageProfile
+from perfloop.model.advice import Finding
 from perfloop.model.snapshot import Limitation
 from perfloop.model.value import Value
 
@@ -111,4 +112,4 @@ class UsageAdvice(Value, frozen=True, kw_only=True):
     """What was written down of a running cache, and what to make of it."""
 
     profile: UsageProfile
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
