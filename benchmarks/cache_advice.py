@@ -205,8 +205,7 @@ def advised(server: PostgresServer, shop: Shop, options: argparse.Namespace) -> 
     with connect(server.dsn(), read_only=True) as reader:
         for each in shop.run(options.requests):
             if not isinstance(each, TableChange):
-                _, read, params = each
-                shop.connection.execute(read.text, params or None).fetchall()
+                shop.connection.execute(each[1].text, each[2] or None).fetchall()
         traffic = as_counted(read_traffic(reader, Silence(), window_s=None), shop.now_s)
         common = AdviceOptions(capacity=options.capacity)
         logged = msgspec.structs.replace(common, log=str(server.data_dir / "log" / "server.json"))
@@ -313,8 +312,8 @@ def compared(
         shared = arms[read.name][-1]
         both = {origin: each for origin, each in found.items() if each is not None}
         if read.name in shared.ways and len(shared.ways) > 1 and len(both) == len(advice):
-            until = shared.ways[read.name].until.value
-            yield row(read.name, f"together, until {until}", shared, read.name, both)
+            way = f"together, until {shared.ways[read.name].until.value}"
+            yield row(read.name, way, shared, read.name, both)
 
 
 def way_of(advice: StatementAdvice, until: str, ttl_s: float) -> Kept:

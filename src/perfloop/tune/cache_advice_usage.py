@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from perfloop.cache.usage import UsageProfile
+from perfloop.cache.usage import UsageProfile, merged
 from perfloop.cache.usage_files import read_usage
 from perfloop.cache.usage_findings import usage_findings
 from perfloop.tune.cache_advice_values import UsageAdvice
 
 
 def read_usages(paths: Iterable[Path]) -> tuple[UsageAdvice, ...]:
-    """The profiles in these files.
+    """The profiles in these files, those of processes that share a prefix as one.
 
     Raises:
         InvalidInput: One is no profile, or of another version.
         OSError: One cannot be read.
     """
-    return tuple(_advice(read_usage(path)) for path in paths)
-
-
-def _advice(profile: UsageProfile) -> UsageAdvice:
-    findings = usage_findings(profile)
-    return UsageAdvice(
-        profile=profile, findings=tuple(f"{each.title}: try {each.would_try}" for each in findings)
-    )
+    by_cache: dict[str, list[UsageProfile]] = {}
+    for path in paths:
+        profile = read_usage(path)
+        by_cache.setdefault(profile.cache, []).append(profile)
+    profiles = [merged(each) for each in by_cache.values()]
+    return tuple(UsageAdvice(profile=each, findings=usage_findings(each)) for each in profiles)
