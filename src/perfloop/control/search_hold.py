@@ -18,16 +18,16 @@ import math
 from typing import Final
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
-from perfloop.control.bracket import Bracket, Direction
+from perfloop.control.bracket import KNEE, Bracket, Direction
 from perfloop.control.estimate import Estimate, elasticity, elasticity_error, is_telling
 from perfloop.control.holding import Holding, Shift
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 
-KNEE: Final = 0.5
-"""Elasticity from which on a larger limit pays."""
 SURE: Final = 2.5
 """Standard errors that lie between an elasticity and the knee before the matter is decided early."""
+INDIFFERENT: Final = 0.12
+"""Error of the elasticity at which it is decided all the same: so near to the knee either will do."""
 LONGEST_TRIAL: Final = 48
 """Windows after which it is decided all the same, by whichever is likelier."""
 REVISIT: Final = 0.7
@@ -48,6 +48,7 @@ class SearchHold:
         "_last",
         "_moved_at_s",
         "_policy",
+        "_spent",
         "_starved",
         "_trial",
         "limit",
@@ -65,6 +66,7 @@ class SearchHold:
         self._last: Window | None = None
         self._moved_at_s = -math.inf
         self._starved = 0
+        self._spent = 0
 
     @property
     def is_settled(self) -> bool:
@@ -119,26 +121,30 @@ class SearchHold:
         current = trial if self.limit == trial.limit else self._anchor
         other = self._anchor if current is trial else trial
         current.add(window)
+        self._spent += 1
         if not len(other):
-            return self._move(other.limit, window, f"{other.limit} is measured anew")
-        pays = self._decide(trial)
-        if pays is not None:
-            return self._conclude(bracket, trial, pays, window)
+            return self._move(
+                other.limit, window, f"{other.limit} once more: something else was moved meanwhile"
+            )
+        gain = self._decide(trial)
+        if gain is not None:
+            return self._conclude(bracket, trial, gain, window)
         if current.error <= REVISIT * other.error:
-            return self._move(other.limit, window, f"{other.limit} is known less well than {current.limit}")
+            return self._move(
+                other.limit, window, f"{other.limit} once more: it is known less well than {current.limit}"
+            )
         return None
 
-    def _decide(self, trial: Estimate) -> bool | None:
-        """Whether the larger of trial and anchor pays; None while that is not sure."""
+    def _decide(self, trial: Estimate) -> float | None:
+        """The elasticity between trial and anchor; None while its side of the knee is not sure."""
         lower, upper = sorted((self._anchor, trial), key=lambda estimate: estimate.limit)
         gain, error = elasticity(lower, upper), elasticity_error(lower, upper)
-        if abs(gain - KNEE) >= SURE * error or len(trial) >= LONGEST_TRIAL:
-            return gain >= KNEE
-        return None
+        is_sure = abs(gain - KNEE) >= SURE * error or error <= INDIFFERENT
+        return gain if is_sure or self._spent >= LONGEST_TRIAL else None
 
-    def _conclude(self, bracket: Bracket, trial: Estimate, pays: bool, window: Window) -> Adjustment | None:
-        is_taken = pays == (trial.limit > self._anchor.limit)
-        bracket.judge(trial.limit, pays)
+    def _conclude(self, bracket: Bracket, trial: Estimate, gain: float, window: Window) -> Adjustment | None:
+        is_taken = (gain >= KNEE) == (trial.limit > self._anchor.limit)
+        bracket.judge(trial.limit, gain)
         fact = _fact(self._anchor, trial)
         self.log.settle(Outcome.KEPT if is_taken else Outcome.UNDONE, window)
         self._trial = None
@@ -158,7 +164,7 @@ class SearchHold:
             return None
         if self._anchor.error > FIRST_ERROR * abs(math.log(proposed / self._anchor.limit)):
             return None if self.limit == self._anchor.limit else self._back_to_measure(window, fact)
-        self._trial = Estimate(proposed)
+        self._trial, self._spent = Estimate(proposed), 0
         reason = (
             f"{fact}; next {proposed}" if fact else f"whether {proposed} is better than {self._anchor.limit}"
         )

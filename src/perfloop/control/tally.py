@@ -7,7 +7,8 @@ from typing import Final
 from perfloop.control.window import Window, relate, summarise
 
 KEPT_CALLS: Final = 8192
-"""Beyond this every other call of a Window goes into sums alone, so that memory is bounded whatever the rate."""
+"""Beyond this every other call of a Window goes into sums alone, so that memory is bounded whatever the rate.
+"""
 SATURATED_WAITS: Final = 0.5
 """Share of the calls that had to wait for a slot from which on the limit is said to hold work back."""
 LONGEST_INTERVALS: Final = 50
@@ -17,9 +18,9 @@ LONGEST_INTERVALS: Final = 50
 class Tally:
     """Counts calls as they begin and end, and hands out a Window for the time since the last one.
 
-    `begin` and `end` are on the path of each call and do next to nothing. The time-weighted number under way, too,
-    needs no sum a change: over a Window it is the times of its ends, less those of its beginnings, plus what was
-    under way at its edges.
+    `begin` and `end` are on the path of each call and do next to nothing. The time-weighted number under way,
+    too, needs no sum a change: over a Window it is the times of its ends, less those of its beginnings, plus
+    what was under way at its edges.
     """
 
     __slots__ = (
@@ -79,8 +80,8 @@ class Tally:
     def drain(self, now_s: float, limit: int, *, queue_length: int | None = None) -> Window:
         """The Window up to now, and begin the next one.
 
-        With a `queue_length` the limit counts as saturated where something is queued; without one, where half of
-        the calls had to wait for their slot. In both cases half of the slots must have been in use.
+        With a `queue_length` the limit counts as saturated where something is queued; without one, where half
+        of the calls had to wait for their slot. In both cases half of the slots must have been in use.
         """
         elapsed_s = now_s - self.started_at_s
         in_flight_s = self._times_s + self.in_flight * now_s - self._in_flight_before * self.started_at_s
