@@ -17,7 +17,7 @@ from perfloop.adapters.remote._async.listener import AsyncListener
 from perfloop.adapters.remote.address import Address
 from perfloop.adapters.remote.connection import AsyncConnection, Connection
 from perfloop.adapters.remote.resp import Reply, pack
-from perfloop.adapters.remote.wire import AsyncWire
+from perfloop.adapters.remote.wire import AsyncWire, Wire
 from perfloop.errors import InvalidInput, TargetUnreachable
 
 TIMEOUT_S = 5.0
@@ -231,3 +231,113 @@ def test_a_thread_takes_no_more_replies_than_it_asked_for(peer: Peer) -> None:
         theirs.sendall(b"+mine\r\n+another's\r\n")
         with pytest.raises(TargetUnreachable, match="not asked"):
             connection.ask(pack("GET", "k"), 1)
+
+
+async def greeted(connection: AsyncConnection) -> None:
+    assert [b"HELLO"] == await connection.ask(pack("HELLO"), 1)
+
+
+def greeted_in_thread(connection: Connection) -> None:
+    assert [b"HELLO"] == connection.ask(pack("HELLO"), 1)
+
+
+def answer(connected: socket.socket, question: str, reply: bytes) -> None:
+    assert pack(question) == connected.recv(1000)
+    connected.sendall(reply)
+
+
+def test_a_login_may_take_longer_than_its_caller_waits(peer: Peer) -> None:
+    async def test() -> list[Reply]:
+        wire = AsyncWire(peer.address, SHORT_S, greeted)
+        with pytest.raises(TargetUnreachable, match="gave no answer for 0"):
+            await wire.ask(pack("GET"), 1)
+        with peer.accept() as theirs:
+            answer(theirs, "HELLO", b"+HELLO\r\n")
+            await reached(lambda: wire._connection is not None)
+            asking = asyncio.create_task(wire.ask(pack("GET"), 1))
+            await asyncio.sleep(0)
+            answer(theirs, "GET", b"+late\r\n")
+            first = await asking
+            with pytest.raises(
+                TargetUnreachable, match="gave no answer for 0"
+            ):
+                await wire.ask(pack("GET"), 1)
+        await wire.close()
+        return first
+
+    assert [b"late"] == asyncio.run(test())
+
+
+def test_a_login_may_take_longer_than_a_thread_waits(peer: Peer) -> None:
+    wire = Wire(peer.address, SHORT_S, greeted_in_thread)
+    for _ in range(3):  # they all wait for one connection
+        with pytest.raises(TargetUnreachable, match="gave no answer for 0"):
+            wire.ask(pack("GET"), 1)
+    with contextlib.closing(wire), peer.accept() as theirs:
+        answer(theirs, "HELLO", b"+HELLO\r\n")
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not wire._idle:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.001)
+        thread = threading.Thread(target=answer, args=(theirs, "GET", b"+late\r\n"))
+        thread.start()
+
+        assert [b"late"] == wire.ask(pack("GET"), 1)
+
+        thread.join()
+        with pytest.raises(TargetUnreachable, match="gave no answer for 0"):
+            wire.ask(pack("GET"), 1)
+
+
+def test_a_name_server_that_hangs_is_waited_for_no_longer_than_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        assert found.wait(TIMEOUT_S)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    wire = Wire(Address(host="slow.example"), SHORT_S, greeted_in_thread)
+    begun_s = time.monotonic()
+    with pytest.raises(TargetUnreachable, match="gave no answer for 0"):
+        wire.ask(pack("GET"), 1)
+    took_s = time.monotonic() - begun_s
+    found.set()
+
+    assert took_s < TIMEOUT_S / 2
+
+
+def test_a_wire_that_was_closed_opens_nothing_until_it_is_begun_anew(peer: Peer) -> None:
+    async def test() -> None:
+        for wire in (
+            AsyncWire(peer.address, SHORT_S, no_greeting),
+            Wire(peer.address, SHORT_S, lambda _: None),
+        ):
+            if isinstance(wire, AsyncWire):
+                await wire.close()
+                with pytest.raises(TargetUnreachable, match="closed"):
+                    await wire.ask(pack("GET"), 1)
+            else:
+                wire.close()
+                with pytest.raises(TargetUnreachable, match="closed"):
+                    wire.ask(pack("GET"), 1)
+        peer._socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            peer.accept()
+
+    asyncio.run(test())
+
+
+def test_a_thread_that_asks_while_the_wire_is_closed_leaves_no_connection_behind(peer: Peer) -> None:
+    wire = Wire(peer.address, TIMEOUT_S, lambda _: None)
+    replies: list[Reply] = []
+    thread = threading.Thread(target=lambda: replies.extend(wire.ask(pack("GET"), 1)))
+    thread.start()
+    with peer.accept() as theirs:
+        assert pack("GET") == theirs.recv(1000)
+        wire.close()
+        theirs.sendall(b"+late\r\n")
+        thread.join(TIMEOUT_S)
+
+        assert ([b"late"], []) == (replies, wire._idle)
+        assert b"" == theirs.recv(1000)

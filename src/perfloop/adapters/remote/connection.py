@@ -18,6 +18,8 @@ from perfloop.adapters.remote.address import Address
 from perfloop.adapters.remote.resp import NotRedis, Parser, Push, Reply
 from perfloop.errors import TargetUnreachable
 
+CONNECT_S: Final = 1.0
+"""For a name, a connection and TLS, then for each step of the login: more than an answer may take."""
 _READ_BYTES: Final = 1 << 16
 _LARGE_BYTES: Final = 1 << 16
 """Requests below this are with the system at once: their progress is the answer."""
@@ -60,7 +62,7 @@ class AsyncConnection(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 await connection._connect()
         except TimeoutError:
-            raise TargetUnreachable(_slow(address, timeout_s)) from None
+            raise TargetUnreachable(slow(address, timeout_s)) from None
         except OSError as error:
             raise TargetUnreachable(f"Redis at {address} refused the connection: {error}") from None
         return connection
@@ -75,6 +77,13 @@ class AsyncConnection(asyncio.Protocol):
     @property
     def is_broken(self) -> bool:
         return self._fault is not None
+
+    def allow(self, timeout_s: float) -> None:
+        """Let the server take so long from here on; it is asked nothing now."""
+        self._timeout_s = timeout_s
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def ask(self, request: bytes, count: int) -> list[Reply]:
         """Send `count` commands, and return their replies."""
@@ -159,7 +168,7 @@ class AsyncConnection(asyncio.Protocol):
                 self._moved_at_s = self._loop.time()
         left_s = self._moved_at_s + self._timeout_s - self._loop.time()
         if left_s <= 0:
-            self._break(_slow(self._address, self._timeout_s))
+            self._break(slow(self._address, self._timeout_s))
         else:
             self._timer = self._loop.call_later(left_s, self._check)
 
@@ -196,7 +205,7 @@ class Connection:
         try:
             connection._socket = _connected(address, timeout_s)
         except TimeoutError:
-            raise TargetUnreachable(_slow(address, timeout_s)) from None
+            raise TargetUnreachable(slow(address, timeout_s)) from None
         except OSError as error:
             raise TargetUnreachable(f"Redis at {address} refused the connection: {error}") from None
         connection._poll = select.poll()
@@ -208,12 +217,17 @@ class Connection:
         """Nobody is asked, so anything to read is the end, or not meant for us."""
         return self._socket is None or bool(self._poll.poll(0))
 
+    def allow(self, timeout_s: float) -> None:
+        """Let the server take so long from here on; it is asked nothing now."""
+        self._timeout_s = timeout_s
+        self._open_socket().settimeout(timeout_s)
+
     def ask(self, request: bytes, count: int) -> list[Reply]:
         """Send `count` commands, and return their replies."""
         replies: list[Reply] = []
         self.send(request)
         while len(replies) < count:
-            for reply in self._received(self._timeout_s):
+            for reply in self._received():
                 (self._heard if isinstance(reply, Push) else replies).append(reply)
         if len(replies) > count:
             raise TargetUnreachable(f"Redis at {self._address} answered what was not asked")
@@ -226,7 +240,7 @@ class Connection:
             while unsent:  # not sendall, which allows all of it no more time than a piece
                 unsent = unsent[connected.send(unsent) :]
         except TimeoutError:
-            raise TargetUnreachable(_slow(self._address, self._timeout_s)) from None
+            raise TargetUnreachable(slow(self._address, self._timeout_s)) from None
         except OSError as error:
             raise TargetUnreachable(f"Redis at {self._address} closed the connection: {error}") from None
 
@@ -235,7 +249,7 @@ class Connection:
         while not self._heard:
             if not self._poll.poll(timeout_s * 1000):
                 return None
-            self._heard.extend(self._received(self._timeout_s))
+            self._heard.extend(self._received())
         return self._heard.popleft()
 
     def close(self) -> None:
@@ -251,11 +265,11 @@ class Connection:
         """In a forked child: let go of it, and leave it to the parent."""
         self.close()
 
-    def _received(self, timeout_s: float) -> list[Reply]:
+    def _received(self) -> list[Reply]:
         try:
             received = self._open_socket().recv(_READ_BYTES)
         except TimeoutError:
-            raise TargetUnreachable(_slow(self._address, timeout_s)) from None
+            raise TargetUnreachable(slow(self._address, self._timeout_s)) from None
         except OSError as error:
             raise TargetUnreachable(f"Redis at {self._address} closed the connection: {error}") from None
         if not received:
@@ -288,5 +302,6 @@ def _connected(address: Address, timeout_s: float) -> socket.socket:
     return address.tls.wrap_socket(connected, server_hostname=address.host)
 
 
-def _slow(address: Address, timeout_s: float) -> str:
+def slow(address: Address, timeout_s: float) -> str:
+    """What is said of a server that took longer."""
     return f"Redis at {address} gave no answer for {timeout_s:g} s; see whether it hangs: redis-cli --latency"

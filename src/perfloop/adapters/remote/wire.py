@@ -1,7 +1,8 @@
 """How the calls of one process reach the server: over few connections, whatever the number of callers.
 
 No pool can run out. Tasks share one connection; threads wait for one of a few. Where a connection cannot be
-opened, all who wait for it fail together, so that a dead server costs its time once.
+opened, all who wait for it fail together, so that a dead server costs its time once. Opening one may take
+longer than a caller waits: names, TLS and logins do. It goes on behind, and a later caller finds it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from perfloop.adapters.remote.address import Address
-from perfloop.adapters.remote.connection import AsyncConnection, Connection
+from perfloop.adapters.remote.connection import CONNECT_S, AsyncConnection, Connection, slow
 from perfloop.adapters.remote.resp import Reply
-from perfloop.errors import InvalidInput, PerfloopError
+from perfloop.errors import InvalidInput, PerfloopError, TargetUnreachable
 from perfloop.metrics.fork import restart_in_child
 
 CONNECTIONS: Final = 8
@@ -69,7 +70,7 @@ class AsyncWire:
 
     Args:
         address: Of the server.
-        timeout_s: For each answer, and for the connection.
+        timeout_s: For each answer, and how long a caller waits for the connection.
         greet: Run on a new connection before anything else is asked.
     """
 
@@ -80,6 +81,7 @@ class AsyncWire:
         self._timeout_s = timeout_s
         self._greet = greet
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
         self.restart()
         restart_in_child(self)
 
@@ -102,11 +104,24 @@ class AsyncWire:
             self._move()
         connection = self._connection
         if connection is None or connection.is_broken:
-            if self._opening is None:
-                self._opening = asyncio.create_task(self._open())
-                self._opening.add_done_callback(_retrieve)
-            connection = await asyncio.shield(self._opening)
+            connection = await self._opened()
         return await connection.ask(request, count)
+
+    def begin(self) -> None:
+        """Be ready to be asked, also after it was closed."""
+        self._is_closed = False
+
+    async def _opened(self) -> AsyncConnection:
+        if self._is_closed:
+            raise TargetUnreachable(f"the way to Redis at {self._address} was closed")
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_retrieve)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.shield(self._opening)
+        except TimeoutError:
+            raise TargetUnreachable(slow(self._address, self._timeout_s)) from None
 
     def _move(self) -> None:
         """To the running loop; the one before ended with all that was open in it."""
@@ -118,6 +133,7 @@ class AsyncWire:
         self._loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
+        self._is_closed = True
         if self._loop is not asyncio.get_running_loop():
             self._forget()
         if self._opening is not None:
@@ -127,9 +143,10 @@ class AsyncWire:
 
     async def _open(self) -> AsyncConnection:
         try:
-            connection = await AsyncConnection.open(self._address, self._timeout_s)
+            connection = await AsyncConnection.open(self._address, max(CONNECT_S, self._timeout_s))
             try:
                 await self._greet(connection)
+                connection.allow(self._timeout_s)
             except BaseException:
                 await connection.close()
                 raise
@@ -151,7 +168,7 @@ class Wire:
 
     Args:
         address: Of the server.
-        timeout_s: For each answer, and for each connection.
+        timeout_s: For each answer, and how long a caller waits for a connection.
         greet: Run on a new connection before anything else is asked.
     """
 
@@ -160,13 +177,16 @@ class Wire:
         self._timeout_s = timeout_s
         self._greet = greet
         self._idle: list[Connection] = []
+        self._is_closed = False
         self.restart()
         restart_in_child(self)
 
     def restart(self) -> None:
         """In a forked child: the connections are the parent's, and so are the threads that had a turn."""
-        self.close()
+        self._drop_idle()
         self._turns = threading.Semaphore(CONNECTIONS)
+        self._changed = threading.Condition()
+        self._wanted = self._openings = 0
         self._failure: PerfloopError | None = None
         self._failed_at_s = 0.0
 
@@ -175,7 +195,7 @@ class Wire:
         asked_at_s = time.monotonic()
         with self._turns:
             self._fail_together(asked_at_s)
-            connection = self._idle_connection() or self._open()
+            connection = self._idle_connection() or self._opened(asked_at_s)
             try:
                 replies = connection.ask(request, count)
             except BaseException as error:
@@ -184,11 +204,24 @@ class Wire:
                     self._failure, self._failed_at_s = error, time.monotonic()
                 raise
             self._idle.append(connection)
+            if self._is_closed:
+                self._drop_idle()
             return replies
 
+    def begin(self) -> None:
+        """Be ready to be asked, also after it was closed."""
+        self._is_closed = False
+
     def close(self) -> None:
+        self._is_closed = True
+        self._drop_idle()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _drop_idle(self) -> None:
         while self._idle:
-            self._idle.pop().close()
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self._idle.pop().close()
 
     def _idle_connection(self) -> Connection | None:
         while self._idle:
@@ -206,15 +239,56 @@ class Wire:
         if self._failure is not None and self._failed_at_s >= asked_at_s:
             raise type(self._failure)(str(self._failure))
 
-    def _open(self) -> Connection:
-        connection: Connection | None = None
-        try:
-            connection = Connection.open(self._address, self._timeout_s)
-            self._greet(connection)
-        except BaseException as error:  # an interrupt may fall into the greeting
+    def _opened(self, asked_at_s: float) -> Connection:
+        """One that a thread opens for whoever waits; what others have given up waiting for is as good."""
+        with self._changed:
+            self._wanted += 1
+            try:
+                if self._openings < self._wanted and not self._is_closed:
+                    _begin_thread(self._open)
+                    self._openings += 1
+                return self._awaited(asked_at_s)
+            finally:
+                self._wanted -= 1
+
+    def _awaited(self, asked_at_s: float) -> Connection:
+        ends_s = time.monotonic() + self._timeout_s
+        while not self._is_closed:
+            connection = self._idle_connection()
             if connection is not None:
+                return connection
+            self._fail_together(asked_at_s)
+            if not self._changed.wait(max(0.0, ends_s - time.monotonic())):
+                self._failure = TargetUnreachable(slow(self._address, self._timeout_s))
+                self._failed_at_s = time.monotonic()
+                raise self._failure
+        raise TargetUnreachable(f"the way to Redis at {self._address} was closed")
+
+    def _open(self) -> None:
+        """In a thread of its own: a name server that hangs cannot be told how long to."""
+        connection: Connection | None = None
+        failure: PerfloopError | None = None
+        try:
+            connection = Connection.open(self._address, max(CONNECT_S, self._timeout_s))
+            self._greet(connection)
+            connection.allow(self._timeout_s)
+        except Exception as error:  # noqa: BLE001  # supervised: who waits for it is in another thread
+            failure = error if isinstance(error, PerfloopError) else TargetUnreachable(repr(error))
+        with self._changed:
+            self._openings -= 1
+            if failure is not None:
+                self._failure, self._failed_at_s = failure, time.monotonic()
+            if connection is not None and (failure is not None or self._is_closed):
                 connection.close()
-            if isinstance(error, PerfloopError):
-                self._failure, self._failed_at_s = error, time.monotonic()
-            raise
-        return connection
+            elif connection is not None:
+                self._idle.append(connection)
+            self._changed.notify_all()
+
+
+def _begin_thread(function: Callable[[], None]) -> None:
+    """One that keeps no process from ending."""
+    thread = threading.Thread(target=function, name="perfloop-connect", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:  # there are too many, or the interpreter is ending
+        raise TargetUnreachable(f"no thread can be started to connect to Redis: {error}") from None

@@ -57,6 +57,7 @@ class AsyncRedisTier:
         self._listener = AsyncListener(self._address, self._prefix, lambda: self._origin)
 
     async def __aenter__(self) -> Self:
+        self._wire.begin()
         self._listener.begin()
         return self
 

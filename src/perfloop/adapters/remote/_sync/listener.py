@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from perfloop.adapters.remote.address import Address
-from perfloop.adapters.remote.connection import Connection
+from perfloop.adapters.remote.connection import CONNECT_S, Connection
 from perfloop.adapters.remote.faults import fault_of
 from perfloop.adapters.remote.messages import read_news
 from perfloop.adapters.remote.resp import ServerError, pack
@@ -19,7 +19,6 @@ from perfloop.model.remote import Gap, News
 
 HEARTBEAT_S: Final = 0.5
 """Of silence, before the server is asked whether it is there; as much again, and it is not."""
-CONNECT_S: Final = 1.0
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 1.0
 

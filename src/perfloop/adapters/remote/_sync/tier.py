@@ -58,6 +58,7 @@ class RedisTier:
         self._listener = Listener(self._address, self._prefix, lambda: self._origin)
 
     def __enter__(self) -> Self:
+        self._wire.begin()
         self._listener.begin()
         return self
 
