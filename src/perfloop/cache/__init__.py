@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from perfloop.cache.key_list import KeyListPolicy, KeyListStatistics
     from perfloop.cache.loaded import Loaded
     from perfloop.cache.memory_statistics import MemoryStatistics
+    from perfloop.cache.observing import observe_cache
     from perfloop.cache.policy import CachePolicy
     from perfloop.cache.query_key import QueryStatistics
     from perfloop.cache.remote import (
@@ -120,6 +121,7 @@ __all__ = [
     "WebSession",
     "Write",
     "WsgiSessions",
+    "observe_cache",
     "read_usage",
     "session_of",
     "write_usage",
@@ -184,6 +186,7 @@ _HOMES = {
     "WebSession": "perfloop.cache.sessions",
     "Write": "perfloop.cache.remote",
     "WsgiSessions": "perfloop.cache.session_middleware",
+    "observe_cache": "perfloop.cache.observing",
     "read_usage": "perfloop.cache.usage_files",
     "session_of": "perfloop.cache.session_middleware",
     "write_usage": "perfloop.cache.usage_files",

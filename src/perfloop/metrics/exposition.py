@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from perfloop.metrics.buckets import Buckets, coarsen, edge
@@ -45,6 +45,17 @@ class Reading:
         """The base unit that the name ends in."""
         ending = self.name.rpartition("_")[2]
         return ending if ending in BASE_UNITS and ending != self.name else None
+
+
+def joined(readings: Iterable[Reading]) -> tuple[Reading, ...]:
+    """One reading a name, with the series of all that have it; the first says the rest."""
+    by_name: dict[str, Reading] = {}
+    for reading in readings:
+        known = by_name.get(reading.name)
+        by_name[reading.name] = (
+            reading if known is None else replace(known, series=(*known.series, *reading.series))
+        )
+    return tuple(by_name.values())
 
 
 def prometheus_text(readings: Iterable[Reading], *, bucket_scale: int = DEFAULT_BUCKET_SCALE) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import urandom
 from threading import RLock
@@ -79,6 +79,7 @@ class Registry:
         self._clock = clock
         self._registered: dict[str, _Registered] = {}
         self._claimed: dict[str, str] = {}
+        self._sources: dict[str, Callable[[], Iterable[Reading]]] = {}
         self._claim("counter", _DROPPED)
         self._begin()
         restart_in_child(self)
@@ -238,6 +239,18 @@ class Registry:
             )
         self._claimed.update(dict.fromkeys(series, name))
 
+    def attach(self, name: str, read: Callable[[], Iterable[Reading]]) -> None:
+        """Have `read` asked at each `collect`, for what is counted elsewhere, until `detach`.
+
+        Raises:
+            InvalidInput: something is attached under this name.
+        """
+        if self._sources.setdefault(name, read) != read:
+            raise InvalidInput(f"{name} is attached to this registry already; give one of them another name")
+
+    def detach(self, name: str) -> None:
+        self._sources.pop(name, None)
+
     def drain(self) -> None:
         """Drain every histogram, however little it holds."""
         for histogram in self._histograms():
@@ -259,7 +272,7 @@ class Registry:
             return tuple(self._registered.values())
 
     def collect(self) -> tuple[Reading, ...]:
-        """Every metric as it stands, drained, and the count of dropped observations."""
+        """Every metric as it stands, drained, what sources tell, and the count of dropped observations."""
         readings = [
             Reading(
                 name=registered.name,
@@ -282,7 +295,8 @@ class Registry:
                 series=(Series(value=dropped),),
             )
         )
-        return tuple(readings)
+        told = [reading for read in tuple(self._sources.values()) for reading in read()]
+        return exposition.joined([*readings, *told])
 
     def prometheus_text(self, *, bucket_scale: int = DEFAULT_BUCKET_SCALE) -> str:
         """The text format 0.0.4. Serve it as `text/plain; version=0.0.4; charset=utf-8`.

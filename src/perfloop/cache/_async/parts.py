@@ -19,6 +19,7 @@ from perfloop.cache.functions import Templates
 from perfloop.cache.key_list import KeyListPolicy
 from perfloop.cache.loaded import Terms
 from perfloop.cache.memory import MemoryTier
+from perfloop.cache.observing import Observed
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import AsyncRemoteTier
 from perfloop.cache.statistics import CacheStatistics, Counts
@@ -27,6 +28,7 @@ from perfloop.cache.usage_counts import UsageCounts
 from perfloop.cache.warmed import Warmed
 from perfloop.errors import InvalidInput
 from perfloop.metrics.fork import restart_in_child
+from perfloop.metrics.registry import Registry
 
 
 class AsyncParts:
@@ -44,7 +46,9 @@ class AsyncParts:
         tell: Callable[[CacheEvent], None],
         clock: Callable[[], float],
         rand: Callable[[], float],
-        usage: UsageCounts | None = None,
+        name: str,
+        usage: UsageCounts | None,
+        registry: Registry | None,
     ) -> None:
         self.memory = memory
         self.rand = rand
@@ -65,6 +69,7 @@ class AsyncParts:
             memory, link, self.loading, storing, terms=terms, counts=counts, rand=rand, tell=tell
         )
         self.batch = AsyncBatch(memory, link, self.loading, storing)
+        self.observed = Observed(name, self.statistics, usage, registry)
         restart_in_child(self)
 
     def keep_key_list(self, path: str | Path, policy: KeyListPolicy | None, capacity: int | None) -> None:
@@ -82,12 +87,14 @@ class AsyncParts:
         try:
             if self.key_listing is not None:
                 await self.key_listing.open(self.loading.crew)
+            self.observed.open()
         except BaseException:  # a cancelled one, too: who did not get in will not go out
             await self.close()
             raise
 
     async def close(self) -> None:
         """Close one after the other, whatever fails on the way."""
+        self.observed.close()
         if self.link is not None:
             self.link.retire()
         try:

@@ -25,6 +25,7 @@ from perfloop.cache.statistics import CacheStatistics
 from perfloop.cache.usage import UsagePolicy, UsageProfile
 from perfloop.cache.usage_counts import tallies_of, usage_counts
 from perfloop.cache.warming import WarmingPolicy
+from perfloop.metrics.registry import Registry
 from perfloop.model.value import require
 
 ValueT = TypeVar("ValueT")
@@ -36,7 +37,7 @@ P = ParamSpec("P")
 class TieredCache:
     """Values by key in this process, and in Redis or Valkey where one is given, for asyncio.
 
-    One event loop uses it. With `redis`, `remote` or `key_list` it has to be opened.
+    One event loop uses it. With `redis`, `remote`, `key_list` or `registry` it has to be opened.
 
     Args:
         redis: URL of the shared tier; None keeps values in this process alone.
@@ -53,6 +54,7 @@ class TieredCache:
         key_list: A file of its own for the keys of `cached_many` that the next process begins with.
         key_list_policy: How many, how often, how fast.
         usage: Tell by `usage()` how each template is used: docs/how-to/cache-usage.md.
+        registry: Of perfloop.metrics; shows its statistics while it is open.
         on_event: Is told what it does, except hits, in the caller's path; what it raises is logged.
         clock: Seconds, never going back.
         rand: Numbers from [0, 1), for jitter and XFetch.
@@ -75,6 +77,7 @@ class TieredCache:
         key_list: str | Path | None = None,
         key_list_policy: KeyListPolicy | None = None,
         usage: bool | UsagePolicy = False,
+        registry: Registry | None = None,
         on_event: Callable[[CacheEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
@@ -95,7 +98,9 @@ class TieredCache:
             tell=guarded(on_event),
             clock=clock,
             rand=rand,
+            name=prefix,
             usage=counted,
+            registry=registry,
         )
         if key_list is not None:
             self._parts.keep_key_list(key_list, key_list_policy, None if max_bytes else entries)

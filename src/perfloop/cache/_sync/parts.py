@@ -20,6 +20,7 @@ from perfloop.cache.functions import Templates
 from perfloop.cache.key_list import KeyListPolicy
 from perfloop.cache.loaded import Terms
 from perfloop.cache.memory import MemoryTier
+from perfloop.cache.observing import Observed
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import RemoteTier
 from perfloop.cache.statistics import CacheStatistics, Counts
@@ -28,6 +29,7 @@ from perfloop.cache.usage_counts import UsageCounts
 from perfloop.cache.warmed import Warmed
 from perfloop.errors import InvalidInput
 from perfloop.metrics.fork import restart_in_child
+from perfloop.metrics.registry import Registry
 
 
 class Parts:
@@ -45,7 +47,9 @@ class Parts:
         tell: Callable[[CacheEvent], None],
         clock: Callable[[], float],
         rand: Callable[[], float],
-        usage: UsageCounts | None = None,
+        name: str,
+        usage: UsageCounts | None,
+        registry: Registry | None,
     ) -> None:
         self.memory = memory
         self.rand = rand
@@ -66,6 +70,7 @@ class Parts:
             memory, link, self.loading, storing, terms=terms, counts=counts, rand=rand, tell=tell
         )
         self.batch = Batch(memory, link, self.loading, storing)
+        self.observed = Observed(name, self.statistics, usage, registry)
         restart_in_child(self)
 
     def keep_key_list(self, path: str | Path, policy: KeyListPolicy | None, capacity: int | None) -> None:
@@ -83,12 +88,14 @@ class Parts:
         try:
             if self.key_listing is not None:
                 self.key_listing.open(self.loading.crew)
+            self.observed.open()
         except BaseException:  # a cancelled one, too: who did not get in will not go out
             self.close()
             raise
 
     def close(self) -> None:
         """Close one after the other, whatever fails on the way."""
+        self.observed.close()
         if self.link is not None:
             self.link.retire()
         try:
