@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from benchmarks.cache_stampede import coherence, hung, interleavings, stampede
+from benchmarks.cache_fence import played_async, played_threads
+from benchmarks.cache_stampede import coherence, hung, stampede
 from tests.cache_kinds import until
 
 from perfloop.adapters.remote._sync.tier import RedisTier
@@ -47,22 +48,29 @@ def test_of_all_callers_in_all_processes_one_loads(server: RedisServer) -> None:
     assert (1, 0) == (found.loads, found.errors)
 
 
-def test_no_value_is_older_than_an_invalidation_that_returned(server: RedisServer) -> None:
-    played = asyncio.run(interleavings(server.url, rounds=200))
+@pytest.mark.parametrize("rounds", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_value_is_older_than_an_invalidation_that_returned(server: RedisServer, rounds: int) -> None:
+    played = asyncio.run(played_async(rounds, server.url)) + played_threads(rounds, server.url)
+    ours = [one for one in played if one.is_ours]
 
-    assert (0, 0) == (played.stale_here, played.stale_there)
+    assert [0] * 4 == [one.stale for one in ours]
+    assert all(one.during_load > rounds / 50 for one in ours)
 
 
 def test_a_change_is_heard_of_in_milliseconds(server: RedisServer) -> None:
-    waits = sorted(asyncio.run(coherence(server.url, changes=100)))
+    """Half of them, since the host may be crowded; the benchmark looks at 99 of 100."""
+    waits = sorted(coherence(server.url, changes=100))
 
     assert waits[50] < 0.005
 
 
 def test_a_server_that_hangs_costs_one_call_its_time_and_is_used_again_by_itself(server: RedisServer) -> None:
-    outage = asyncio.run(hung(server, calls=200))
+    outage = asyncio.run(hung(server, calls=400))
 
-    assert outage.then_s < 0.02 < outage.first_s
+    assert 0.03 < outage.first_s < 0.5
+    assert outage.added_s(0.5) < 0.0001
+    assert sum(outage.waits_s) < sum(outage.alone_s) + 1.0, "each call that waits adds 0.04"
+    assert outage.recovery_s < 10
 
 
 def test_threads_of_two_caches_load_once(make: Callable[[], TieredCache]) -> None:
