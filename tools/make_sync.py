@@ -34,6 +34,10 @@ NAMES = {
 }
 WRAPPERS = ("Awaitable",)  # Awaitable[X] is X
 DROPPED = ("await", "async")
+WORDS = {  # of docstrings and comments
+    "for asyncio": "for threads",
+    "One event loop uses it.": "All threads of a process may share it.",
+}
 TEXTS = (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 
 
@@ -92,6 +96,8 @@ def _sync_name(name: str) -> str:
 def _sync_text(text: str) -> str:
     text = re.sub(r"\bawait |\basync (?=def|with|for)", "", text)
     text = re.sub(r"\bAsync(?=[A-Z])", "", text)
+    for word, plain in WORDS.items():
+        text = text.replace(word, plain)
     return re.sub(r"\b_async\b", "_sync", text)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import click
+import msgspec
 import pytest
 
 import perfloop
+import perfloop.cache
+import perfloop.cache.invalidation
 import perfloop.metrics
 import perfloop.model
 from perfloop.cli.later import LaterCommand
@@ -138,7 +144,11 @@ def test_exit_codes_are_those_of_the_command() -> None:
     assert documented == told
 
 
-@pytest.mark.parametrize("module", [perfloop, perfloop.metrics], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [perfloop, perfloop.metrics, perfloop.cache, perfloop.cache.invalidation],
+    ids=lambda module: module.__name__,
+)
 def test_public_names_are_sorted_and_there(module: object) -> None:
     names = list(module.__all__)
 
@@ -181,6 +191,105 @@ def test_the_fields_of_study_options_are_documented() -> None:
     text = section("reference/python.md", "perfloop").partition("### `StudyOptions`")[2].partition("###")[0]
 
     assert list(perfloop.StudyOptions.__struct_fields__) == [cell.strip("`") for cell in cells(text)]
+
+
+CACHE_MODULES = (perfloop.cache, perfloop.cache.invalidation)
+CACHE_NAMES = [(module.__name__, name) for module in CACHE_MODULES for name in module.__all__]
+
+
+def told_of(module: str, name: str) -> str:
+    """What the page on the cache says under a name."""
+    text = section("reference/cache.md", f"`{module}`")
+    return text.partition(f"### `{name}`\n")[2].partition("\n### ")[0]
+
+
+def shown(default: object) -> str:
+    """A default as the page has it: what a test may replace is an ellipsis."""
+    if isinstance(default, Value) and default == type(default)():
+        return f"{type(default).__name__}()"
+    is_named = not callable(default) and type(default).__repr__ is not object.__repr__
+    return repr(default) if is_named else "…"
+
+
+def signature_of(name: str, function: Callable[..., object]) -> str:
+    parts: list[str] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name == "self":
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(part.startswith("*") for part in parts):
+            parts.append("*")
+        mark = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        default = "" if parameter.default is parameter.empty else f"={shown(parameter.default)}"
+        parts.append(f"{mark}{parameter.name}{default}")
+    return f"{name}({', '.join(parts)})"
+
+
+def fields_of(kind: object) -> list[tuple[str, str]]:
+    """Names and defaults of a value's fields, as the page has them."""
+    if not isinstance(kind, type) or issubclass(kind, Enum):
+        return []
+    if dataclasses.is_dataclass(kind):
+        return [
+            (each.name, "" if each.default is dataclasses.MISSING else f"`{shown(each.default)}`")
+            for each in dataclasses.fields(kind)
+        ]
+    found = []
+    for each in msgspec.structs.fields(kind) if issubclass(kind, msgspec.Struct) else ():
+        made = each.default if each.default_factory is msgspec.NODEFAULT else each.default_factory()
+        found.append((each.encode_name, "" if each.required else f"`{shown(made)}`"))
+    return found
+
+
+@pytest.mark.parametrize("module", CACHE_MODULES, ids=lambda module: module.__name__)
+def test_the_page_on_the_cache_has_a_heading_for_each_public_name(module: Any) -> None:
+    text = section("reference/cache.md", f"`{module.__name__}`")
+
+    assert list(module.__all__) == re.findall(r"^### `(\w+)`$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("module", "name"), CACHE_NAMES)
+def test_the_page_on_the_cache_has_the_signatures(module: str, name: str) -> None:
+    kind, text = getattr(import_module(module), name), told_of(module, name)
+    if text.strip().startswith("The same as "):
+        return
+    told = set(re.findall(r"^(?:\| )?`([^`]+)`(?: \||$)", text, re.MULTILINE))
+    wanted = set()
+    if inspect.isfunction(kind):
+        wanted = {signature_of(name, kind)}
+    elif isinstance(kind, type) and not fields_of(kind):
+        if told & {part for part in told if part.startswith(f"{name}(")}:
+            wanted = {signature_of(name, kind)}
+        for member, value in vars(kind).items():
+            if not member.startswith("_"):
+                wanted.add(signature_of(member, value) if inspect.isfunction(value) else member)
+
+    assert set() == wanted - told
+
+
+@pytest.mark.parametrize(("module", "name"), CACHE_NAMES)
+def test_the_page_on_the_cache_has_the_fields_and_their_defaults(module: str, name: str) -> None:
+    text = told_of(module, name)
+    _, _, table = text.partition("| field | default | meaning |\n|---|---|---|\n")
+    told = re.findall(r"^\| `(\w+)` \| (.*?) \| [^|]", table.partition("\n\n")[0], re.MULTILINE)
+
+    assert fields_of(getattr(import_module(module), name)) == told
+
+
+def test_a_class_for_threads_has_the_members_and_the_words_of_the_one_for_asyncio() -> None:
+    """The sync one is generated; what it says must not be of asyncio."""
+    twins = [
+        (getattr(module, name), getattr(module, f"Async{name}"))
+        for module in CACHE_MODULES
+        for name in module.__all__
+        if f"Async{name}" in module.__all__
+    ]
+    for plain, asynchronous in twins:
+        members = {name for name in vars(plain) if not name.startswith("_")}
+        docs = [inspect.getdoc(plain), *(inspect.getdoc(getattr(plain, name)) for name in members)]
+        words = " ".join(each or "" for each in docs)
+
+        assert {name for name in vars(asynchronous) if not name.startswith("_")} == members
+        assert [] == re.findall(r"\basync\b|\bawait\w*|\bAsync\w+|asyncio|event loop", words)
 
 
 def nouns() -> list[str]:

@@ -187,13 +187,13 @@ def test_a_slot_that_keeps_too_much_is_an_alarm_or_is_dropped(
         "DELETE FROM orders WHERE id = 1",
     )
     heard = Heard()
-    alarmed = ReplicationSlot(watched_shop, reader="shop", policy=SlotPolicy(limit_bytes=1_000_000))
+    alarmed = ReplicationSlot(watched_shop, reader="shop", policy=SlotPolicy(max_bytes=1_000_000))
     with ChangeListener(alarmed, TAGS, heard, registry=Registry()) as listener:
         alarm = listener.statistics().is_over_limit
         eventually(lambda: heard.counts["order-1"])
     doubts = heard.counts["every:orders"]
     strict = ReplicationSlot(
-        watched_shop, reader="shop", policy=SlotPolicy(limit_bytes=1, drop_over_limit=True)
+        watched_shop, reader="shop", policy=SlotPolicy(max_bytes=1, drop_over_limit=True)
     )
     with ChangeListener(strict, TAGS, heard, registry=Registry()):
         eventually(lambda: heard.counts["every:orders"])
@@ -204,7 +204,7 @@ def test_a_slot_that_keeps_too_much_is_an_alarm_or_is_dropped(
 def test_a_slot_of_ones_own_is_watched_and_guarded_too(watched_shop: str) -> None:
     with listening(watched_shop, Heard(), reader=None) as listener:
         eventually(lambda: listener.statistics().behind_s is not None)
-    strict = SlotPolicy(limit_bytes=1, drop_over_limit=True, guard_every_s=0.01)
+    strict = SlotPolicy(max_bytes=1, drop_over_limit=True, guard_every_s=0.01)
     source = ReplicationSlot(watched_shop, reader=None, policy=strict)
     policy = ListenerPolicy(first_retry_s=0.01)
     with ChangeListener(source, TAGS, Heard(), policy=policy, registry=Registry()) as listener:

@@ -28,7 +28,7 @@ from perfloop.errors import InvalidValue
         (OutboxPolicy, {"keep_for_s": -5}),
         (OutboxPolicy, {"keep_for_s": nan}),
         (OutboxPolicy, {"forget_after_s": 0}),
-        (SlotPolicy, {"limit_bytes": 0}),
+        (SlotPolicy, {"max_bytes": 0}),
         (SlotPolicy, {"guard_every_s": -1}),
         (SlotPolicy, {"hung_after_s": 0}),
     ],

@@ -44,7 +44,7 @@ class OutboxPolicy(Value, frozen=True, kw_only=True):
 class SlotPolicy(Value, frozen=True, kw_only=True):
     """How much log a slot may keep, and how long a server may be silent."""
 
-    limit_bytes: int = 2**30
+    max_bytes: int = 2**30
     """Above, `statistics().is_over_limit` says so."""
 
     drop_over_limit: bool = False
@@ -54,6 +54,6 @@ class SlotPolicy(Value, frozen=True, kw_only=True):
     hung_after_s: float = 10.0
 
     def __post_init__(self) -> None:
-        require(self.limit_bytes > 0, f"limit_bytes must be above 0, not {self.limit_bytes}")
+        require(self.max_bytes > 0, f"max_bytes must be above 0, not {self.max_bytes}")
         require(0 < self.guard_every_s < inf, f"guard_every_s must be above 0, not {self.guard_every_s}")
         require(0 < self.hung_after_s < inf, f"hung_after_s must be above 0, not {self.hung_after_s}")

@@ -280,7 +280,7 @@ class ReplicationSlot:
         row = control.execute(block("read_slot"), [self._followed]).fetchone()
         if row is not None:
             _, _, _, kept_bytes, flushed = row
-            is_over = kept_bytes > self._policy.limit_bytes
+            is_over = kept_bytes > self._policy.max_bytes
             self._lag = replace(self._lag, kept_bytes=kept_bytes, is_over_limit=is_over)
             self._asked = self._asked or (now_s, flushed)
             if is_over and self._policy.drop_over_limit:

@@ -27,7 +27,7 @@ MOST_RESOLVED: Final = 10_000
 
 
 class QueryCache:
-    """Keeps results of statements that only read, for asyncio.
+    """Keeps results of statements that only read, for threads.
 
     Args:
         cache: Where results are kept. One prefix serves one PostgreSQL cluster.

@@ -35,7 +35,7 @@ class Opened:
 
 
 class Sessions:
-    """The sessions of one service, for asyncio.
+    """The sessions of one service, for threads.
 
     Args:
         cache: Open while requests are served. Without Redis it serves a single process.
