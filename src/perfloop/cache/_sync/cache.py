@@ -35,9 +35,9 @@ P = ParamSpec("P")
 
 
 class TieredCache:
-    """Values by key in this process, and in Redis or Valkey where one is given, for asyncio.
+    """Values by key in this process, and in Redis or Valkey where one is given, for threads.
 
-    One event loop uses it. With `redis`, `remote`, `key_list` or `registry` it has to be opened.
+    All threads of a process may share it. With `redis`, `remote`, `key_list` or `registry` it has to be opened.
 
     Args:
         redis: URL of the shared tier; None keeps values in this process alone.
