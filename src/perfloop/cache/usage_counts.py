@@ -7,12 +7,11 @@ are not seen here at all (`tally`).
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from perfloop.cache.ghosts import CapacityEstimate
 from perfloop.cache.loaded import Source
-from perfloop.cache.memory import MemoryTier
 from perfloop.cache.tallies import TemplateTallies, TemplateTally
 from perfloop.cache.usage import HotKey, TemplateUsage, UsagePolicy, UsageProfile, added
 
@@ -74,13 +73,20 @@ class UsageCounts:
             joined[usage.template] = usage if known is None else added(known, usage)
         return tuple(sorted(joined.values(), key=_requests, reverse=True))
 
-    def profile(self, memory: MemoryTier, *, has_shared_tier: bool) -> UsageProfile:
-        """All that is known by now, of a cache with this memory tier."""
+    def profile(
+        self,
+        *,
+        capacity: int,
+        capacity_estimates: tuple[CapacityEstimate, ...],
+        has_shared_tier: bool,
+        saved_unix_s: float,
+    ) -> UsageProfile:
+        """All that is known by now, with what the cache's other parts know."""
         return UsageProfile(
             cache=self._cache,
             observed_s=self._clock() - self._begun_s,
-            saved_unix_s=time.time(),
-            capacity=memory.capacity,
+            saved_unix_s=saved_unix_s,
+            capacity=capacity,
             by_bytes=self._by_bytes,
             has_shared_tier=has_shared_tier,
             templates=self.templates(),
@@ -94,7 +100,7 @@ class UsageCounts:
                 )
                 for heavy in self.tallies.hot_keys()
             ),
-            capacity_estimates=memory.capacity_estimates(),
+            capacity_estimates=capacity_estimates,
         )
 
     def _usage(self, tally: TemplateTally) -> TemplateUsage:

@@ -36,7 +36,7 @@ P = ParamSpec("P")
 class AsyncTieredCache:
     """Values by key in this process, and in Redis or Valkey where one is given, for asyncio.
 
-    One event loop uses it. With `redis`, `remote`, `key_list` or `registry` it has to be opened.
+    One event loop uses it. With `redis`, `remote`, `key_list` or `registry`, open it.
 
     Args:
         redis: URL of the shared tier; None keeps values in this process alone.

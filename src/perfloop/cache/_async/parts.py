@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,12 @@ class AsyncParts:
         """What is counted by template."""
         if self.counts.usage is None:
             raise InvalidInput("this cache does not count by template; make it with usage=True")
-        return self.counts.usage.profile(self.memory, has_shared_tier=self.link is not None)
+        return self.counts.usage.profile(
+            capacity=self.memory.capacity,
+            capacity_estimates=self.memory.capacity_estimates(),
+            has_shared_tier=self.link is not None,
+            saved_unix_s=time.time(),
+        )
 
     def statistics(self) -> CacheStatistics:
         warming = {template: warmed.statistics() for template, warmed in self.warmed.items()}
