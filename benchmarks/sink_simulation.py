@@ -16,6 +16,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from perfloop.control.adjustment import Adjustment
+from perfloop.control.coordinator import Coordinator
+from perfloop.control.law import BatchLaw, ConcurrencyLaw
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.tally import Tally
 from perfloop.control.window import Window
@@ -51,14 +53,58 @@ class Sink:
 
 
 class Steering(Protocol):
-    """What is scored: a law, or a Coordinator of two."""
+    """What is scored. Calls are numbered from 0 in the order in which they begin."""
 
     @property
     def limit(self) -> int: ...
 
     def size_of_call(self, number: int) -> int: ...
 
+    def ended(self, number: int, latency_s: float) -> None: ...
+
     def update(self, window: Window) -> Adjustment | None: ...
+
+
+class Steered:
+    """A law of concurrency and one of batch size, neither of which knows of the other."""
+
+    def __init__(self, concurrency: ConcurrencyLaw, batch: BatchLaw) -> None:
+        self._concurrency = concurrency
+        self._batch = batch
+
+    @property
+    def limit(self) -> int:
+        return self._concurrency.limit
+
+    def size_of_call(self, number: int) -> int:
+        return self._batch.size_of_call(number)
+
+    def ended(self, number: int, latency_s: float) -> None:
+        """Laws see Windows alone."""
+
+    def update(self, window: Window) -> Adjustment | None:
+        size = self._batch.update(window)
+        return self._concurrency.update(window) or size
+
+
+class Coordinated:
+    """A Coordinator."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    @property
+    def limit(self) -> int:
+        return self._coordinator.limit
+
+    def size_of_call(self, number: int) -> int:
+        return self._coordinator.size_of_call(number)
+
+    def ended(self, number: int, latency_s: float) -> None:
+        """Laws see Windows alone."""
+
+    def update(self, window: Window) -> Adjustment | None:
+        return self._coordinator.update(window)
 
 
 @dataclass(slots=True)
@@ -68,7 +114,6 @@ class Calls:
     ended_at_s: list[float] = field(default_factory=list)
     latency_s: list[float] = field(default_factory=list)
     items: list[int] = field(default_factory=list)
-    limits: list[tuple[float, int]] = field(default_factory=list)
 
 
 class Noise:
@@ -96,7 +141,7 @@ class Simulation:
         self._interval_s = interval_s
         self._least_calls = AdjustmentPolicy().calls
         self._tally = Tally(0.0)
-        self._under_way: list[tuple[float, float, int]] = []
+        self._under_way: list[tuple[float, int, float, int]] = []
         self._begun = 0
         self.calls = Calls()
 
@@ -119,12 +164,12 @@ class Simulation:
             return
         window = self._tally.drain(now_s, self._steering.limit, queue_length=1)
         self._steering.update(window)
-        self.calls.limits.append((now_s, self._steering.limit))
         self._fill(now_s)
 
     def _end(self) -> None:
-        ended_at_s, begun_at_s, size = heapq.heappop(self._under_way)
+        ended_at_s, number, begun_at_s, size = heapq.heappop(self._under_way)
         self._tally.end(begun_at_s, ended_at_s, size)
+        self._steering.ended(number, ended_at_s - begun_at_s)
         self.calls.ended_at_s.append(ended_at_s)
         self.calls.latency_s.append(ended_at_s - begun_at_s)
         self.calls.items.append(size)
@@ -133,11 +178,11 @@ class Simulation:
     def _fill(self, now_s: float) -> None:
         while len(self._under_way) < self._steering.limit:
             size = self._steering.size_of_call(self._begun)
-            self._begun += 1
             self._tally.begin(now_s)
             capacity = self._sink.capacity_at(now_s)
             taken_s = self._sink.mean_s(size, len(self._under_way) + 1, capacity) * self._noise.next()
-            heapq.heappush(self._under_way, (now_s + taken_s, now_s, size))
+            heapq.heappush(self._under_way, (now_s + taken_s, self._begun, now_s, size))
+            self._begun += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,41 +2,43 @@
 
 Source: our own, from measurements in open loop (docs/explain/controllers.md): taking whatever is queued, with
 a large cap, needs no tuned size at any rate; what is left to choose is the wait. The item that waited longest
-takes the linger plus what the sink takes, so that the linger is what the budget leaves. Lingering that joins
-hardly any items, as at a few items a second, costs latency and saves nothing: it is given up.
+takes the linger plus what the sink takes, so that the linger follows what the budget leaves, by the secant
+method: a longer wait makes larger and so slower calls as well, five times its own length where much arrives.
+Lingering that joins hardly any items, as at a few a second, costs latency and saves nothing: it is left off.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 from perfloop.model.value import require
 
 HEADROOM: Final = 0.95
 """Share of the budget that is aimed at."""
-CALLS_A_LOOK: Final = 100
-"""Calls from which a 99th percentile is taken; a look joins as many Windows as that takes."""
-LONGEST_LOOK_S: Final = 5.0
+WINDOWS: Final = AdjustmentPolicy(interval_s=1.0, calls=100)
+"""When a Window is due: of fewer calls a 99th percentile cannot be told."""
 RISE: Final = 0.5
-"""Share of what the budget leaves that is added; what it lacks is taken away whole."""
-DEAD_BAND: Final = 0.04
+"""Share of what the budget leaves that is used at once; what it lacks is taken away whole."""
+DEAD_BAND: Final = 0.06
 """Of the budget: differences too small to act upon."""
-LEAST_COMPANY: Final = 1.25
-"""Items a call that lingering has to bring at least."""
-RETRY_S: Final = 30.0
-"""How long lingering that brought no company is left off."""
+FAR_OVER: Final = 1.5
+"""Times the budget from which on the secant is not waited for: a backlog may be building up."""
+LEAST_COMPANY: Final = 0.25
+"""Items that have to join the first while it lingers, on average, for the wait to be worth it."""
+LARGEST_SLOPE: Final = 20.0
 
 
 class Linger:
     """Takes Windows of a Tally whose calls begin when their oldest item came, and end with the sink's answer.
 
-    `p99_budget_s` is for that time, which is the longest that any item of the call took.
+    They are drained by the pace of `WINDOWS`. `p99_budget_s` is for that time, which is the longest that any
+    item of the call took.
     """
 
-    __slots__ = ("_budget_s", "_calls", "_items", "_p99_s", "_resting_until_s", "_since_s", "linger_s", "log")
+    __slots__ = ("_at_last_move", "_budget_s", "_slope", "linger_s", "log")
 
     def __init__(self, p99_budget_s: float, *, start_s: float = 0.0) -> None:
         require(p99_budget_s > 0, f"p99_budget_s is {p99_budget_s}; it must be above 0")
@@ -44,49 +46,44 @@ class Linger:
         self.linger_s = start_s
         self.log = AdjustmentLog()
         self._budget_s = p99_budget_s
-        self._resting_until_s = -math.inf
-        self._since_s = -math.inf
-        self._calls = self._items = 0
-        self._p99_s = 0.0
+        self._slope = 1.0
+        self._at_last_move: tuple[float, float] | None = None
 
     def update(self, window: Window) -> Adjustment | None:
         """Take the next Window; the Adjustment, if the linger moved."""
-        if window.latencies is None or window.started_at_s < self._since_s:
+        if window.latencies is None:
             return None
-        self._calls += window.completions
-        self._items += window.items
-        self._p99_s += window.completions * window.latency_p99_s
-        if math.isinf(self._since_s):
-            self._since_s = window.started_at_s
-        if self._calls < CALLS_A_LOOK and window.ended_at_s < self._since_s + LONGEST_LOOK_S:
-            return None
-        p99_s, company = self._p99_s / self._calls, self._items / self._calls
-        self._calls, self._items, self._p99_s = 0, 0, 0.0
-        self._since_s = window.ended_at_s
-        return self._look(window, p99_s, company)
+        self._learn_slope(window.latency_p99_s)
+        return self._look(window, window.latency_p99_s, window.items_per_s)
 
-    def _look(self, window: Window, p99_s: float, company: float) -> Adjustment | None:
-        self.log.settle(Outcome.KEPT, window)
-        now_s = window.ended_at_s
-        if self.linger_s > 0 and company < LEAST_COMPANY and p99_s <= self._budget_s:
-            self._resting_until_s = now_s + RETRY_S
-            self.log.settle(Outcome.UNDONE, window)
-            return self._move(
-                window, 0.0, f"lingering brought {company:.2f} items a call, not worth the wait"
-            )
+    def _learn_slope(self, p99_s: float) -> None:
+        """How much longer the slowest calls take for each second of linger, from the last move."""
+        if self._at_last_move is None:
+            return
+        linger_s, before_s = self._at_last_move
+        self._at_last_move = None
+        slope = (p99_s - before_s) / (self.linger_s - linger_s)
+        self._slope = (self._slope + max(1.0, min(LARGEST_SLOPE, slope))) / 2
+
+    def _look(self, window: Window, p99_s: float, rate_per_s: float) -> Adjustment | None:
         spare_s = HEADROOM * self._budget_s - p99_s
-        if abs(spare_s) <= DEAD_BAND * self._budget_s or (spare_s > 0 and now_s < self._resting_until_s):
-            return None
-        wanted_s = self.linger_s + (RISE * spare_s if spare_s > 0 else spare_s)
-        bounded_s = max(0.0, min(HEADROOM * self._budget_s, wanted_s))
-        fact = f"p99 {p99_s * 1e3:.1f} ms with {company:.1f} items a call"
-        reason = f"{fact}; the budget is {self._budget_s * 1e3:.1f} ms"
-        return self._move(window, bounded_s, reason)
+        to_s = self.linger_s
+        if abs(spare_s) > DEAD_BAND * self._budget_s:
+            slope = 1.0 if p99_s > FAR_OVER * self._budget_s else self._slope
+            to_s = max(0.0, self.linger_s + (RISE if spare_s > 0 else 1.0) * spare_s / slope)
+        if rate_per_s * min(HEADROOM * self._budget_s, max(to_s, self.linger_s)) < LEAST_COMPANY:
+            return self._move(
+                window, 0.0, p99_s, f"at {rate_per_s:.1f} items/s hardly any would come meanwhile"
+            )
+        fact = f"p99 {p99_s * 1e3:.1f} ms at {rate_per_s:.0f} items/s"
+        return self._move(window, to_s, p99_s, f"{fact}; the budget is {self._budget_s * 1e3:.1f} ms")
 
-    def _move(self, window: Window, to_s: float, reason: str) -> Adjustment | None:
+    def _move(self, window: Window, to_s: float, p99_s: float, reason: str) -> Adjustment | None:
         before_s, self.linger_s = self.linger_s, to_s
+        self.log.settle(Outcome.UNDONE if to_s < before_s else Outcome.KEPT, window)
         if to_s == before_s:
             return None
+        self._at_last_move = (before_s, p99_s)
         return self.log.add(
             Adjustment(
                 at_s=window.ended_at_s,

@@ -1,0 +1,105 @@
+"""A sink in open loop on a virtual clock: items arrive all the same, and a law says how long they wait.
+
+The sink is that of `benchmarks.sink_simulation` at its capacity: 16 calls at once, each 5 ms + 0.05 ms an
+item, with log-normal noise. A call takes what is queued, at most 1000 items, once a slot is free and either
+that many are there or the oldest has waited for the linger. Arrivals are a Poisson process.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from benchmarks.sink_simulation import Noise
+from perfloop.control.linger import WINDOWS, Linger
+from perfloop.control.tally import Tally
+
+SLOTS: Final = 16
+CAP: Final = 1000
+CALL_S: Final = 0.005
+ITEM_S: Final = 0.00005
+SIGMA: Final = 0.2
+INTERVAL_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLoopScore:
+    """The second half of a run."""
+
+    rate_per_s: float
+    calls_per_s: float
+    p99_s: float
+    """Of items, from arrival to the sink's answer."""
+    linger_s: float
+    """At the end."""
+
+
+class OpenLoop:
+    """Items at `rate_per_s`, steered by `linger`; without one, what is queued goes at once."""
+
+    def __init__(self, rate_per_s: float, linger: Linger | None, seed: int) -> None:
+        self._rate_per_s = rate_per_s
+        self._linger = linger
+        self._noise = Noise(SIGMA, seed)
+        self._random = np.random.default_rng(seed + 1)
+        self._tally = Tally(0.0)
+        self._ends: list[tuple[float, float, int]] = []
+        self._look_at_s = INTERVAL_S
+
+    def run(self, length_s: float) -> OpenLoopScore:
+        arrived = self._arrivals(length_s)
+        taken, latencies, calls, items = 0, [], 0, 0
+        while taken < len(arrived):
+            oldest_s = float(arrived[taken])
+            start_s = self._start_s(arrived, taken, oldest_s)
+            count = int(np.searchsorted(arrived[taken : taken + CAP], start_s, side="right"))
+            end_s = start_s + (CALL_S + ITEM_S * count) * self._noise.next()
+            self._tally.begin(oldest_s)
+            heapq.heappush(self._ends, (end_s, oldest_s, count))
+            if oldest_s >= length_s / 2:
+                latencies.append(end_s - arrived[taken : taken + count])
+                calls, items = calls + 1, items + count
+            taken += count
+        return OpenLoopScore(
+            rate_per_s=self._rate_per_s,
+            calls_per_s=calls / (items / self._rate_per_s),
+            p99_s=float(np.quantile(np.concatenate(latencies), 0.99)),
+            linger_s=self._linger.linger_s if self._linger else 0.0,
+        )
+
+    def _arrivals(self, length_s: float) -> np.ndarray:
+        count = int(self._rate_per_s * length_s)
+        return np.cumsum(self._random.exponential(1 / self._rate_per_s, count))
+
+    def _start_s(self, arrived: np.ndarray, taken: int, oldest_s: float) -> float:
+        """When the next call begins; the looks before that are taken first, as they may move the linger."""
+        while True:
+            linger_s = self._linger.linger_s if self._linger else 0.0
+            full = taken + CAP - 1
+            full_s = float(arrived[full]) if full < len(arrived) else float("inf")
+            start_s = max(self._free_at_s(), min(oldest_s + linger_s, full_s))
+            if start_s < self._look_at_s:
+                break
+            self._look()
+        while self._ends and self._ends[0][0] <= start_s:
+            self._end()
+        return start_s
+
+    def _free_at_s(self) -> float:
+        return self._ends[0][0] if len(self._ends) >= SLOTS else 0.0
+
+    def _look(self) -> None:
+        while self._ends and self._ends[0][0] <= self._look_at_s:
+            self._end()
+        if self._tally.is_due(self._look_at_s, WINDOWS.interval_s - INTERVAL_S / 2, WINDOWS.calls):
+            window = self._tally.drain(self._look_at_s, SLOTS, queue_length=1)
+            if self._linger is not None:
+                self._linger.update(window)
+        self._look_at_s += INTERVAL_S
+
+    def _end(self) -> None:
+        end_s, oldest_s, count = heapq.heappop(self._ends)
+        self._tally.end(oldest_s, end_s, count)
