@@ -14,7 +14,8 @@ PLENTY = 1_000_000
 
 def zipf(keys: int, exponent: float = 0.9) -> DrawnKeys:
     weights = [1 / rank**exponent for rank in range(1, keys + 1)]
-    return DrawnKeys(shares=tuple(weight / sum(weights) for weight in weights))
+    total = sum(weights)
+    return DrawnKeys(shares=tuple(weight / total for weight in weights))
 
 
 @pytest.mark.parametrize(("rate_per_s", "ttl_s"), [(0.1, 10.0), (1.0, 5.0), (3.0, 60.0)])

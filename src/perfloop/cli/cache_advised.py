@@ -25,7 +25,7 @@ def show_advice(console: Console, advice: CacheAdvice) -> None:
     if not advice.is_window:
         over += " since the last reset"
     about = f"{_statements(len(advice.statements))} that read; {over}"
-    console.print(Text.assemble((advice.database, "bold"), f"  {about}"), soft_wrap=True)
+    show(console, Text.assemble((advice.database, "bold"), f"  {about}"))
     if proposed:
         share = advice.saved_s_per_s / advice.database_s_per_s if advice.database_s_per_s else 0.0
         show(

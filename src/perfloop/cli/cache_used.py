@@ -23,7 +23,7 @@ def show_usage(console: Console, usage: UsageAdvice) -> None:
     profile = usage.profile
     processes = "1 process" if profile.processes == 1 else f"{profile.processes} processes"
     about = f"{processes}, {seconds_text(profile.observed_s)}; {count_text(profile.requests)} requests"
-    console.print(Text.assemble(("cache ", "bold"), (profile.cache, "bold"), f"  {about}"), soft_wrap=True)
+    show(console, Text.assemble((f"cache {profile.cache}", "bold"), f"  {about}"))
     if profile.requests:
         _show_worth(console, profile)
     if profile.templates:

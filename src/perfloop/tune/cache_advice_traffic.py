@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,7 +89,7 @@ def read_traffic(
         snapshot=snapshot,
         over_s=over_s,
         is_window=window_s is not None,
-        changes=dict(_changes(snapshot, rows, over_s)),
+        changes=dict(_changes(snapshot, rows, over_s, is_window=window_s is not None)),
     )
 
 
@@ -125,25 +126,37 @@ def _rows_written(connection: psycopg.Connection[Any]) -> dict[TableName, int]:
 
 
 def _changes(
-    snapshot: Snapshot, rows_per_s: Mapping[TableName, float], over_s: float
+    snapshot: Snapshot, rows_per_s: Mapping[TableName, float], over_s: float, *, is_window: bool
 ) -> Iterator[tuple[TableName, TableChanges]]:
-    """Rows as the tables count them, and statements as the rows of each tell; else as their own counters."""
-    catalogue = Catalogue(snapshot)
+    """Rows as the tables count them, and statements as the rows of each tell.
+
+    Counters that were reset at other times do not fit together: outside a window those of the statements go
+    first, where there are some.
+    """
     whole = dict(rows_per_s)
     for table in snapshot.tables:
         if table.partition_of is not None:
             whole[table.partition_of] = whole.get(table.partition_of, 0.0) + rows_per_s.get(table.name, 0.0)
-    calls: dict[TableName, int] = {}
-    rows: dict[TableName, int] = {}
+    calls, rows = _written_by_statements(snapshot)
+    for name in {*whole, *rows}:
+        counted = rows.get(name, 0) / over_s
+        if is_window or not counted:
+            counted = max(whole.get(name, 0.0), counted)
+        rows_each = rows[name] / calls[name] if name in rows else 1.0
+        yield name, TableChanges(rows_per_s=counted, statements_per_s=counted / max(1.0, rows_each))
+
+
+def _written_by_statements(snapshot: Snapshot) -> tuple[Counter[TableName], Counter[TableName]]:
+    """Calls and rows by table."""
+    catalogue = Catalogue(snapshot)
+    calls: Counter[TableName] = Counter()
+    rows: Counter[TableName] = Counter()
     for each in snapshot.statements:
         name = _target(each, catalogue)
         if name is not None and each.rows:
-            calls[name] = calls.get(name, 0) + each.calls
-            rows[name] = rows.get(name, 0) + each.rows
-    for name in {*whole, *rows}:
-        counted = max(whole.get(name, 0.0), rows.get(name, 0) / over_s)
-        rows_each = rows[name] / calls[name] if name in rows else 1.0
-        yield name, TableChanges(rows_per_s=counted, statements_per_s=counted / max(1.0, rows_each))
+            calls[name] += each.calls
+            rows[name] += each.rows
+    return calls, rows
 
 
 def _target(counters: StatementCounters, catalogue: Catalogue) -> TableName | None:
