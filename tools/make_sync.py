@@ -36,7 +36,7 @@ WRAPPERS = ("Awaitable",)  # Awaitable[X] is X
 DROPPED = ("await", "async")
 WORDS = {  # of docstrings and comments
     "for asyncio": "for threads",
-    "One event loop uses it.": "All threads of a process may share it.",
+    "One event loop uses it.": "Threads may share it.",
 }
 TEXTS = (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 

@@ -37,7 +37,7 @@ P = ParamSpec("P")
 class TieredCache:
     """Values by key in this process, and in Redis or Valkey where one is given, for threads.
 
-    All threads of a process may share it. With `redis`, `remote`, `key_list` or `registry`, open it.
+    Threads may share it. With `redis`, `remote`, `key_list` or `registry`, open it.
 
     Args:
         redis: URL of the shared tier; None keeps values in this process alone.
