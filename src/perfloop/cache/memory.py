@@ -199,9 +199,7 @@ class MemoryTier:
         size_bytes: int | None = None,
         ahead: Callable[[], None] | None = None,
     ) -> bool:
-        """End a load and keep its value, unless the key or a tag was invalidated since it began.
-
-        True where it is kept. It is not, either, where the policy gives it no life or the tier has no room.
+        """End a load; whether its value is kept: if nothing of it was invalidated, and it has life and room.
 
         Args:
             flight: as `begin` gave it.
@@ -214,23 +212,15 @@ class MemoryTier:
             size_bytes: of the value; None measures it.
             ahead: nobody has asked for it yet; to be called by the first request, which is led to `examine`.
         """
-        tags = tuple(tags)
-        entry = self._shelf.entry(flight.key, value, policy, tags, size_bytes)
+        entry = self._shelf.entry(flight.key, value, policy, tags := tuple(tags), size_bytes)
         entry.set_times(self._clock() - age_s, self._rand(), load_s=load_s, life_s=life_s)
         if ahead is not None:
             entry.await_use(ahead)
         digest = self._tallies.digest(entry)
         with self._lock:
-            is_current = self._flights.land(flight)
-            # A tag may have been cleared although the key was, too: the callers want to know of either.
-            if flight.birth < self._cleared or not self._shelf.cells.allow(tags, flight.birth):
-                flight.overtaken = True
-            oldest_birth = self._flights.oldest_birth
-            self._shelf.cells.tidy(oldest_birth)
-            if flight.overtaken or not is_current:
-                self._refused += 1
+            if not self._may_land(flight, tags):
                 return False
-            gone = self._put(entry, flight.birth, tags, oldest_birth)
+            gone = self._put(entry, flight.birth, tags, self._flights.oldest_birth)
             is_kept = entry.queue is not None
             if is_kept:
                 self._tallies.loaded(entry, digest)
@@ -247,8 +237,7 @@ class MemoryTier:
         size_bytes: int | None = None,
     ) -> None:
         """Keep a value that is true now; a load of the key that is under way will not be kept."""
-        tags = tuple(tags)
-        entry = self._shelf.entry(key, value, policy, tags, size_bytes)
+        entry = self._shelf.entry(key, value, policy, tags := tuple(tags), size_bytes)
         entry.set_times(self._clock(), self._rand())
         with self._lock:
             self._flights.detach(key)
@@ -319,6 +308,17 @@ class MemoryTier:
         """What half, twice and four times the capacity would do; empty without `ghosts` or requests."""
         with self._lock:
             return () if self._shelf.ghosts is None else self._shelf.ghosts.estimates(self.requests)
+
+    def _may_land(self, flight: Flight, tags: tuple[str, ...]) -> bool:
+        """End a load, with the lock held; whether its value may be kept."""
+        is_current = self._flights.land(flight)
+        # A tag may have been cleared although the key was, too: the callers want to know of either.
+        if flight.birth < self._cleared or not self._shelf.cells.allow(tags, flight.birth):
+            flight.overtaken = True
+        self._shelf.cells.tidy(self._flights.oldest_birth)
+        is_refused = flight.overtaken or not is_current
+        self._refused += is_refused
+        return not is_refused
 
     def _put(self, entry: Entry, birth: int, tags: tuple[str, ...], oldest_birth: int | None) -> list[Entry]:
         """Take an entry in, with the lock held; returns all that went."""

@@ -79,6 +79,8 @@ class AsyncSignal:
             return True
         if self._event is None:
             self._event = asyncio.Event()
+        if timeout_s is None:
+            return await self._event.wait()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()

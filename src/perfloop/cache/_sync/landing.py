@@ -76,6 +76,9 @@ class Landing:
         self.signal.give()
 
     def reraise(self) -> NoReturn:
-        """Raise the loader's error as it was raised; each caller sees the loader's frames, and no other's."""
+        """Raise the loader's error as it was raised: the same for all callers, with the loader's frames.
+
+        Threads that raise it at one moment may see one another's frames besides: it is one object.
+        """
         assert self.error is not None
         raise self.error.with_traceback(self._traceback)
