@@ -276,3 +276,14 @@ def test_a_caller_waits_no_longer_than_its_hard_timeout_for_another_process(kind
 
     assert leader.result() == "value"
     assert waiters(two.other, "k") == 0
+
+
+def test_a_get_as_the_shared_tier_goes_away_gives_what_is_in_memory(two: Two, clock: FakeClock) -> None:
+    for key in ("fresh", "old"):
+        two.one.get_or_load(key, lambda: key, ttl_s=600 if key == "fresh" else 1)  # noqa: B023 - called at once
+        two.other.get(key)
+    clock.advance(2)
+    two.server.go_away()
+
+    assert {"fresh": "fresh", "old": "old"} == two.other.get_many(["fresh", "old", "none"])
+    assert (1, 1) == (two.other.statistics().unchecked_hits, two.other.statistics().stale_hits)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from perfloop.cache._sync.landing import NOTHING
@@ -64,6 +64,19 @@ class Plain:
             self._tell(Missed(keys=missed))
         return values
 
+    def _unchecked(self, keys: Iterable[str]) -> dict[str, Any]:
+        """What the memory tier has of these, now that the remote tier went away as it was asked."""
+        values: dict[str, Any] = {}
+        for key in keys:
+            found, entry = self._memory.examine_again(key, trusting=True)
+            if entry is not None and found in SERVED:
+                values[key] = entry.value
+                if found is Freshness.STALE:
+                    self._loading.tell_stale(key)
+                else:
+                    self._counts.served(Source.UNCHECKED, key)
+        return values
+
     def _look_up(self, link: Link, keys: Sequence[str], kind: Any) -> dict[str, Any]:
         led = {}
         for key in keys:
@@ -73,10 +86,13 @@ class Plain:
         values: dict[str, Any] = {}
         try:
             answer = link.fetch(keys, None)
-            for key in keys if answer is not None else ():
-                entry = answer[key].entry if answer is not None else None
+            if answer is None:
+                return self._unchecked(keys)
+            for key in keys:
+                entry = answer[key].entry
                 value = NOTHING if entry is None else self._value(key, entry, kind)
                 if entry is None or value is NOTHING:
+                    self._drop_unchecked(key)
                     continue
                 values[key] = value
                 if key in led:
@@ -90,6 +106,12 @@ class Plain:
                 self._memory.end(flight)
                 landing.turn_back()
         return values
+
+    def _drop_unchecked(self, key: str) -> None:
+        """It was compared with the shared tier now: while that is away, it would be served again."""
+        found, _ = self._memory.examine_again(key, trusting=False)
+        if found is Freshness.UNCHECKED:
+            self._memory.invalidate((key,))
 
     def _value(self, key: str, entry: RemoteEntry, kind: Any) -> Any:
         left_s = entry.ttl_s - entry.age_s
