@@ -16,7 +16,9 @@ Catch `PerfloopError` to catch them all::
     ├── StudyNotFound             no study or change of that name in the journal
     ├── BaselineNotFound          no baseline of that name in the journal
     ├── JournalDamaged            the journal cannot be read or written
-    └── LoadTimedOut              a loader of the cache took longer than its hard_timeout_s
+    ├── LoadTimedOut              a loader of the cache took longer than its hard_timeout_s
+    ├── ChannelClosed             the other end of a channel is gone
+    └── ChannelBroken             what comes over a channel is not of its kind
 
 A message states the fact and then the way out.
 """
@@ -82,3 +84,11 @@ class JournalDamaged(PerfloopError):
 
 class LoadTimedOut(PerfloopError, TimeoutError):
     """A loader of the cache took longer than the hard_timeout_s of its policy."""
+
+
+class ChannelClosed(PerfloopError, ConnectionError):
+    """The other end of a channel is gone, or this one was closed."""
+
+
+class ChannelBroken(PerfloopError):
+    """What comes over a channel is not of its kind; nothing more can be read from it."""

@@ -1,0 +1,1 @@
+"""Workers kept alive, the channels to them, and pipelines."""

@@ -1,0 +1,291 @@
+"""An end of a channel for code that waits: workers, and threads."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple, Self
+
+from perfloop.errors import ChannelClosed
+from perfloop.process.channel.exchange import Exchange, ignore
+from perfloop.process.channel.policy import ChannelPolicy
+from perfloop.process.channel.receiving import Batch
+from perfloop.process.channel.sending import Parts
+from perfloop.process.channel.statistics import ChannelStatistics
+from perfloop.process.channel.unacknowledged import Sent
+
+BUFFER_BYTES: Final = 1024 * 1024
+"""Asked of the kernel for each direction; it may give less."""
+_CLOSED: Final = "the other end of the channel is gone; what is not acknowledged is in left()"
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """The two sockets of a new channel."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    return ends
+
+
+class Delivery(NamedTuple):
+    """One message that came."""
+
+    id: int
+    """The same when it is sent again, to whomever."""
+    message: Any
+    is_again: bool
+    """Whether it was sent before, so that it may have been done already."""
+
+
+class ChannelEnd:
+    """One end of a channel; one thread uses it.
+
+    Args:
+        end: Its socket, which it closes.
+        policy: The bounds.
+        message_type: What msgspec makes of each message that comes.
+        first_id: Of the first message sent.
+        on_word: Is told each word of the other end, in the call that reads it.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        end: socket.socket,
+        *,
+        policy: ChannelPolicy | None = None,
+        message_type: Any = Any,
+        first_id: int = 1,
+        on_word: Callable[[Any], None] = ignore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = policy or ChannelPolicy()
+        self._exchange = Exchange(self._policy, message_type, first_id, on_word)
+        self._sending = self._exchange.sending
+        self._socket = end
+        end.setblocking(False)
+        self._out: deque[memoryview] = deque()
+        self._is_over = False
+        """Whether nothing more comes."""
+        self._is_mute = False
+        """Whether nobody reads what this end sends; what the other one sent before can still be read."""
+        self._clock = clock
+        self._flush_due_s = 0.0
+        self._tell_due_s = 0.0
+        self._batch: Batch | None = None
+        self._at = 0
+        self._poll = select.poll()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        """The messages until the other end is gone; asking for the next acknowledges the one before."""
+        clock, linger_s = self._clock, self._policy.linger_s
+        while True:
+            try:
+                batch = self.receive_batch()
+            except ChannelClosed:
+                return
+            assert batch is not None  # no time was given
+            done = told = 0
+            due_s = clock() + linger_s
+            try:
+                for message in batch.messages:
+                    yield message
+                    done += 1
+                    if clock() >= due_s:
+                        self.acknowledge(batch.first_id + told, done - told)
+                        told, due_s = done, clock() + linger_s
+            finally:
+                self._exchange.receiving.done(batch.first_id + told, done - told)
+                if done < len(batch.messages):
+                    self._batch, self._at = batch, done + 1
+
+    def send(self, message: Any) -> int:
+        """Send a message, at once or with those that follow within the policy's time; its id.
+
+        Waits while as much is under way as may be: two ends that both only send would wait for each other.
+        What waits for company goes with `flush`, and when this end waits for messages.
+
+        Raises:
+            InvalidInput: It cannot be encoded, or is too large.
+            ChannelClosed: The other end is gone; what was not acknowledged is in `left()`.
+        """
+        if self._is_over or self._is_mute:
+            raise ChannelClosed(_CLOSED)
+        sending = self._sending
+        is_full = sending.put(message)
+        message_id = sending.next_id + sending.waiting - 1
+        if is_full or not sending.under_way.messages or self._clock() >= self._flush_due_s:
+            self.flush()
+        return message_id
+
+    def flush(self) -> None:
+        """Send what waits for company.
+
+        Raises:
+            ChannelClosed: The other end is gone; what was not acknowledged is in `left()`.
+        """
+        if self._sending.waiting:
+            self._write(self._sending.take())
+            self._flush_due_s = self._clock() + self._policy.linger_s
+            self._read()
+        while self._out or self._sending.is_full:
+            if self._is_over or self._is_mute:
+                raise ChannelClosed(_CLOSED)
+            self._move(None)
+
+    def resend(self, left: Iterable[Sent]) -> None:
+        """Send what another end has left, before anything that this end sends of its own."""
+        for parts in self._sending.again(left):
+            self._write(parts)
+
+    def say(self, word: Any) -> None:
+        """Tell the other end something at once; words are neither counted nor acknowledged."""
+        self._write(self._exchange.word(word))
+
+    def receive(self, timeout_s: float | None = None) -> Delivery | None:
+        """The next message; None where none came in time.
+
+        Raises:
+            ChannelClosed: The other end is gone and no message is left.
+        """
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = self.receive_batch(timeout_s)
+            if batch is None:
+                return None
+        at = self._at
+        message = batch.messages[at]
+        self._at = at + 1
+        if self._at == len(batch.messages):
+            self._batch, self._at = None, 0
+        return Delivery(batch.first_id + at, message, batch.is_again)
+
+    def receive_batch(self, timeout_s: float | None = None) -> Batch | None:
+        """The messages of the next frame, or what `receive` left of one; None where none came in time.
+
+        Raises:
+            ChannelClosed: The other end is gone and no message is left.
+        """
+        if self._batch is not None:
+            return self._rest(self._batch)
+        batches = self._exchange.batches
+        if not batches:
+            self._tell()
+            self._await_batch(None if timeout_s is None else self._clock() + timeout_s)
+        return batches.popleft() if batches else None
+
+    def acknowledge(self, first_id: int, count: int = 1) -> None:
+        """So many messages from this id were done; told when this end waits, or after the policy's time."""
+        self._exchange.receiving.done(first_id, count)
+        now_s = self._clock()
+        if now_s >= self._tell_due_s:
+            self._tell_due_s = now_s + self._policy.linger_s
+            self._acknowledge()
+
+    def left(self) -> list[Sent]:
+        """What was sent and not acknowledged, for another end to send again."""
+        return self._sending.left()
+
+    def statistics(self) -> ChannelStatistics:
+        """What this end did."""
+        return self._exchange.statistics()
+
+    def fileno(self) -> int:
+        """Of the socket, to wait for it beside others; -1 once it is closed."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Send what waits and what was done as far as the kernel takes it at once, and close."""
+        if not self._is_over:
+            self._tell()
+        self._is_over = True
+        self._socket.close()
+
+    def _rest(self, batch: Batch) -> Batch:
+        rest = Batch(batch.first_id + self._at, batch.messages[self._at :], is_again=batch.is_again)
+        self._batch, self._at = None, 0
+        return rest
+
+    def _tell(self) -> None:
+        """Send what was done and what waits for company."""
+        self._acknowledge()
+        if self._sending.waiting:
+            self._write(self._sending.take())
+
+    def _acknowledge(self) -> None:
+        parts = self._exchange.acknowledgement()
+        if parts is not None:
+            self._write(parts)
+
+    def _await_batch(self, deadline_s: float | None) -> None:
+        """Wait until a batch is there, or the time is over."""
+        self._read()
+        while not self._exchange.batches:
+            if self._is_over:
+                raise ChannelClosed(_CLOSED)
+            left_s = None if deadline_s is None else deadline_s - self._clock()
+            if left_s is not None and left_s <= 0:
+                return
+            self._move(left_s)
+
+    def _move(self, timeout_s: float | None) -> None:
+        """Wait until the socket takes or gives bytes, and move them."""
+        wanted = select.POLLIN | (select.POLLOUT if self._out else 0)
+        self._poll.register(self._socket, wanted)
+        for _, happened in self._poll.poll(None if timeout_s is None else timeout_s * 1000):
+            if happened & select.POLLOUT:
+                self._write_out()
+            if happened & ~select.POLLOUT:
+                self._read()
+
+    def _read(self) -> None:
+        """Take what has come."""
+        try:
+            count = self._socket.recv_into(self._exchange.reader.room())
+        except BlockingIOError:
+            return
+        except (ConnectionError, OSError):
+            count = 0
+        if count:
+            self._exchange.came(count)
+        else:
+            self._is_over = True
+
+    def _write(self, parts: Parts) -> None:
+        """Give a frame to the kernel, or keep of it what the kernel does not take yet."""
+        head, body = parts
+        written = 0 if self._out else self._given([head, body])
+        if written < len(head):
+            self._out.append(memoryview(head)[written:])
+            written = len(head)
+        if written < len(head) + len(body):
+            self._out.append(memoryview(body)[written - len(head) :])
+
+    def _write_out(self) -> None:
+        while self._out:
+            view = self._out[0]
+            written = self._given([view])
+            if written < len(view):
+                self._out[0] = view[written:]
+                return
+            self._out.popleft()
+
+    def _given(self, parts: list[Any]) -> int:
+        """How many bytes of these the kernel took: all, where nobody reads them any more."""
+        try:
+            return self._socket.sendmsg(parts)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._is_mute = True
+            return sum(len(part) for part in parts)

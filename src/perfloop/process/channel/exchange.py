@@ -1,0 +1,88 @@
+"""Both halves of one end of a channel, without a socket."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from perfloop.errors import ChannelBroken
+from perfloop.process.channel.frames import ARRAY_HEAD, Frame, FrameReader, Kind, head_of
+from perfloop.process.channel.policy import ChannelPolicy
+from perfloop.process.channel.receiving import Batch, Receiving
+from perfloop.process.channel.sending import Parts, Sending
+from perfloop.process.channel.statistics import ChannelStatistics
+
+_decode: Final = msgspec.msgpack.Decoder().decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def ignore(word: Any) -> None:
+    """Words are not listened to."""
+
+
+class Exchange:
+    """What one end has sent and taken; who holds the socket moves the bytes.
+
+    Args:
+        policy: The bounds.
+        message_type: What msgspec makes of each message that comes.
+        first_id: Of the first message sent.
+        on_word: Is told each word of the other end, when it is read.
+    """
+
+    def __init__(
+        self, policy: ChannelPolicy, message_type: Any, first_id: int, on_word: Callable[[Any], None]
+    ) -> None:
+        largest = policy.max_message_bytes + policy.batch_bytes + ARRAY_HEAD.size
+        self.reader = FrameReader(max_bytes=largest)
+        self.sending = Sending(policy, first_id=first_id)
+        self.receiving = Receiving(message_type)
+        self.batches: deque[Batch] = deque()
+        """That came and were not asked for yet; as many as the other end's policy lets be under way."""
+        self._on_word = on_word
+
+    def came(self, count: int) -> None:
+        """So many bytes were written into the reader's room.
+
+        Raises:
+            ChannelBroken: They are not of this channel.
+        """
+        self.reader.wrote(count)
+        for frame in self.reader.frames():
+            self._take(frame)
+
+    def acknowledgement(self) -> Parts | None:
+        """The frame that tells what was done since the last; None where nothing was."""
+        body = self.receiving.acknowledgement()
+        return None if body is None else (head_of(Kind.ACKNOWLEDGED, body), body)
+
+    def word(self, word: Any) -> Parts:
+        """The frame of a word."""
+        body = _encode(word)
+        return head_of(Kind.WORD, body), body
+
+    def statistics(self) -> ChannelStatistics:
+        """What this end did."""
+        sending = self.sending
+        return ChannelStatistics(
+            sent=sending.sent,
+            frames=sending.frames,
+            unacknowledged=sending.under_way.messages,
+            unacknowledged_bytes=sending.under_way.size_bytes,
+            waiting=sending.waiting,
+            received=self.receiving.received,
+            acknowledged=self.receiving.acknowledged,
+        )
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind in (Kind.MESSAGES, Kind.MESSAGES_AGAIN):
+            self.batches.append(self.receiving.batch(frame))
+        elif frame.kind == Kind.ACKNOWLEDGED:
+            self.sending.acknowledged(frame.body)
+        elif frame.kind == Kind.WORD:
+            self._on_word(_decode(frame.body))
+        else:
+            raise ChannelBroken(f"a frame of an unknown kind came: {frame.kind}")

@@ -1,0 +1,121 @@
+"""What goes over a channel: frames.
+
+A frame is a head of 16 bytes (length of the body, version, kind, count of messages, id of the first message;
+little-endian) and a body. The body of messages is one MessagePack array of them, that of acknowledgements an
+array of [first id, last id], that of a word any one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple
+
+from perfloop.errors import ChannelBroken
+
+VERSION: Final = 1
+HEAD: Final = Struct("<IBBHQ")
+ARRAY_HEAD: Final = Struct(">BI")
+"""What begins an array of MessagePack, with a count of four bytes (0xdd)."""
+FIRST_SIZE: Final = 256 * 1024
+"""Bytes that a reader has room for until a larger frame comes."""
+
+
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    MESSAGES = 1
+    MESSAGES_AGAIN = 2
+    """Messages that were sent before, perhaps to another worker, and were not acknowledged."""
+    ACKNOWLEDGED = 3
+    WORD = 4
+    """Something between the ends themselves: it is neither counted nor acknowledged."""
+
+
+class Frame(NamedTuple):
+    """A frame that was read; its body is valid until the reader has room made for more."""
+
+    kind: int
+    messages: int
+    """How many; 0 where it holds something else."""
+    first_id: int
+    body: memoryview
+
+
+def head_of(kind: Kind, body: bytes | bytearray, *, count: int = 0, first_id: int = 0) -> bytes:
+    """The head that goes before this body."""
+    return HEAD.pack(len(body), VERSION, kind, count, first_id)
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames, without copying what has come whole.
+
+    Args:
+        max_bytes: The largest frame taken; what says more is not of this channel.
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray(FIRST_SIZE)
+        self._view = memoryview(self._buffer)
+        self._begin = 0
+        self._end = 0
+
+    def room(self) -> memoryview:
+        """Where the next bytes of the stream are to be written; bodies given out before are gone with it."""
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        elif self._begin and len(self._buffer) - self._end < self._missing():
+            left = self._end - self._begin
+            self._view[:left] = bytes(self._view[self._begin : self._end])
+            self._begin, self._end = 0, left
+        if len(self._buffer) - self._end < self._missing():
+            self._grow(self._end + self._missing())
+        return self._view[self._end :]
+
+    def wrote(self, count: int) -> None:
+        """So many bytes were written into the room."""
+        self._end += count
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames that are there whole.
+
+        Raises:
+            ChannelBroken: These are not frames of this version.
+        """
+        while self._end - self._begin >= HEAD.size:
+            size, kind, messages, first_id = self._head()
+            body_at = self._begin + HEAD.size
+            if self._end - body_at < size:
+                return
+            self._begin = body_at + size
+            yield Frame(kind, messages, first_id, self._view[body_at : self._begin])
+
+    def _head(self) -> tuple[int, int, int, int]:
+        size, version, kind, messages, first_id = HEAD.unpack_from(self._buffer, self._begin)
+        if version != VERSION:
+            raise ChannelBroken(
+                f"the other end speaks version {version} of the channel and this one {VERSION}; run one"
+                " perfloop on both ends"
+            )
+        if size > self._max_bytes:
+            raise ChannelBroken(
+                f"a frame of {size} bytes came where {self._max_bytes} are the most; raise max_message_bytes"
+                " of the channel's policy on both ends"
+            )
+        return size, kind, messages, first_id
+
+    def _missing(self) -> int:
+        """Bytes without which nothing more can be given out."""
+        there = self._end - self._begin
+        if there < HEAD.size:
+            return HEAD.size - there
+        return max(1, HEAD.size + self._head()[0] - there)
+
+    def _grow(self, size: int) -> None:
+        buffer = bytearray(max(size, 2 * len(self._buffer)))
+        left = self._end - self._begin
+        buffer[:left] = self._view[self._begin : self._end]
+        self._buffer, self._view = buffer, memoryview(buffer)
+        self._begin, self._end = 0, left

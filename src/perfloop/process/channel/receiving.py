@@ -1,0 +1,75 @@
+"""One end's half of a channel that takes messages, without a socket."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from perfloop.errors import ChannelBroken
+from perfloop.process.channel.frames import Frame, Kind
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Batch:
+    """Messages that came in one frame, in the order in which they were sent.
+
+    Args:
+        first_id: Of the first; the others follow it one by one. A message keeps its id when it is sent again.
+        messages: At least one.
+        is_again: Whether they were sent before, so that some may have been done already.
+    """
+
+    __slots__ = ("first_id", "is_again", "messages")
+
+    def __init__(self, first_id: int, messages: list[Any], *, is_again: bool) -> None:
+        self.first_id = first_id
+        self.messages = messages
+        self.is_again = is_again
+
+
+class Receiving:
+    """Decodes what comes, and gathers what was done into ranges.
+
+    Args:
+        message_type: What msgspec makes of each message.
+    """
+
+    def __init__(self, message_type: Any = Any) -> None:
+        self._decode = msgspec.msgpack.Decoder(list[message_type]).decode
+        self._done: list[list[int]] = []
+        self.received = 0
+        self.acknowledged = 0
+
+    def batch(self, frame: Frame) -> Batch:
+        """The messages of a frame.
+
+        Raises:
+            ChannelBroken: They are not of the type of this channel.
+        """
+        try:
+            messages = self._decode(frame.body)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise ChannelBroken(f"a message is not of the type of this channel: {error}") from error
+        if len(messages) != frame.messages or not messages:
+            raise ChannelBroken(f"a frame has {len(messages)} messages where its head says {frame.messages}")
+        self.received += frame.messages
+        return Batch(frame.first_id, messages, is_again=frame.kind == Kind.MESSAGES_AGAIN)
+
+    def done(self, first_id: int, count: int = 1) -> None:
+        """So many messages from this id were done; the other end is told by the next acknowledgement."""
+        self.acknowledged += count
+        ranges = self._done
+        if ranges and ranges[-1][1] + 1 == first_id:
+            ranges[-1][1] += count
+        else:
+            ranges.append([first_id, first_id + count - 1])
+
+    def acknowledgement(self) -> bytes | None:
+        """The body that tells what was done since the last; None where nothing was."""
+        if not self._done:
+            return None
+        body = _encode(self._done)
+        self._done = []
+        return body

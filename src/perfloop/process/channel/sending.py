@@ -1,0 +1,134 @@
+"""One end's half of a channel that sends messages, without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from perfloop.errors import ChannelBroken, InvalidInput
+from perfloop.process.channel.frames import ARRAY_HEAD, Kind, head_of
+from perfloop.process.channel.policy import ChannelPolicy
+from perfloop.process.channel.unacknowledged import Sent, Unacknowledged
+
+_ranges: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
+Parts = tuple[bytes, bytes | bytearray]
+"""The head of a frame and its body."""
+
+
+class Sending:
+    """Gathers messages into frames, and holds them until they are acknowledged.
+
+    A message is encoded when it is given: what is done to it later does not reach the other end, and one
+    that cannot be encoded fails there. A frame goes out when it is full, or when nothing else is under way,
+    or when its first message has waited as long as the policy says: so a lone message goes at once, and a
+    stream makes batches by itself, as large as the time between acknowledgements.
+
+    Args:
+        policy: The bounds.
+        first_id: Of the first message; ids count up from there.
+    """
+
+    def __init__(self, policy: ChannelPolicy, *, first_id: int = 1) -> None:
+        self.policy = policy
+        self.under_way = Unacknowledged()
+        self.sent = 0
+        self.frames = 0
+        self.next_id = first_id
+        """Of the first message in the frame that is being filled."""
+        self._batch_bytes = policy.batch_bytes
+        self._room = policy.max_unacknowledged
+        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._body = bytearray(ARRAY_HEAD.size)
+        self.waiting = 0
+        """Messages in the frame that is being filled."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is under way as may be."""
+        held = self.under_way
+        return (
+            held.messages >= self.policy.max_unacknowledged
+            or held.size_bytes >= self.policy.max_unacknowledged_bytes
+        )
+
+    def put(self, message: Any) -> bool:
+        """Add a message to the frame; whether it is full, and has to go before more is put into it.
+
+        Raises:
+            InvalidInput: It cannot be encoded, or is too large.
+        """
+        body = self._body
+        size = len(body)
+        try:
+            self._encode_into(message, body, -1)
+        except (TypeError, ValueError, OverflowError) as error:
+            del body[size:]
+            raise InvalidInput(
+                f"a message of type {type(message).__name__} cannot be sent: {error}; send what MessagePack"
+                " has, or values of msgspec"
+            ) from error
+        self.waiting += 1
+        if len(body) < self._batch_bytes and self.waiting < self._room:
+            return False
+        if len(body) - size > self.policy.max_message_bytes:
+            self._refuse(size)
+        return True
+
+    def take(self) -> Parts:
+        """The frame that was filled, which counts as sent from here on."""
+        sent = self._cut()
+        self.under_way.add(sent)
+        self._room = self.policy.max_unacknowledged - self.under_way.messages
+        return self._parts(sent, Kind.MESSAGES)
+
+    def again(self, left: Iterable[Sent]) -> list[Parts]:
+        """Frames of what another end has left; they keep their ids."""
+        frames = []
+        for sent in left:
+            self.under_way.add(sent)
+            frames.append(self._parts(sent, Kind.MESSAGES_AGAIN))
+        return frames
+
+    def acknowledged(self, body: memoryview) -> int:
+        """The other end has done messages; how many.
+
+        Raises:
+            ChannelBroken: The body is no acknowledgement.
+        """
+        try:
+            ranges = _ranges(body)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise ChannelBroken(f"this is no acknowledgement: {error}") from error
+        return sum(self.under_way.acknowledge(first_id, last_id) for first_id, last_id in ranges)
+
+    def left(self) -> list[Sent]:
+        """All that is not acknowledged, what was not even sent included, by id."""
+        if self.waiting:
+            self.under_way.add(self._cut())
+        return self.under_way.left()
+
+    def _refuse(self, size: int) -> None:
+        """Take the last message out of the frame again."""
+        message_bytes = len(self._body) - size
+        del self._body[size:]
+        self.waiting -= 1
+        raise InvalidInput(
+            f"a message of {message_bytes} bytes cannot be sent, {self.policy.max_message_bytes} are the"
+            " most; raise max_message_bytes of the channel's policy on both ends"
+        )
+
+    def _cut(self) -> Sent:
+        body, count = self._body, self.waiting
+        ARRAY_HEAD.pack_into(body, 0, 0xDD, count)
+        sent = Sent(self.next_id, count, body)
+        self.next_id += count
+        self._body = bytearray(ARRAY_HEAD.size)
+        self.waiting = 0
+        return sent
+
+    def _parts(self, sent: Sent, kind: Kind) -> Parts:
+        self.sent += sent.count
+        self.frames += 1
+        return head_of(kind, sent.body, count=sent.count, first_id=sent.first_id), sent.body

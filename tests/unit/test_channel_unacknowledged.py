@@ -1,0 +1,79 @@
+"""What is not acknowledged is known to the message, in whatever order acknowledgements come."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfloop.process.channel.policy import ChannelPolicy
+from perfloop.process.channel.receiving import Receiving
+from perfloop.process.channel.sending import Sending
+from perfloop.process.channel.unacknowledged import Sent, Unacknowledged
+
+RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=12)
+
+
+def body_of(ids: range) -> bytes:
+    return msgspec.msgpack.encode(list(ids))
+
+
+def left_in(held: Unacknowledged) -> list[int]:
+    return [
+        sent.first_id + place
+        for sent in held.left()
+        for place, message in enumerate(msgspec.msgpack.decode(sent.body))
+        if message == sent.first_id + place
+    ]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), RANGES)
+def test_all_that_no_range_names_is_left_in_order(counts: list[int], ranges: list[tuple[int, int]]) -> None:
+    held, next_id = Unacknowledged(), 1
+    for count in counts:
+        held.add(Sent(next_id, count, body_of(range(next_id, next_id + count))))
+        next_id += count
+    ids = set(range(1, next_id))
+    for first_id, length in ranges:
+        done = ids & set(range(first_id, first_id + length + 1))
+
+        assert len(done) == held.acknowledge(first_id, first_id + length)
+        ids -= done
+
+    assert sorted(ids) == left_in(held)
+    assert len(ids) == held.messages
+
+
+def test_nothing_is_held_once_all_is_acknowledged() -> None:
+    held = Unacknowledged()
+    held.add(Sent(1, 3, body_of(range(1, 4))))
+    held.acknowledge(2, 2)
+    held.acknowledge(1, 3)
+
+    assert (0, 0, []) == (held.messages, held.size_bytes, held.left())
+
+
+def test_what_another_end_had_left_keeps_its_ids() -> None:
+    one, other = Sending(ChannelPolicy(), first_id=1), Sending(ChannelPolicy(), first_id=1000)
+    for message in range(1, 6):
+        one.put(message)
+    one.take()
+    one.put(6)
+    done = Receiving()
+    done.done(2, 2)
+    body = done.acknowledgement()
+    assert body is not None
+    one.acknowledged(memoryview(body))
+    frames = other.again(one.left())
+
+    assert [[1], [4, 5], [6]] == [msgspec.msgpack.decode(body) for _, body in frames]
+    assert 4 == other.under_way.messages
+
+
+def test_what_is_done_one_by_one_is_told_as_ranges() -> None:
+    receiving = Receiving()
+    for message_id in (1, 2, 3, 9, 10, 5):
+        receiving.done(message_id)
+
+    assert [[1, 3], [9, 10], [5, 5]] == msgspec.msgpack.decode(receiving.acknowledgement() or b"")
+    assert receiving.acknowledgement() is None
