@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,21 @@ def test_what_is_said_for_redis_may_stay_where_there_is_none(pair: tuple[Any, An
 def test_a_soft_time_limit_that_never_ends_a_wait_is_refused(options: Any, fact: str) -> None:
     with pytest.raises(InvalidInput, match=fact):
         CachePolicy(ttl_s=60, **options)
+
+
+def test_a_set_says_what_no_serialiser_takes_and_what_to_do(pair: tuple[Any, Any]) -> None:
+    cache, remote = pair
+
+    async def run_async() -> None:
+        async with cache(remote=remote(InMemoryServer())) as opened:
+            await opened.set("k", {1, 2}, ttl_s=60)
+
+    def run() -> None:
+        if cache.__name__.startswith("Async"):
+            asyncio.run(run_async())
+            return
+        with cache(remote=remote(InMemoryServer())) as opened:
+            opened.set("k", {1, 2}, ttl_s=60)
+
+    with pytest.raises(InvalidInput, match="or kind= for a set"):
+        run()

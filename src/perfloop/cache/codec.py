@@ -282,7 +282,7 @@ class _Own(_Untyped):
         return self._serializer.loads(body)
 
 
-_WAY_OUT = "let the loader's return type say what it is, or use pickle with a secret"
+_WAY_OUT = "let the loader's return type say what it is, or kind= for a set; or use pickle with a secret"
 
 
 def _serializer(given: str | Serializer) -> _Msgpack | _Pickle | _Own:
