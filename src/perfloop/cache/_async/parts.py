@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from perfloop.cache._async.batch import AsyncBatch
 from perfloop.cache._async.key_listing import AsyncKeyListing
@@ -25,11 +25,41 @@ from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import AsyncRemoteTier
 from perfloop.cache.statistics import CacheStatistics, Counts
 from perfloop.cache.usage import UsageProfile
-from perfloop.cache.usage_counts import UsageCounts
+from perfloop.cache.usage_counts import UsageCounts, tallies_of
 from perfloop.cache.warmed import Warmed
 from perfloop.errors import InvalidInput
 from perfloop.metrics.fork import restart_in_child
 from perfloop.metrics.registry import Registry
+from perfloop.model.value import require
+
+CAPACITY: Final = 100_000
+"""Entries, where nothing is said."""
+
+
+class Surroundings(NamedTuple):
+    """What a cache takes from without."""
+
+    clock: Callable[[], float]
+    rand: Callable[[], float]
+    tell: Callable[[CacheEvent], None]
+
+
+def memory_of(
+    capacity: int | None,
+    max_bytes: int | None,
+    usage: UsageCounts | None,
+    *,
+    clock: Callable[[], float],
+    rand: Callable[[], float],
+) -> MemoryTier:
+    """The process's own tier.
+
+    Raises:
+        InvalidInput: It has two bounds.
+    """
+    require(capacity is None or max_bytes is None, "capacity and max_bytes are two bounds; give one")
+    entries = CAPACITY if capacity is None else capacity
+    return MemoryTier(entries, max_bytes=max_bytes, clock=clock, rand=rand, tallies=tallies_of(usage))
 
 
 class AsyncParts:
@@ -39,18 +69,15 @@ class AsyncParts:
         self,
         memory: MemoryTier,
         remote: AsyncRemoteTier | None,
-        *,
+        around: Surroundings,
         codec: Codec,
+        *,
         policy: CachePolicy | None,
         lease_s: float,
         breaker: BreakerPolicy | None,
-        tell: Callable[[CacheEvent], None],
-        clock: Callable[[], float],
-        rand: Callable[[], float],
-        name: str,
         usage: UsageCounts | None,
-        registry: Registry | None,
     ) -> None:
+        clock, rand, tell = around
         self.memory = memory
         self.rand = rand
         self.terms = terms = Terms(policy)
@@ -70,8 +97,11 @@ class AsyncParts:
             memory, link, self.loading, storing, terms=terms, counts=counts, rand=rand, tell=tell
         )
         self.batch = AsyncBatch(memory, link, self.loading, storing)
-        self.observed = Observed(name, self.statistics, usage, registry)
         restart_in_child(self)
+
+    def observe(self, name: str, registry: Registry | None) -> None:
+        """Have it shown while the cache is open, in the registry if there is one."""
+        self.observed = Observed(name, self.statistics, self.counts.usage, registry)
 
     def keep_key_list(self, path: str | Path, policy: KeyListPolicy | None, capacity: int | None) -> None:
         """Have the list of keys written while the cache is open."""

@@ -12,18 +12,17 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 from perfloop.cache._sync.batch import Group
 from perfloop.cache._sync.decorated import Cached, CachedMany, Decorator, ManyDecorator
 from perfloop.cache._sync.link import shared_tier
-from perfloop.cache._sync.parts import Parts
+from perfloop.cache._sync.parts import Parts, Surroundings, memory_of
 from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
 from perfloop.cache.events import CacheEvent, guarded
 from perfloop.cache.key_list import KeyListPolicy
 from perfloop.cache.loaded import Loaded, LoadTerms, Request, kind_of
-from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import RemoteTier
 from perfloop.cache.statistics import CacheStatistics
 from perfloop.cache.usage import UsagePolicy, UsageProfile
-from perfloop.cache.usage_counts import tallies_of, usage_counts
+from perfloop.cache.usage_counts import usage_counts
 from perfloop.cache.warming import WarmingPolicy
 from perfloop.metrics.registry import Registry
 from perfloop.model.value import require
@@ -83,30 +82,22 @@ class TieredCache:
         rand: Callable[[], float] = random.random,
     ) -> None:
         remote = shared_tier(redis, remote, prefix=prefix, timeout_s=timeout_s)
-        require(capacity is None or max_bytes is None, "capacity and max_bytes are two bounds; give one")
         require(not key_list_policy or key_list is not None, "key_list_policy: give key_list, too")
-        entries = 100_000 if capacity is None else capacity
-        by_bytes = max_bytes is not None
-        counted = usage_counts(usage, prefix, by_bytes=by_bytes, clock=clock, rand=rand)
+        counted = usage_counts(usage, prefix, by_bytes=max_bytes is not None, clock=clock, rand=rand)
+        memory = memory_of(capacity, max_bytes, counted, clock=clock, rand=rand)
+        codec = Codec(serializer, secret=secret, scope=prefix)
+        around = Surroundings(clock=clock, rand=rand, tell=guarded(on_event))
         self._parts = Parts(
-            MemoryTier(entries, max_bytes=max_bytes, clock=clock, rand=rand, tallies=tallies_of(counted)),
-            remote,
-            codec=Codec(serializer, secret=secret, scope=prefix),
-            policy=policy,
-            lease_s=lease_s,
-            breaker=breaker,
-            tell=guarded(on_event),
-            clock=clock,
-            rand=rand,
-            name=prefix,
-            usage=counted,
-            registry=registry,
+            memory, remote, around, codec, policy=policy, lease_s=lease_s, breaker=breaker, usage=counted
         )
+        self._parts.observe(prefix, registry)
         if key_list is not None:
-            self._parts.keep_key_list(key_list, key_list_policy, None if max_bytes else entries)
-        self._memory, self._link, self._loading = self._parts.memory, self._parts.link, self._parts.loading
+            self._parts.keep_key_list(
+                key_list, key_list_policy, memory.capacity if max_bytes is None else None
+            )
+        self._memory, self._link, self._loading = memory, self._parts.link, self._parts.loading
         self._terms, self._batch = self._parts.terms, self._parts.batch
-        self._hit = self._memory.get
+        self._hit = memory.get
 
     def __enter__(self) -> Self:
         self.open()
