@@ -233,7 +233,7 @@ def play(
     """One process: serve what the test asks until it says `end`."""
     kind = kind_class()
     sockets = _sockets()
-    with kind.cache(redis=url, prefix="churn", timeout_s=0.1, breaker=BREAKER) as cache:
+    with kind.cache(redis=url, prefix="churn", timeout_s=0.2, breaker=BREAKER) as cache:
         player = Player(cache, database, number)
         player.start()
         connection.send("ready")
@@ -243,6 +243,7 @@ def play(
     now = cache.statistics()
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("perfloop")]
     left += [f"{now.memory.flights} loads"] * (now.memory.flights > 0)
+    left += ["who waits for another process"] * len(cache._link._hearing.awaited)
     if isinstance(kind, AsyncKind):
         left += kind.run(_other_tasks())
     left += [f"{_sockets() - sockets} sockets"] * (_sockets() > sockets)

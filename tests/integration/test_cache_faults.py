@@ -27,10 +27,10 @@ from tests.cache_kinds import AsyncKind, SyncKind, until
 from perfloop.adapters.servers import RedisBinary, RedisServer, installed_redis
 
 BINARIES = installed_redis()
-RECOVERY_S = 10.0
-"""Within this both processes use the server again, and have caught up; measured: 0.1 to 0.6 s."""
-SLOWEST_S = 5.0
-"""No call takes longer, on a host that is crowded; measured: 0.3 s. It is half of what a lease lasts."""
+RECOVERY_S = 60.0
+"""Within this both processes use the server again, on a host however crowded; measured: 0.1 to 0.6 s."""
+SLOWEST_S = 8.0
+"""No call takes longer, on a host however crowded; measured: 0.3 s. A lease lasts for 10 s."""
 CALL_S = 60.0
 
 Kind = type[SyncKind | AsyncKind]
@@ -290,7 +290,7 @@ def judge(reports: Sequence[Report]) -> None:
 def test_whatever_becomes_of_the_server_nothing_stale_is_read_and_nothing_raised() -> None:
     with staged(BINARIES[0], (SyncKind, AsyncKind)) as stage:
         for fault in (hung, reset, killed, evicted):
-            suffer(stage, fault, 0.2)
+            suffer(stage, fault, 0.3)
         reports = stage.processes.end()
 
     judge(reports)
