@@ -18,7 +18,8 @@ Catch `PerfloopError` to catch them all::
     ├── JournalDamaged            the journal cannot be read or written
     ├── LoadTimedOut              a loader of the cache took longer than its hard_timeout_s
     ├── ChannelClosed             the other end of a channel is gone
-    └── ChannelBroken             what comes over a channel is not of its kind
+    ├── ChannelBroken             what comes over a channel is not of its kind
+    └── LaunchFailed              a worker, or what starts workers, could not be started
 
 A message states the fact and then the way out.
 """
@@ -92,3 +93,7 @@ class ChannelClosed(PerfloopError, ConnectionError):
 
 class ChannelBroken(PerfloopError):
     """What comes over a channel is not of its kind; nothing more can be read from it."""
+
+
+class LaunchFailed(PerfloopError):
+    """A worker, or what starts workers, could not be started."""
