@@ -291,3 +291,26 @@ def test_a_signal_given_while_the_loop_was_held_up_has_come_in_time() -> None:
         return await waiting
 
     assert asyncio.run(run())
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_who_waits_for_a_load_as_the_cache_is_closed_is_told_so(by_batch: bool) -> None:
+    async def run() -> BaseException | None:
+        begun = asyncio.Event()
+
+        async def load(_: object = None) -> dict[str, int]:
+            begun.set()
+            await asyncio.Event().wait()
+            return {}
+
+        async with AsyncTieredCache(policy=CachePolicy(ttl_s=60)) as cache:
+            asked = cache.load_many(["k"], load) if by_batch else cache.get_or_load("k", load)
+            asking = asyncio.ensure_future(asked)
+            await begun.wait()
+        await asyncio.wait((asking,))
+        return None if asking.cancelled() else asking.exception()
+
+    error = asyncio.run(run())
+
+    assert isinstance(error, InvalidInput)
+    assert "the cache was closed" in str(error)

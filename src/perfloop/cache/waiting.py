@@ -21,11 +21,6 @@ MOST_THREADS: Final = 256
 """With so many at work for one cache nothing more is begun that nobody waits for."""
 
 
-def concerns_waiters(error: BaseException) -> bool:
-    """Whether those who wait for a loader get this error of it, not only the thread it ran in."""
-    return isinstance(error, Exception | asyncio.CancelledError)
-
-
 class AsyncLoaders:
     """Which loaders suit a cache for asyncio."""
 
@@ -152,6 +147,7 @@ class AsyncCrew:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -190,11 +186,24 @@ class AsyncCrew:
 
     async def stop(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
-        while tasks := [task for task in self._tasks if task is not asyncio.current_task()]:
-            await asyncio.sleep(0)  # each has begun then, so that it ends what it holds
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        self._is_stopping = True
+        try:
+            while tasks := [task for task in self._tasks if task is not asyncio.current_task()]:
+                await asyncio.sleep(0)  # each has begun then, so that it ends what it holds
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._is_stopping = False
+
+    def error_for_waiters(self, error: BaseException) -> BaseException | None:
+        """What those who wait for a loader get of an error in it; None where it is not theirs.
+
+        That its task was cancelled is, unless closing did it: nobody cancelled those who wait.
+        """
+        if isinstance(error, asyncio.CancelledError) and self._is_stopping:
+            return InvalidInput("the cache was closed while this was loaded; close it after its last call")
+        return error if isinstance(error, Exception | asyncio.CancelledError) else None
 
     async def join(self) -> None:
         """Nothing is left after `stop`."""
@@ -256,6 +265,10 @@ class Crew:
     def resume(self, function: Callable[..., None]) -> None:
         """In a forked child: let go on there what the parent's thread does in the parent."""
         self.spawn(function)
+
+    def error_for_waiters(self, error: BaseException) -> BaseException | None:
+        """What those who wait for a loader get of an error in it; None where it is its thread's alone."""
+        return error if isinstance(error, Exception) else None
 
     def stop(self) -> None:
         """Threads cannot be cancelled; what they wait for has been told to end."""

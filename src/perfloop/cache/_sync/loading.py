@@ -20,7 +20,7 @@ from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import Freshness
 from perfloop.cache.remote import Fetched, Lease, RemoteEntry
 from perfloop.cache.statistics import Counts
-from perfloop.cache.waiting import Crew, Loaders, Runner, Work, concerns_waiters
+from perfloop.cache.waiting import Crew, Loaders, Runner, Work
 from perfloop.errors import LoadTimedOut
 
 SERVED: Final = (Freshness.FRESH, Freshness.DUE, Freshness.STALE)
@@ -296,10 +296,11 @@ class Loading:
 
     def fail(self, loads: Sequence[tuple[Flight, Landing, Lease | None]], error: BaseException) -> None:
         """Those who wait get the loader's error; other processes need not wait."""
+        told = self.crew.error_for_waiters(error)
         for flight, landing, _ in loads:
             self._memory.end(flight)
-            if concerns_waiters(error):
-                landing.fail(error)
+            if told is not None:
+                landing.fail(told)
             else:
                 landing.turn_back()
         self._note_failure([flight.key for flight, _, _ in loads], error)
