@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ from perfloop.tune.report.cache_advice import cache_advice_json
 
 
 @click.command
-@click.argument("dsn", envvar="DATABASE_URL", required=False)
+@click.argument("dsn", required=False)
 @click.option(
     "--usage",
     "usage_paths",
@@ -63,7 +64,8 @@ def advise(
     """Say which statements of the database at DSN are worth keeping in a cache. Reads only.
 
     Calls and their time come from pg_stat_statements, writes from the counters of the tables, parameters from
-    a log, else from pg_stats; a simulated cache says what hits and old results would come of it.
+    a log, else from pg_stats; a simulated cache says what hits and old results would come of it. Without
+    --usage, DSN may also stand in the environment, as DATABASE_URL.
 
     \b
     perfloop cache advise postgresql://localhost/shop --window 60
@@ -71,9 +73,9 @@ def advise(
     perfloop cache advise --usage cache-usage.json
     """
     if dsn is None and not usage_paths:
-        raise click.UsageError("give the DSN of a database, or a profile of a running cache with --usage")
+        dsn = os.environ.get("DATABASE_URL", "")
     if dsn is not None and not dsn.strip():
-        raise click.UsageError("DSN is empty; is the variable set that it comes from?")
+        raise click.UsageError("give the DSN of a database, or a profile of a running cache with --usage")
     usage = read_usages(usage_paths)
     options = AdviceOptions(
         window_s=window_s,
