@@ -29,6 +29,7 @@ _PART: Final = re.compile(
     r"([^0-9A-Za-z_{}]*)"
     r"((?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9A-Za-z_{}]+|\Z)(?![0-9A-Za-z_{}]))"
 )
+_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z_{}-])[0-9]+(?![0-9A-Za-z_{}-])")
 _LONG_WORD: Final = re.compile(r"(?=.*[0-9])(?:[0-9a-fA-F_]{8,}|.{20,}|.{8}-.*)")
 
 
@@ -39,6 +40,7 @@ class KeyShapes:
         self._declared: list[str] = []
         self._pattern: re.Pattern[str] | None = None
         self._root = _Place(MAX_FIRST_WORDS)
+        self._known: dict[str, str] = {}
         self._nodes = 0
 
     def declare(self, template: str) -> None:
@@ -55,7 +57,14 @@ class KeyShapes:
             found = self._pattern.fullmatch(key)
             if found is not None and found.lastindex is not None:
                 return self._declared[found.lastindex - 1]
-        return self._shape(key)
+        # Most keys differ in their numbers alone, and finding that out is the cheaper way.
+        form = _NUMBER.sub("0", key)
+        known = self._known.get(form)
+        if known is None and (known := self._shape(key)) is not None:
+            if len(self._known) >= MAX_NODES:
+                self._known.clear()
+            self._known[form] = known
+        return known
 
     def is_declared(self, template: str) -> bool:
         return template in self._declared

@@ -16,9 +16,8 @@ from perfloop.cache.tally import Tally
 from perfloop.cache.usage import OTHER, UsagePolicy
 from perfloop.metrics.counter import Counter
 
-MEAN_GAP: Final = 256
+MEAN_GAP: Final = 128
 """Hits of a template between two that are told with their keys, on average."""
-_COUNTERS_PER_HOT_KEY: Final = 8
 _MAX_KNOWN: Final = 4096
 _MEASURED: Final = 32
 """Of so many entries of a template that are stored one is measured."""
@@ -133,7 +132,7 @@ class TemplateTallies:
         self._tallies: dict[str, TemplateTally] = {}
         self._known: dict[str, TemplateTally] = {}
         self._changes = Changes()
-        self._hot_keys = HotKeys(_COUNTERS_PER_HOT_KEY * policy.max_hot_keys)
+        self._hot_keys = HotKeys()
         self._lock = threading.Lock()
 
     def restart(self, *, is_emptied: bool) -> None:

@@ -7,6 +7,7 @@ are not seen here at all (`tally`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -55,11 +56,7 @@ class UsageCounts:
 
     def loaded(self, load_s: float, keys: Sequence[str]) -> None:
         """A loader returned; a batch of several templates is shared among them by their keys."""
-        by_template: dict[str, tuple[TemplateTally, int]] = {}
-        for key in keys:
-            tally = self.tallies.of(key)
-            by_template[tally.template] = tally, by_template.get(tally.template, (tally, 0))[1] + 1
-        for tally, count in by_template.values():
+        for tally, count in Counter(map(self.tallies.of, keys)).items():
             tally.loads.inc()
             tally.loaded_keys.inc(count)
             tally.load_s.inc(load_s * count / len(keys))
