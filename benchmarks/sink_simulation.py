@@ -132,7 +132,7 @@ class Noise:
 
 
 class Simulation:
-    """One steering on one sink. `run` plays `length_s` seconds, in a fiftieth of that time or so."""
+    """One steering on one sink. The capacity moves at the looks alone."""
 
     def __init__(self, sink: Sink, steering: Steering, seed: int, *, interval_s: float = 0.1) -> None:
         self._sink = sink
@@ -146,42 +146,45 @@ class Simulation:
         self.calls = Calls()
 
     def run(self, length_s: float) -> Calls:
-        look_at_s = self._interval_s
-        self._fill(0.0)
-        while self._under_way:
-            next_end_s = self._under_way[0][0]
-            if min(next_end_s, look_at_s) >= length_s:
-                break
-            if look_at_s <= next_end_s:
+        look_at_s, capacity = self._interval_s, self._sink.capacity_at(0.0)
+        self._fill(0.0, capacity)
+        under_way, end_calls = self._under_way, self._end
+        while under_way and min(under_way[0][0], look_at_s) < length_s:
+            if look_at_s <= under_way[0][0]:
+                capacity = self._sink.capacity_at(look_at_s)
                 self._look(look_at_s)
+                self._fill(look_at_s, capacity)
                 look_at_s += self._interval_s
             else:
-                self._end()
+                end_calls(min(look_at_s, length_s), capacity)
         return self.calls
 
     def _look(self, now_s: float) -> None:
-        if not self._tally.is_due(now_s, self._interval_s * 0.99, self._least_calls):
-            return
-        window = self._tally.drain(now_s, self._steering.limit, queue_length=1)
-        self._steering.update(window)
-        self._fill(now_s)
+        if self._tally.is_due(now_s, self._interval_s * 0.99, self._least_calls):
+            self._steering.update(self._tally.drain(now_s, self._steering.limit, queue_length=1))
 
-    def _end(self) -> None:
-        ended_at_s, number, begun_at_s, size = heapq.heappop(self._under_way)
-        self._tally.end(begun_at_s, ended_at_s, size)
-        self._steering.ended(number, ended_at_s - begun_at_s)
-        self.calls.ended_at_s.append(ended_at_s)
-        self.calls.latency_s.append(ended_at_s - begun_at_s)
-        self.calls.items.append(size)
-        self._fill(ended_at_s)
+    def _end(self, until_s: float, capacity: int) -> None:
+        """End the calls before `until_s`, each making room for the next."""
+        calls, under_way, tally, steering = self.calls, self._under_way, self._tally, self._steering
+        while under_way and under_way[0][0] < until_s:
+            ended_at_s, number, begun_at_s, size = heapq.heappop(under_way)
+            tally.end(begun_at_s, ended_at_s, size)
+            steering.ended(number, ended_at_s - begun_at_s)
+            calls.ended_at_s.append(ended_at_s)
+            calls.latency_s.append(ended_at_s - begun_at_s)
+            calls.items.append(size)
+            self._fill(ended_at_s, capacity)
 
-    def _fill(self, now_s: float) -> None:
-        while len(self._under_way) < self._steering.limit:
+    def _fill(self, now_s: float, capacity: int) -> None:
+        under_way, limit, sink = self._under_way, self._steering.limit, self._sink
+        while len(under_way) < limit:
             size = self._steering.size_of_call(self._begun)
             self._tally.begin(now_s)
-            capacity = self._sink.capacity_at(now_s)
-            taken_s = self._sink.mean_s(size, len(self._under_way) + 1, capacity) * self._noise.next()
-            heapq.heappush(self._under_way, (now_s + taken_s, self._begun, now_s, size))
+            taken_s = sink.call_s + sink.item_s * size
+            if len(under_way) >= capacity:
+                taken_s *= ((len(under_way) + 1) / capacity) ** sink.contention
+            ended_at_s = now_s + taken_s * self._noise.next()
+            heapq.heappush(under_way, (ended_at_s, self._begun, now_s, size))
             self._begun += 1
 
 
