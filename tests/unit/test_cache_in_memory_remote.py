@@ -60,6 +60,7 @@ def test_news_can_be_withheld_and_comes_in_order() -> None:
         heard.clear()
         server.withhold_news()
         await one.invalidate(("k",))
+        server.withhold_news()
         await one.invalidate(tags=("t",))
 
         assert [] == heard

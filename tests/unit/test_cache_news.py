@@ -22,7 +22,7 @@ from perfloop.cache import (
 )
 from perfloop.cache._async.hearing import RECENT, AsyncAwaited
 from perfloop.errors import InvalidInput, MissingRights, TargetUnreachable
-from perfloop.model.remote import Gap, News
+from perfloop.model.remote import Gap, News, Write
 
 POLICY = CachePolicy(ttl_s=60, jitter_ratio=0)
 NEVER = BreakerPolicy(first_retry_s=600, longest_retry_s=600)
@@ -238,3 +238,38 @@ def test_listening_that_a_missing_right_ended_is_begun_again(monkeypatch: pytest
 
     monkeypatch.setattr("perfloop.cache._async.hearing.LISTEN_AGAIN_S", 0.02)
     asyncio.run(run())
+
+
+def test_who_hears_nothing_asks_again_for_what_another_process_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> object:
+        server = InMemoryServer()
+        others = AsyncInMemoryRemote(server)
+        lease = (await others.fetch(("k",), lease_s=LEASE_S))["k"].lease
+        async with cache_on(Silent(server)) as cache:
+            task = await waiting(cache)
+            await others.store((Write(key="k", payload=None, lease=lease),))
+            async with asyncio.timeout(WITHIN_S):
+                return await task
+
+    monkeypatch.setattr("perfloop.cache._async.link.GREETING_S", 0.01)
+
+    assert "own" == asyncio.run(run())
+
+
+def test_what_was_found_invalid_after_a_gap_is_not_served_when_the_tier_goes_away() -> None:
+    async def run() -> tuple[object, ...]:
+        server = InMemoryServer()
+        tier = AsyncInMemoryRemote(server)
+        async with cache_on(AsyncInMemoryRemote(server)) as other, cache_on(tier, NEVER) as cache:
+            await other.set("k", "old", tags=("t",))
+            found = [await cache.get("k")]
+            hear = server._listeners[tier._origin]
+            server._leave(tier._origin)
+            await other.invalidate_tag("t")
+            server._listen(tier._origin, hear)
+            found.append(await cache.get("k"))
+            server.go_away()
+            await cache.get("else")
+            return *found, cache.is_alone, await cache.get("k")
+
+    assert ("old", None, True, None) == asyncio.run(run())

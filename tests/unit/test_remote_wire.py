@@ -258,9 +258,7 @@ def test_a_login_may_take_longer_than_its_caller_waits(peer: Peer) -> None:
             await asyncio.sleep(0)
             answer(theirs, "GET", b"+late\r\n")
             first = await asking
-            with pytest.raises(
-                TargetUnreachable, match="gave no answer for 0"
-            ):
+            with pytest.raises(TargetUnreachable, match="gave no answer for 0"):
                 await wire.ask(pack("GET"), 1)
         await wire.close()
         return first

@@ -104,7 +104,8 @@ class InMemoryServer:
     def withhold_news(self) -> None:
         """Tell nothing until `deliver_news`: a network that is slow."""
         with self._lock:
-            self._withheld = []
+            if self._withheld is None:
+                self._withheld = []
 
     def deliver_news(self) -> None:
         """Tell what was withheld, in order, and tell at once from now on."""

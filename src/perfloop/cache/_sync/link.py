@@ -30,6 +30,8 @@ PENDING_LIMIT: Final = 10_000
 """So many invalidations are kept while the tier is away; beyond, everything is invalidated on return."""
 GREETING_S: Final = 1.0
 """How long opening waits until the news from other processes is heard."""
+UNHEARD_S: Final = 0.05
+"""How long who waits for another process goes without asking while no news can be heard."""
 PROBE: Final = "perfloop-probe"
 
 _log = logging.getLogger("perfloop.cache")
@@ -330,4 +332,5 @@ class Link:
 
     def wait_for_news(self, key: str, seen: int, timeout_s: float) -> None:
         """Until something is heard of the key; at once where something was since `seen` was read."""
-        self._hearing.awaited.wait(key, seen, timeout_s)
+        wait_s = min(timeout_s, UNHEARD_S) if self.is_deaf else timeout_s
+        self._hearing.awaited.wait(key, seen, wait_s)
