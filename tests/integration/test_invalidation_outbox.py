@@ -159,6 +159,18 @@ def test_a_statement_over_many_rows_clears_the_whole_table(shop: str) -> None:
         assert 0 == heard.counts["orders:id=11"]
 
 
+def test_columns_may_be_called_as_variables_of_triggers_are(shop: str) -> None:
+    execute(shop, 'CREATE TABLE finds (found int PRIMARY KEY, tg_op text, "new" text, told text)')
+    install(shop, "finds:found,tg_op,new,told")
+    heard = Heard()
+    tags = TagMap({"finds": ("{found} {tg_op} {new} {told}",)})
+    with listening(shop, heard, tags=tags):
+        execute(shop, "INSERT INTO finds VALUES (1, 'a', 'b', 'c')", "UPDATE finds SET tg_op = 'x'")
+        eventually(lambda: heard.counts["1 x b c"])
+
+    assert heard.counts["1 a b c"]
+
+
 def test_what_is_rolled_back_or_changes_nothing_is_not_heard(watched_shop: str, heard: Heard) -> None:
     with psycopg.connect(watched_shop) as connection:
         connection.execute("UPDATE orders SET note = 'x' WHERE id = 1")

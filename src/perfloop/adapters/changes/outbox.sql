@@ -55,26 +55,39 @@ LANGUAGE plpgsql SECURITY DEFINER
 AS {body}
 
 -- name: note_changes
--- The body of that function. More rows than the limit are noted as "not known which".
+-- The body of that function. More rows than the limit are noted as "not known which". Of an UPDATE the rows
+-- come twice, before and after: to find out which are the same costs more than to tell them. OFFSET keeps the
+-- planner from collecting them once for each place that asks for them. Columns are qualified, since one of a
+-- table may be called as a variable of the language, as found or tg_op.
 BEGIN
-    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+    IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
         INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {limit}
-            THEN pg_catalog.json_agg(pg_catalog.json_build_object({pairs})) END
-        FROM (SELECT {values} FROM new_rows LIMIT {above}) AS changed
-        HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;
+        SELECT {name}, CASE WHEN pg_catalog.cardinality(listed) OPERATOR(pg_catalog.<=) {twice}
+            THEN pg_catalog.array_to_json(listed) END
+        FROM (
+            SELECT ARRAY(
+                SELECT pg_catalog.json_build_object({pairs}) FROM old_rows AS told
+                UNION ALL SELECT pg_catalog.json_build_object({pairs}) FROM new_rows AS told
+                LIMIT {above_twice}
+            ) OFFSET 0
+        ) AS changed (listed)
+        WHERE pg_catalog.cardinality(listed) OPERATOR(pg_catalog.>) 0;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+        INSERT INTO perfloop_cache.events (name, rows)
+        SELECT {name}, CASE WHEN pg_catalog.cardinality(listed) OPERATOR(pg_catalog.<=) {limit}
+            THEN pg_catalog.array_to_json(listed) END
+        FROM (
+            SELECT ARRAY(SELECT pg_catalog.json_build_object({pairs}) FROM new_rows AS told LIMIT {above}) OFFSET 0
+        ) AS changed (listed)
+        WHERE pg_catalog.cardinality(listed) OPERATOR(pg_catalog.>) 0;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
         INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {limit}
-            THEN pg_catalog.json_agg(pg_catalog.json_build_object({pairs})) END
-        FROM (SELECT {values} FROM old_rows LIMIT {above}) AS changed
-        HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;
-    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-        INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {limit}
-            THEN pg_catalog.json_agg(pg_catalog.json_build_object({pairs})) END
-        FROM (SELECT {values} FROM old_rows UNION SELECT {values} FROM new_rows LIMIT {above}) AS changed
-        HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;
+        SELECT {name}, CASE WHEN pg_catalog.cardinality(listed) OPERATOR(pg_catalog.<=) {limit}
+            THEN pg_catalog.array_to_json(listed) END
+        FROM (
+            SELECT ARRAY(SELECT pg_catalog.json_build_object({pairs}) FROM old_rows AS told LIMIT {above}) OFFSET 0
+        ) AS changed (listed)
+        WHERE pg_catalog.cardinality(listed) OPERATOR(pg_catalog.>) 0;
     ELSE
         INSERT INTO perfloop_cache.events (name) VALUES ({name});
     END IF;

@@ -213,20 +213,16 @@ def _watch(
 
 
 def _body(connection: psycopg.Connection[Any], watched: WatchedTable, rows_limit: int) -> sql.Literal:
-    short = [sql.Identifier(f"c{number}") for number, _ in enumerate(watched.columns)]
     pairs = [
-        sql.SQL("{}, {}").format(sql.Literal(column), name)
-        for column, name in zip(watched.columns, short, strict=True)
-    ]
-    values = [
-        sql.SQL("{}::pg_catalog.text AS {}").format(sql.Identifier(column), name)
-        for column, name in zip(watched.columns, short, strict=True)
+        sql.SQL("{}, {}::pg_catalog.text").format(sql.Literal(column), sql.Identifier("told", column))
+        for column in watched.columns
     ]
     composed = block("note_changes").format(
         pairs=sql.SQL(", ").join(pairs),
-        values=sql.SQL(", ").join(values),
         limit=sql.Literal(rows_limit),
         above=sql.Literal(rows_limit + 1),
+        twice=sql.Literal(2 * rows_limit),
+        above_twice=sql.Literal(2 * rows_limit + 1),
         name=sql.Literal(watched.table),
     )
     return sql.Literal(composed.as_string(connection))
