@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, LiteralString
@@ -408,6 +408,12 @@ def test_asyncio_has_the_same_through_both_drivers(dsn: str) -> None:
     assert (*[((1, "ann"),)] * 4, 2) == asyncio.run(run())
 
 
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is awaited gives no signal
+            await asyncio.sleep(0.002)
+
+
 def test_a_caller_who_is_cancelled_gives_no_connection_back_that_is_in_use(dsn: str) -> None:
     statement = "SELECT id, pg_sleep(0.3) FROM orders WHERE id = 1"
 
@@ -420,9 +426,11 @@ def test_a_caller_who_is_cancelled_gives_no_connection_back_that_is_in_use(dsn: 
             queries = AsyncQueryCache(cache, allow=("pg_sleep",), identity="shop")
             await queries.fetch_all(two, NAMES, (1,), ttl_s=60)
             leader = asyncio.create_task(queries.fetch_all(one, statement, ttl_s=60))
-            await asyncio.sleep(0.1)
+            await _until(lambda: one.info.transaction_status is psycopg.pq.TransactionStatus.ACTIVE)
             waiter = asyncio.create_task(queries.fetch_all(two, statement, ttl_s=60))
-            await asyncio.sleep(0.05)
+            await _until(
+                lambda: [2] == [flight.future.waiters for flight in cache._memory._flights._flights.values()]
+            )
             leader.cancel()
             await asyncio.wait([leader])
             status = one.info.transaction_status
