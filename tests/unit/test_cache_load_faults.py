@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from tests.cache_kinds import FakeClock, Gate, until, waiters
 
-from perfloop.cache import CachePolicy, InMemoryServer, Loaded
+from perfloop.cache import CachePolicy, InMemoryRemote, InMemoryServer, Loaded, TieredCache
 from perfloop.cache.remote import Fetched
 
 FAIL_SAFE = CachePolicy(ttl_s=10, fail_safe_for_s=1000, jitter_ratio=0)
@@ -22,6 +22,18 @@ class FaultyServer(InMemoryServer):
     def _fetch(self, *_: object) -> Mapping[str, Fetched]:
         self.fetches += 1
         raise UnicodeError("a tag that is no text")
+
+
+class InterruptedServer(InMemoryServer):
+    """A tier in whose first call somebody presses Ctrl-C."""
+
+    fetches = 0
+
+    def _fetch(self, *arguments: Any, **terms: Any) -> Mapping[str, Fetched]:
+        self.fetches += 1
+        if self.fetches == 1:
+            raise KeyboardInterrupt
+        return super()._fetch(*arguments, **terms)
 
 
 class FailingGate(Gate):
@@ -97,3 +109,34 @@ def test_a_spare_value_of_the_shared_tier_is_for_those_before_the_invalidation_o
         assert early.result() == "old"
         with pytest.raises(OSError, match="away"):
             late.result()
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+@pytest.mark.parametrize("moment", ["boarding", "looking up", "loading"])
+def test_an_interrupt_leaves_no_key_without_a_leader(
+    monkeypatch: pytest.MonkeyPatch, moment: str, by_batch: bool
+) -> None:
+    interrupts = iter([moment == "loading"])
+
+    def load(keys: Sequence[str] = ("k",)) -> Any:
+        if next(interrupts, False):
+            raise KeyboardInterrupt
+        return dict.fromkeys(keys, 7)
+
+    def board(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    server = InterruptedServer() if moment == "looking up" else InMemoryServer()
+    with TieredCache(remote=InMemoryRemote(server), policy=CachePolicy(ttl_s=60)) as cache:
+
+        def ask() -> Any:
+            return cache.load_many(["k"], load)["k"] if by_batch else cache.get_or_load("k", load)["k"]
+
+        with monkeypatch.context() as patched:
+            if moment == "boarding":
+                patched.setattr(cache._loading._callers, "board", board)
+            with pytest.raises(KeyboardInterrupt):
+                ask()
+
+        assert 0 == cache.statistics().memory.flights
+        assert 7 == ask()
