@@ -35,7 +35,7 @@ class Floor(Value, frozen=True, kw_only=True):
 
 
 def floors(samples: Iterable[MemorySample], *, floor_s: float = FLOOR_S) -> list[Floor]:
-    """The floors of one worker's samples, which are in the order of time; a time that has not ended gives none.
+    """The floors of one worker's samples, in the order of time; a time that has not ended gives none.
 
     Spikes of single requests and short caches are gone from a minimum, whereas a leak lifts it.
     """

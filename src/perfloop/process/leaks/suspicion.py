@@ -1,14 +1,15 @@
 """Whether a worker's memory grows without end.
 
-Slope tests alone alarm falsely in 60 to 100 % of healthy workers within 12 h: memory also grows while a worker
-warms up, with its load, and in steps when a larger request than ever comes. So a steady growth is only
+Slope tests alone alarm falsely in 60 to 100 % of healthy workers within 12 h: memory also grows while a
+worker warms up, with its load, and in steps when a larger request than ever comes. So a steady growth is only
 suspected where, over the last three hours of floors,
 
-- the slope in time is above a rate by several standard errors, in a least-squares fit that has the load beside
-  the time (where both rise together the error is large, and the answer waits until they part);
+- the slope in time is above a rate by several standard errors, in a least-squares fit that has the load
+  beside the time (where both rise together the error is large, and the answer waits until they part);
 - it has not slowed down: the later half's slope is surely more than half of the earlier one's (a warm-up of
   90 min falls to 0.37);
-- it does not come from single steps: the largest ones, as far as noise does not explain them, are a small part;
+- it does not come from single steps: the largest ones, as far as noise does not explain them, are a small
+  part;
 - and all of that held for several floors in turn.
 
 The standard errors are widened by the residuals' autocorrelation of first order (Bartlett's effective size).
