@@ -34,7 +34,7 @@ def even(rng: np.random.Generator, times: Numbers) -> Numbers:
 
 
 def stable(rng: np.random.Generator, times: Numbers) -> tuple[Numbers, Numbers]:
-    return np.zeros_like(times), even(rng, times)
+    return 0.0 * times, even(rng, times)
 
 
 def warm_up(tau_min: float, rng: np.random.Generator, times: Numbers) -> tuple[Numbers, Numbers]:
@@ -43,7 +43,8 @@ def warm_up(tau_min: float, rng: np.random.Generator, times: Numbers) -> tuple[N
 
 
 def one_step(rng: np.random.Generator, times: Numbers) -> tuple[Numbers, Numbers]:
-    return 60.0 * (times > rng.uniform(1, HOURS - 1) * 3600), even(rng, times)
+    held: Numbers = np.where(times > rng.uniform(1, HOURS - 1) * 3600, 60.0, 0.0)
+    return held, even(rng, times)
 
 
 def ratchet(rng: np.random.Generator, times: Numbers) -> tuple[Numbers, Numbers]:
