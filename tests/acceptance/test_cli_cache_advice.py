@@ -11,10 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfloop.cache.usage import TemplateUsage, UsageProfile
 from perfloop.cache.usage_files import write_usage
+from perfloop.errors import InvalidInput
+from perfloop.tune.cache_advice import AdviceOptions, advise
+from perfloop.tune.observer import Silence
 
 SCHEMA = """
 CREATE TABLE orders (id int PRIMARY KEY, customer_id int NOT NULL, total int NOT NULL);
@@ -83,11 +86,29 @@ def test_the_json_has_every_statement_with_every_way(perfloop: Any, busy_dsn: st
     assert not statements[TOTALS]["is_proposed"]
 
 
-def test_a_window_in_which_nothing_is_called_says_so(perfloop: Any, busy_dsn: str) -> None:
-    told = perfloop("cache", "advise", busy_dsn, "--window", "0.2")
+def test_the_parameters_of_a_log_go_before_those_of_the_statistics(
+    perfloop: Any, busy_dsn: str, tmp_path: Path
+) -> None:
+    records = (
+        {
+            "error_severity": "LOG",
+            "session_id": "1",
+            "message": f"duration: 0.100 ms  execute <unnamed>: {BY_CUSTOMER}",
+            "detail": f"Parameters: $1 = '{number % 3}'",
+        }
+        for number in range(300)
+    )
+    log = tmp_path / "server.json"
+    log.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    told = perfloop("cache", "advise", busy_dsn, "--log", log)
 
-    assert 3 == told.code
-    assert "no statement was called" in told.fault
+    assert 0 == told.code, told.err
+    assert "3 different calls in the log" in told.out
+
+
+def test_a_window_in_which_nothing_is_called_says_so(busy_dsn: str) -> None:
+    with pytest.raises(InvalidInput, match="no statement was called; let the service run"):
+        advise(busy_dsn, AdviceOptions(window_s=0.1), Silence())
 
 
 def test_a_role_without_rights_is_told_the_grant(perfloop: Any, stranger_dsn: str) -> None:
@@ -98,17 +119,30 @@ def test_a_role_without_rights_is_told_the_grant(perfloop: Any, stranger_dsn: st
     assert "GRANT pg_monitor TO" in told.fault
 
 
-def test_counters_without_calls_and_without_the_extension_tell_the_way_out(
-    perfloop: Any, postgres_dsn: str
+def test_a_role_that_sees_counters_and_no_tables_is_told_what_it_may_not_read(
+    busy_dsn: str, stranger_dsn: str
 ) -> None:
-    empty = perfloop("cache", "advise", postgres_dsn)
+    user = conninfo_to_dict(stranger_dsn)["user"]
+    with psycopg.connect(busy_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(str(user))))
+    advice = advise(stranger_dsn, AdviceOptions(), Silence())
+    reasons = {each.text: each.reason for each in advice.statements}
+
+    assert not advice.proposed
+    assert reasons[BY_CUSTOMER].startswith("there are no statistics of orders.customer_id")
+    assert any("may not be read" in each.reason for each in advice.limitations)
+
+
+def test_counters_without_calls_tell_the_way_out(postgres_dsn: str) -> None:
+    with pytest.raises(InvalidInput, match="it has counted no statement; let the service run"):
+        advise(postgres_dsn, AdviceOptions(), Silence())
+
+
+def test_a_database_without_the_extension_is_told_how_to_get_it(postgres_dsn: str) -> None:
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute("DROP EXTENSION pg_stat_statements")
-    missing = perfloop("cache", "advise", postgres_dsn)
-
-    assert [3, 3] == [empty.code, missing.code]
-    assert "it has counted no statement; let the service run" in empty.fault
-    assert "CREATE EXTENSION pg_stat_statements;" in missing.fault
+    with pytest.raises(InvalidInput, match="CREATE EXTENSION pg_stat_statements;"):
+        advise(postgres_dsn, AdviceOptions(), Silence())
 
 
 def test_profiles_of_a_running_cache_are_shown_as_one(perfloop: Any, tmp_path: Path) -> None:

@@ -8,12 +8,17 @@ import pytest
 from perfloop.cache.advice import DrawnKeys, RecordedKeys
 from perfloop.model.snapshot import Activity, Host, Snapshot
 from perfloop.model.target import Column, ColumnStatistics, Fingerprint, Table, TableName
+from perfloop.model.workload import Statement, StatementKind
 from perfloop.tune.cache_advice_keys import LEAST_RECORDED, LogKeys, keys_of
 from perfloop.tune.cache_advice_values import KeysFrom
 from perfloop.validate.executions import Execution, Parameter
 
 ORDERS = TableName(schema="public", name="orders")
 BY_STATUS = "SELECT id FROM orders WHERE status = $1"
+
+
+def statement(text: str) -> Statement:
+    return Statement(query_id="1", text=text, kind=StatementKind.READ)
 
 
 def column(name: str, distinct: float, common: dict[str, float] | None = None) -> Column:
@@ -82,7 +87,7 @@ SNAPSHOT = Snapshot(
 
 
 def drawn(text: str) -> DrawnKeys:
-    found = keys_of("1", text, SNAPSHOT, None)
+    found = keys_of(statement(text), SNAPSHOT, None)
     assert KeysFrom.STATISTICS is found.origin, found.why_unknown
     assert isinstance(found.keys, DrawnKeys)
     return found.keys
@@ -113,7 +118,7 @@ def test_ids_of_one_name_are_one_parameter() -> None:
 
 
 def test_a_statement_without_parameters_has_one_key() -> None:
-    found = keys_of("1", "SELECT count(*) FROM orders", SNAPSHOT, None)
+    found = keys_of(statement("SELECT count(*) FROM orders"), SNAPSHOT, None)
 
     assert KeysFrom.NONE is found.origin
     assert found.keys is not None
@@ -130,7 +135,7 @@ def test_a_statement_without_parameters_has_one_key() -> None:
     ],
 )
 def test_what_nobody_can_know_is_said_so(text: str, why: str) -> None:
-    found = keys_of("1", text, SNAPSHOT, None)
+    found = keys_of(statement(text), SNAPSHOT, None)
 
     assert KeysFrom.UNKNOWN is found.origin
     assert why == found.why_unknown
@@ -142,30 +147,31 @@ def executed(value: str) -> Execution:
 
 
 def test_a_log_goes_before_the_statistics_and_keeps_the_order() -> None:
-    log = LogKeys()
+    asked_for = statement("SELECT id\n  FROM orders WHERE status = $1")
+    log = LogKeys([asked_for])
     asked = ["'paid'", "'open'", "'paid'", "'lost'"] * (LEAST_RECORDED // 4)
     for value in asked:
         log.hear(executed(value))
-    found = keys_of("1", "SELECT id\n  FROM orders WHERE status = $1", SNAPSHOT, log)
+    found = keys_of(asked_for, SNAPSHOT, log)
 
     assert KeysFrom.LOG is found.origin
     assert RecordedKeys(keys=(0, 1, 0, 2) * (LEAST_RECORDED // 4)) == found.keys
 
 
 def test_values_in_the_text_are_told_apart_as_bound_ones_are() -> None:
-    log = LogKeys()
+    log = LogKeys([statement(BY_STATUS)])
     for number in range(LEAST_RECORDED):
         text = BY_STATUS.replace("$1", f"'{number % 7}'")
         log.hear(Execution(session="1", text=text, duration_s=0.001))
-    found = log.find("1", BY_STATUS)
+    found = log.find(statement(BY_STATUS))
 
     assert found is not None
     assert 7 == found.count
 
 
 def test_too_few_calls_in_a_log_say_nothing() -> None:
-    log = LogKeys()
+    log = LogKeys([statement(BY_STATUS)])
     for _ in range(LEAST_RECORDED - 1):
         log.hear(executed("'paid'"))
 
-    assert KeysFrom.STATISTICS is keys_of("1", BY_STATUS, SNAPSHOT, log).origin
+    assert KeysFrom.STATISTICS is keys_of(statement(BY_STATUS), SNAPSHOT, log).origin

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
+from psycopg import errors
 
 from perfloop.adapters.connection import connect, unreachable_if_lost
 from perfloop.adapters.explain import explain
@@ -46,6 +47,12 @@ CAPACITY: Final = 10_000
 _ROW_BYTES: Final = 64
 _VALUE_BYTES: Final = 40
 """What a row and a value in it cost in Python beside what they hold; twice that is held: bytes and rows."""
+
+
+_NOT_FOUND: Final = (
+    "its tables are not found; if the service has its own search_path, add options=-csearch_path=… to the DSN"
+)
+_NOT_TOLD: Final = (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.QueryCanceled)
 
 
 class AdviceOptions(Value, frozen=True, kw_only=True):
@@ -117,11 +124,21 @@ def _read_log(options: AdviceOptions, traffic: Traffic, observer: Observer) -> t
         configured_prefix=configured.value if configured is not None else None,
         seed=options.seed,
     )
-    keys = LogKeys()
+    keys = LogKeys(each.statement for each in _dear(snapshot))
     reading = read_logs(paths, log_options, observer.phase, keys.hear)
     limitations = snapshot.limitations + limitations_of(reading.notes)
     told = msgspec.structs.replace(snapshot, limitations=limitations)
     return keys, msgspec.structs.replace(traffic, snapshot=told)
+
+
+def _dear(snapshot: Snapshot) -> list[StatementCounters]:
+    """Those that read, and take time enough to be worth a look."""
+    least_s = LEAST_TIME_SHARE * snapshot.total_s()
+    return [
+        each
+        for each in snapshot.statements
+        if each.statement.kind is StatementKind.READ and each.total_s >= least_s
+    ]
 
 
 def _answered(
@@ -162,14 +179,15 @@ def _asked(
         ]
     except UnsupportedStatement as error:
         return _refused(advice, str(error).removeprefix("the result of this statement is not kept: "))
+    except _NOT_TOLD as error:
+        return _refused(advice, f"the server does not tell what it reads: {error.diag.message_primary}")
     if not tables and read.relations:
-        return _refused(
-            advice,
-            "its tables are not found; if the service has its own search_path, add options=-csearch_path=… "
-            "to the DSN",
-        )
+        return _refused(advice, _NOT_FOUND)
+    unseen = [name for name in tables if traffic.snapshot.table(name) is None]
+    if unseen:
+        return _refused(advice, f"nothing tells when {unseen[0]} changes, which is no table of this database")
     changes = tuple(_change(each, traffic) for each in _roots(tables, traffic.snapshot))
-    keys = keys_of(counters.statement.query_id, text, traffic.snapshot, log)
+    keys = keys_of(counters.statement, traffic.snapshot, log)
     advice = msgspec.structs.replace(
         advice,
         tables=tuple(str(each.table) for each in changes),

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from perfloop.cache.advice import DrawnKeys, Life, RecordedKeys, Stream, simulate
+from perfloop.cache.advice import DrawnKeys, Life, RecordedKeys, Simulated, Stream, simulate
 from perfloop.model.changes import table_name
 from perfloop.model.target import TableName
 from perfloop.model.units import count_text, seconds_text, share_text
@@ -28,6 +28,7 @@ LEAST_TIME_SHARE: Final = 0.005
 """Of the time of all statements; below it nothing would be noticed."""
 MOST_STALE_RATIO: Final = 0.01
 _NEARLY: Final = 0.03
+_LEAST_REQUESTS_RATIO: Final = 0.05
 _SOON_S: Final = 3600.0
 
 
@@ -105,7 +106,7 @@ def answer(question: Question, *, capacity: int, seed: int, requests: int) -> St
 def together(
     answered: Sequence[tuple[Question, StatementAdvice]], *, capacity: int, seed: int, requests: int
 ) -> tuple[StatementAdvice, ...]:
-    """Those that are proposed, simulated in the one cache that they would share."""
+    """Those that are proposed, as they are in one cache, where that has no room for all of them."""
     ways = [advice.chosen for _, advice in answered if advice.chosen is not None]
     if len(ways) < 2:
         return tuple(advice for _, advice in answered)
@@ -113,18 +114,20 @@ def together(
         question.stream(way.until, way.ttl_s) for (question, _), way in zip(answered, ways, strict=True)
     )
     shared = simulate(streams, capacity=capacity, seed=seed, requests=requests)
+    if sum(found.entries for found in shared) < capacity:
+        return tuple(advice for _, advice in answered)
     return tuple(
-        msgspec.structs.replace(
-            advice,
-            chosen=msgspec.structs.replace(
-                way,
-                # Of few requests the run alone says more.
-                hit_ratio=found.hit_ratio if found.requests >= requests // 20 else way.hit_ratio,
-                stale_ratio=found.stale_ratio if found.requests >= requests // 20 else way.stale_ratio,
-                entries=found.entries,
-            ),
-        )
+        msgspec.structs.replace(advice, chosen=_crowded(way, found, requests))
         for (_, advice), way, found in zip(answered, ways, shared, strict=True)
+    )
+
+
+def _crowded(way: Kept, found: Simulated, requests: int) -> Kept:
+    """As it is beside the others; where few of the requests were for it, the run alone tells its ratios."""
+    if found.requests < requests * _LEAST_REQUESTS_RATIO:
+        return msgspec.structs.replace(way, entries=found.entries)
+    return msgspec.structs.replace(
+        way, hit_ratio=found.hit_ratio, stale_ratio=found.stale_ratio, entries=found.entries
     )
 
 

@@ -15,19 +15,19 @@ from typing import Final
 
 import numpy as np
 
-from perfloop.cache.advice import DrawnKeys, RecordedKeys
+from perfloop.cache.advice import REQUESTS, DrawnKeys, RecordedKeys
 from perfloop.errors import UnsupportedStatement
 from perfloop.model.snapshot import Snapshot
 from perfloop.model.value import Value
+from perfloop.model.workload import Statement
 from perfloop.tune.cache_advice_values import KeysFrom
 from perfloop.validate.executions import Execution
 from perfloop.validate.normaliser import shape_key
 from perfloop.validate.sources import Site
 from perfloop.validate.uses import Role, Use, read_uses
 
-MOST_RECORDED: Final = 40_000
+MOST_RECORDED: Final = REQUESTS
 """Calls of a statement that are kept of a log, the last ones."""
-MOST_SHAPES: Final = 500
 LEAST_RECORDED: Final = 100
 """Fewer calls in the log say too little of what comes again."""
 MOST_SHARES: Final = 2_000
@@ -51,45 +51,46 @@ class StatementKeys(Value, frozen=True, kw_only=True):
 
 
 class LogKeys:
-    """Collects the parameters of each statement while a log is read; see `server_log.read_logs`."""
+    """Collects the parameters of some statements while a log is read; see `server_log.read_logs`.
 
-    def __init__(self) -> None:
-        self._calls: dict[str, deque[int]] = {}
-        self._numbers: dict[str, str] = {}
+    Args:
+        statements: those that are asked for later.
+    """
+
+    def __init__(self, statements: Iterable[Statement]) -> None:
+        self._numbers = {each.query_id: shape_key(each.text) for each in statements}
+        self._calls: dict[str, deque[int]] = {
+            shape: deque(maxlen=MOST_RECORDED) for shape in self._numbers.values()
+        }
 
     def hear(self, execution: Execution) -> None:
         """Keep the parameters of one execution that the log has whole."""
         if not execution.calls or not execution.is_complete:
             return
-        shape = shape_key(execution.text)
+        shape = self._numbers.get(execution.query_id or "") or shape_key(execution.text)
         calls = self._calls.get(shape)
-        if calls is None:
-            if len(self._calls) >= MOST_SHAPES:
-                return
-            calls = self._calls[shape] = deque(maxlen=MOST_RECORDED)
-        if execution.query_id is not None:
-            self._numbers[execution.query_id] = shape
-        values = tuple(each.sql for each in execution.parameters or ())
-        calls.append(hash((execution.text, values)))
+        if calls is not None:
+            values = tuple(each.sql for each in execution.parameters or ())
+            calls.append(hash((execution.text, values)))
 
-    def find(self, query_id: str, text: str) -> RecordedKeys | None:
+    def find(self, statement: Statement) -> RecordedKeys | None:
         """The keys of a statement in their order; None where the log has too few."""
-        calls = self._calls.get(self._numbers.get(query_id) or shape_key(text), ())
+        calls = self._calls.get(self._numbers.get(statement.query_id, ""), ())
         if len(calls) < LEAST_RECORDED:
             return None
         numbers: dict[int, int] = {}
         return RecordedKeys(keys=tuple(numbers.setdefault(each, len(numbers)) for each in calls))
 
 
-def keys_of(query_id: str, text: str, snapshot: Snapshot, log: LogKeys | None) -> StatementKeys:
+def keys_of(statement: Statement, snapshot: Snapshot, log: LogKeys | None) -> StatementKeys:
     """What is known of the keys of a statement; the log goes before the statistics."""
     try:
-        uses = read_uses(text, snapshot)
+        uses = read_uses(statement.text, snapshot)
     except UnsupportedStatement as error:
         return StatementKeys(origin=KeysFrom.UNKNOWN, why_unknown=str(error))
     equal = tuple(use.site for use in uses if use.site is not None and _is_equal(use))
     names = _names(uses)
-    recorded = log.find(query_id, text) if log is not None else None
+    recorded = log.find(statement) if log is not None else None
     if recorded is not None:
         return StatementKeys(origin=KeysFrom.LOG, keys=recorded, equal=equal, names=names)
     if not uses:
