@@ -208,4 +208,5 @@ class TemplateTallies:
         self._changes.forget(key)
 
     def _gap(self) -> int:
-        return 1 + int(self._rand() * (2 * MEAN_GAP - 1))
+        """Far enough that hits in a row are not sampled twice, and never in step with a loop."""
+        return MEAN_GAP // 2 + int(self._rand() * MEAN_GAP)

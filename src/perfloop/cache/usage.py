@@ -138,7 +138,8 @@ class HotKey(Value, frozen=True, kw_only=True):
     excess_hits: int
     """Up to so many of these may be those of other keys; chance of the sample comes on top."""
     samples: int
-    """What the estimate rests on: its relative deviation by chance is about 1.2 / sqrt(samples)."""
+    """What the estimate rests on: its relative deviation by chance is about 1 / sqrt(samples),
+    and more where its hits come in bursts."""
 
 
 class UsageProfile(Value, frozen=True, kw_only=True):
