@@ -83,7 +83,9 @@ class Holding:
             return None
         self._looks += 1
         self._look_began_s = now_s
-        is_downward = self._looks in DOWNWARD or self._looks % RARELY == 0
-        if self._limit >= self._policy.highest or (is_downward and self._limit > self._policy.lowest):
+        if self._limit > self._policy.lowest and (self._looks in DOWNWARD or self._looks % RARELY == 0):
             return Direction.DOWN
-        return Direction.UP
+        if self._limit < self._policy.highest:
+            return Direction.UP
+        self.begin(now_s, self._limit)
+        return None
