@@ -10,12 +10,11 @@ from rich.text import Text
 from perfloop.cli.findings import show_limitation
 from perfloop.cli.terminal import show, show_table
 from perfloop.model.units import bytes_text, count_text, seconds_text, share_text
+from perfloop.tune.cache_advice_decision import LEAST_TIME_SHARE
 from perfloop.tune.cache_advice_values import CacheAdvice, StatementAdvice
 
 _REFUSED_SHOWN = 12
 _INDENT = 4
-_LEAST_SHARE = 0.001
-"""What is less is told so, without figures."""
 
 
 def show_advice(console: Console, advice: CacheAdvice) -> None:
@@ -85,25 +84,22 @@ def _show_refused(console: Console, refused: list[StatementAdvice]) -> None:
         return
     console.print()
     console.print("not proposed", style="bold")
-    for each in refused[:_REFUSED_SHOWN]:
-        lead = Text(f"{_share(each.time_share):>6}  ", style="dim")
+    told = [each for each in refused if each.time_share >= LEAST_TIME_SHARE][:_REFUSED_SHOWN]
+    for each in told:
+        lead = Text(f"{share_text(each.time_share):>6}  ", style="dim")
         show(console, each.label, lead=lead, indent=8)
         show(console, Text(each.reason, style="dim"), indent=8)
-    rest = refused[_REFUSED_SHOWN:]
+    rest = refused[len(told) :]
     if rest:
-        share_of_rest = share_text(sum(each.time_share for each in rest))
-        show(
-            console, Text(f"and {len(rest)} more with {share_of_rest} of the time, in the JSON", style="dim")
-        )
-
-
-def _share(ratio: float) -> str:
-    return share_text(ratio) if ratio >= _LEAST_SHARE or not ratio else f"<{share_text(_LEAST_SHARE)}"
+        share = share_text(sum(each.time_share for each in rest))
+        more = "more " if told else ""
+        told_of = f"and {_statements(len(rest), more)} with {share} of the time, in the JSON"
+        show(console, Text(told_of, style="dim"))
 
 
 def _per_s(seconds_per_s: float) -> str:
     return f"{seconds_text(seconds_per_s)}/s"
 
 
-def _statements(count: int) -> str:
-    return "1 statement" if count == 1 else f"{count} statements"
+def _statements(count: int, more: str = "") -> str:
+    return f"1 {more}statement" if count == 1 else f"{count} {more}statements"

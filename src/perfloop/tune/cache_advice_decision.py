@@ -17,7 +17,7 @@ from perfloop.model.changes import table_name
 from perfloop.model.target import TableName
 from perfloop.model.units import count_text, seconds_text, share_text
 from perfloop.model.value import Value
-from perfloop.tune.cache_advice_keys import StatementKeys
+from perfloop.tune.cache_advice_keys import StatementKeys, is_variable
 from perfloop.tune.cache_advice_values import Kept, KeysFrom, StatementAdvice, Until
 
 TTLS_S: Final = (10.0, 60.0, 300.0, 3600.0)
@@ -59,7 +59,7 @@ class Question(Value, frozen=True, kw_only=True):
         return {
             site.table.name: site.column.name
             for site in sites
-            if site.table.name in read and site.column.name.isidentifier()
+            if site.table.name in read and is_variable(site.column.name)
         }
 
     def stream(self, until: Until, ttl_s: float) -> Stream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from keyword import iskeyword
 from typing import Final
 
 import numpy as np
@@ -163,8 +164,13 @@ def _names(uses: Iterable[Use]) -> tuple[str, ...]:
     """A name for each parameter: that of its column, else p with its number."""
     names: list[str] = []
     for use in uses:
-        name = use.site.column.name if use.site is not None and use.site.column.name.isidentifier() else ""
+        name = use.site.column.name if use.site is not None and is_variable(use.site.column.name) else ""
         if use.role in (Role.LIMIT, Role.OFFSET):
             name = use.role.value
         names.append(name if name and name not in names else f"p{use.number}")
     return tuple(names)
+
+
+def is_variable(name: str) -> bool:
+    """Whether a column's name can stand for its value in code and in a template of tags."""
+    return name.isidentifier() and not iskeyword(name)
