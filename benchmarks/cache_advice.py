@@ -1,6 +1,6 @@
 """What `perfloop cache advise` predicts, beside what a QueryCache then does on the same kind of traffic.
 
-    python -m benchmarks.cache_advice [--requests 100000] [--capacity 10000] [--rate 20] [--json FILE]
+    python -m benchmarks.cache_advice [--requests 100000] [--capacity 10000] [--rate 20] [--markdown]
 
 A shop on a server of its own gets requests one after the other, at the moments of a clock that is only
 counted: an hour of traffic takes a minute. Counters, log and tables are real, and so are the cache, its
@@ -18,18 +18,17 @@ import argparse
 import bisect
 import contextlib
 import itertools
-import json
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import psycopg
 
+from benchmarks.page import host_line, table
 from perfloop.adapters.connection import connect
 from perfloop.adapters.servers import PostgresServer, installed_postgres
 from perfloop.cache import QueryCache, TieredCache
@@ -110,9 +109,9 @@ class Shop:
         weights = [read.share for read in READS]
         for number in range(requests):
             self.now_s += self._random.expovariate(self._rate_per_s)
-            for table, per_read in WRITES_PER_READ.items():
+            for written, per_read in WRITES_PER_READ.items():
                 if self._random.random() < per_read:
-                    yield self._write(table)
+                    yield self._write(written)
             (read,) = self._random.choices(READS, weights)
             yield number, read, self._params(read)
 
@@ -251,7 +250,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000, help="of each run")
     parser.add_argument("--capacity", type=int, default=10_000, help="entries of each cache")
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second of the counted clock")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--markdown", action="store_true", help="print a table for docs/benchmarks.md")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(LoggingServer(installed_postgres()[0], settings=SETTINGS))
@@ -268,10 +267,7 @@ def main() -> None:
         scoring = Shop(connection, SCORING_SEED, options.rate)
         arms, alone = made_arms(advice["pg_stats"], scoring, options.capacity)
         measured(scoring, arms, options.requests)
-    figures = list(compared(advice, alone, arms))
-    show(figures)
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    show(list(compared(advice, alone, arms)), markdown=options.markdown)
 
 
 class LoggingServer(PostgresServer):
@@ -306,21 +302,21 @@ def compared(
     for (name, until, ttl_s), one in alone.items():
         read = next(each for each in READS if each.name == name)
         predicted = {origin: way_of(of_read(each, read), until, ttl_s) for origin, each in advice.items()}
-        yield row(name, until if until != Until.TIME.value else f"{ttl_s:g} s", one, name, predicted)
+        yield figure_of(name, until if until != Until.TIME.value else f"{ttl_s:g} s", one, name, predicted)
     for read in READS:
         found = {origin: of_read(each, read).chosen for origin, each in advice.items()}
         shared = arms[read.name][-1]
         both = {origin: each for origin, each in found.items() if each is not None}
         if read.name in shared.ways and len(shared.ways) > 1 and len(both) == len(advice):
             way = f"together, until {shared.ways[read.name].until.value}"
-            yield row(read.name, way, shared, read.name, both)
+            yield figure_of(read.name, way, shared, read.name, both)
 
 
 def way_of(advice: StatementAdvice, until: str, ttl_s: float) -> Kept:
     return next(way for way in advice.ways if (way.until.value, way.ttl_s) == (until, ttl_s))
 
 
-def row(name: str, way: str, one: Arm, read: str, predicted: dict[str, Kept]) -> dict[str, Any]:
+def figure_of(name: str, way: str, one: Arm, read: str, predicted: dict[str, Kept]) -> dict[str, Any]:
     asked = max(1, one.asked[read])
     return {
         "statement": name,
@@ -333,13 +329,17 @@ def row(name: str, way: str, one: Arm, read: str, predicted: dict[str, Kept]) ->
     }
 
 
-def show(figures: Sequence[dict[str, Any]]) -> None:
+def show(figures: Sequence[dict[str, Any]], *, markdown: bool) -> None:
     columns = [f"{what}{by}" for what in ("hits", "old") for by in ("", " by pg_stats", " by the log")]
-    titles = ("hits %", "stats", "log", "old %", "stats", "log")
-    print(f"{'statement':<24}{'kept':<36}" + "".join(f"{title:>8}" for title in titles))
-    for each in figures:
-        numbers = "".join(f"{100 * each[column]:>8.1f}" for column in columns)
-        print(f"{each['statement']:<24}{each['way']:<36}{numbers}")
+    head = ("statement", "kept", "hits %", "by pg_stats", "by the log", "old %", "by pg_stats", "by the log")
+    rows = [
+        (each["statement"], each["way"], *(f"{100 * each[column]:.1f}" for column in columns))
+        for each in figures
+    ]
+    if markdown:
+        print(host_line(), table(head, rows), sep="\n\n", end="\n\n")
+    for row in [] if markdown else [head, *rows]:
+        print(f"{row[0]:<24}{row[1]:<36}" + "".join(f"{cell:>12}" for cell in row[2:]))
     for origin in ("pg_stats", "the log"):
         errors = sorted(100 * abs(each["hits"] - each[f"hits by {origin}"]) for each in figures)
         told = f"off by {errors[len(errors) // 2]:.1f} points (median), {errors[-1]:.1f} (worst)"
