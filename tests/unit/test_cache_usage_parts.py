@@ -27,6 +27,7 @@ from perfloop.cache.key_shapes import MAX_NODES, KeyShapes
         ("session:550e8400-e29b-41d4-a716-446655440000", "session:{}"),
         ("report:2026-11-21", "report:{}-{}-{}"),
         ("etag:9f86d081884c7d659a2feaa0c55ad015", "etag:{}"),
+        ("query:0123456789ab:9f86d081884c7d65", "query:0123456789ab:{}"),
         ("dashboard", "dashboard"),
         ("", ""),
         ("a:b:c:d:e:f:g:h:i:j", "a:b:c:d:e:f:g:h{}"),

@@ -29,6 +29,8 @@ _PART: Final = re.compile(
     r"([^0-9A-Za-z_{}]*)"
     r"((?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9A-Za-z_{}]+|\Z)(?![0-9A-Za-z_{}]))"
 )
+_STATEMENT: Final = re.compile(r"query:[0-9a-f]{12}:")
+"""As `query_key` writes it: one statement's results belong together, and no other's to them."""
 _NUMBER: Final = re.compile(r"(?<![0-9A-Za-z_{}-])[0-9]+(?![0-9A-Za-z_{}-])")
 _LONG_WORD: Final = re.compile(r"(?=.*[0-9])(?:[0-9a-fA-F_]{8,}|.{20,}|.{8}-.*)")
 
@@ -57,6 +59,9 @@ class KeyShapes:
             found = self._pattern.fullmatch(key)
             if found is not None and found.lastindex is not None:
                 return self._declared[found.lastindex - 1]
+        found = _STATEMENT.match(key)
+        if found is not None:
+            return f"{found.group()}{_VALUE}"
         # Most keys differ in their numbers alone, and finding that out is the cheaper way.
         form = _NUMBER.sub("0", key)
         known = self._known.get(form)
@@ -71,7 +76,7 @@ class KeyShapes:
 
     def folded(self, template: str) -> str:
         """What a template is by all that has been seen since."""
-        if template in self._declared:
+        if template in self._declared or _STATEMENT.match(template):
             return template
         place = self._root
         parts = []

@@ -216,13 +216,13 @@ class MemoryTier:
         entry.set_times(self._clock() - age_s, self._rand(), load_s=load_s, life_s=life_s)
         if ahead is not None:
             entry.await_use(ahead)
-        digest = self._tallies.digest(entry)
+        digest = self._tallies.digest(entry) if self._tallies.compares else None
         with self._lock:
             if not self._may_land(flight, tags):
                 return False
             gone = self._put(entry, flight.birth, tags, self._flights.oldest_birth)
             is_kept = entry.queue is not None
-            if is_kept:
+            if is_kept and self._tallies.compares:
                 self._tallies.loaded(entry, digest)
         del gone  # here, without the lock: a value's finaliser may come back to the cache
         return is_kept

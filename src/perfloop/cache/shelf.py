@@ -71,7 +71,8 @@ class Shelf:
             entry.tally.stored(entry)
             for left in gone:
                 left.tally.evicted(left, now_s)
-                self.tallies.forget(left.key)
+                if self.tallies.compares:
+                    self.tallies.forget(left.key)
             if entry.sampled and self.ghosts is not None:
                 self.ghosts.admit(entry, oldest_birth)
         if old is not None:

@@ -30,6 +30,10 @@ class Tallies(Protocol):
     def with_ghosts(self) -> bool:
         """Whether it is to be estimated what other capacities would do."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether it wants digests; if not, the last three below are of no use."""
+
     def of(self, key: str) -> Tally:
         """The tally that a key belongs to."""
 
@@ -56,6 +60,7 @@ class OneTally:
     """Nobody asks by template."""
 
     with_ghosts = False
+    compares = False
 
     def __init__(self) -> None:
         self._tally = Tally()
@@ -126,6 +131,7 @@ class TemplateTallies:
     def __init__(self, policy: UsagePolicy, *, by_bytes: bool, rand: Callable[[], float]) -> None:
         self.policy = policy
         self.with_ghosts = policy.estimates_capacity
+        self.compares = True
         self.by_bytes = by_bytes
         self.shapes = KeyShapes()
         self._rand = rand

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import repeat
+from math import inf
 from operator import length_hint
 from typing import Final
 
@@ -82,10 +83,13 @@ class Tally:
 
     def evicted(self, entry: Entry, now_s: float) -> None:
         """It went for want of room."""
-        self._left(entry)
+        self.entries -= 1  # in place of calls: whatever comes in when the tier is full puts one out
+        self.cost -= entry.cost
         self.evictions += 1
-        self.evicted_unread += entry.is_unread
-        self.evicted_age_s += entry.age_s(now_s)
+        if entry.visits == 0 and not entry.was_visited:
+            self.evicted_unread += 1
+        if entry.life_s != inf:
+            self.evicted_age_s += now_s - entry.fresh_until_s + entry.life_s
 
     def expired(self, entry: Entry) -> None:
         """It was of no use any more."""
