@@ -66,6 +66,10 @@ class InPlace:
     async def __aexit__(self, *_: object) -> None:
         self._tier.__exit__(None, None, None)
 
+    @property
+    def scope(self) -> str:
+        return self._tier.scope
+
     async def fetch(self, keys: Sequence[str], *, lease_s: float | None = None, **terms: Any) -> Any:
         return self._tier.fetch(keys, lease_s=lease_s, **terms)
 

@@ -48,6 +48,7 @@ def test_a_time_limit_for_a_tier_of_one_s_own_is_refused(pair: tuple[Any, Any]) 
         ({"capacity": 10, "max_bytes": 10_000}, "two bounds"),
         ({"key_list_policy": KeyListPolicy()}, "give key_list, too"),
         ({"timeout_s": 0}, "timeout_s is 0; it must be above 0"),
+        ({"lease_s": 0}, "lease_s is 0; it must be above 0"),
     ],
 )
 def test_what_would_do_nothing_is_refused(pair: tuple[Any, Any], options: Any, fact: str) -> None:
@@ -95,3 +96,20 @@ def test_a_set_says_what_no_serialiser_takes_and_what_to_do(pair: tuple[Any, Any
 
     with pytest.raises(InvalidInput, match="or kind= for a set"):
         run()
+
+
+def test_a_signature_is_bound_to_the_keys_of_its_tier_whatever_the_prefix_of_the_cache() -> None:
+    class Scoped(InMemoryRemote):
+        scope = ""  # each its own, as those on Redis have by their prefix
+
+    def cache(scope: str, prefix: str = "perfloop") -> TieredCache:
+        tier = Scoped(server)
+        tier.scope = scope
+        return TieredCache(remote=tier, prefix=prefix, secret=b"s" * 16)
+
+    server = InMemoryServer()
+    with cache("a") as one, cache("a", "another") as same, cache("b") as other:
+        one.set("k", 1, ttl_s=60)
+
+        assert (1, None) == (same.get("k"), other.get("k"))
+        assert other.statistics().unreadable == 1

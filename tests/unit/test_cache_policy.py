@@ -67,6 +67,12 @@ def test_refresh_ahead_is_due_after_its_share_of_the_drawn_life() -> None:
     assert [Freshness.FRESH, Freshness.DUE] == found
 
 
+def test_an_endless_life_is_never_due() -> None:
+    policy = CachePolicy(ttl_s=math.inf, refresh_ahead_ratio=0.8)
+
+    assert Freshness.FRESH is freshness(policy, life_s=math.inf, left_s=math.inf, load_s=1, rand=0.5)
+
+
 def test_jitter_only_ever_shortens_a_life_and_by_no_more_than_its_ratio() -> None:
     policy = CachePolicy(ttl_s=100, jitter_ratio=0.2)
     rng = random.Random(1)

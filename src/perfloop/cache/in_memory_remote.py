@@ -253,6 +253,11 @@ class AsyncInMemoryRemote:
         self.server = server or InMemoryServer()
         self._origin = self.server._enter()
 
+    @property
+    def scope(self) -> str:
+        """All caches on one server share its keys."""
+        return ""
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -294,6 +299,11 @@ class InMemoryRemote:
         self.server = server or InMemoryServer()
         self._origin = self.server._enter()
         self._closed = threading.Event()
+
+    @property
+    def scope(self) -> str:
+        """All caches on one server share its keys."""
+        return ""
 
     def __enter__(self) -> Self:
         self._closed.clear()

@@ -139,7 +139,7 @@ def freshness(policy: CachePolicy, *, life_s: float, left_s: float, load_s: floa
 
 def _is_due(policy: CachePolicy, life_s: float, left_s: float, load_s: float, rand: float) -> bool:
     ahead = policy.refresh_ahead_ratio
-    if ahead is not None and left_s <= life_s * (1.0 - ahead):
+    if ahead is not None and left_s <= life_s * (1.0 - ahead) and life_s != math.inf:
         return True
     return policy.xfetch_beta is not None and fetches_early(policy.xfetch_beta, load_s, left_s, rand)
 

@@ -1,4 +1,4 @@
-"""The seam to a tier that processes share: four methods, for asyncio and for threads.
+"""The seam to a tier that processes share: four acts, for asyncio and for threads.
 
 A caller has to keep three rules, which no tier can keep for it:
 
@@ -54,6 +54,11 @@ class AsyncRemoteTier(Protocol):
     Opening raises neither: a server that is away is found at the first call.
     """
 
+    @property
+    def scope(self) -> str:
+        """What keeps its keys apart from other caches' keys; the signatures of values are bound to it."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *_: object) -> None: ...
@@ -91,6 +96,9 @@ class AsyncRemoteTier(Protocol):
 
 class RemoteTier(Protocol):
     """The same for threads. `listen` takes a thread of its own, and returns when the tier is closed."""
+
+    @property
+    def scope(self) -> str: ...
 
     def __enter__(self) -> Self: ...
 

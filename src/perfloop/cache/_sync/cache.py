@@ -82,10 +82,11 @@ class TieredCache:
         rand: Callable[[], float] = random.random,
     ) -> None:
         remote = shared_tier(redis, remote, prefix=prefix, timeout_s=timeout_s)
+        require(lease_s > 0, f"lease_s is {lease_s}; it must be above 0")
         require(not key_list_policy or key_list is not None, "key_list_policy: give key_list, too")
         counted = usage_counts(usage, prefix, by_bytes=max_bytes is not None, clock=clock, rand=rand)
         memory = memory_of(capacity, max_bytes, counted, clock=clock, rand=rand)
-        codec = Codec(serializer, secret=secret, scope=prefix)
+        codec = Codec(serializer, secret=secret, scope=prefix if remote is None else remote.scope)
         around = Surroundings(clock=clock, rand=rand, tell=guarded(on_event))
         self._parts = Parts(
             memory, remote, around, codec, policy=policy, lease_s=lease_s, breaker=breaker, usage=counted

@@ -49,6 +49,8 @@ class RedisTier:
         if not re.fullmatch(r"[\w.:-]+", prefix, re.ASCII):
             raise InvalidInput(f"the prefix {prefix!r} cannot be used; it takes letters, digits and _.:-")
         self._address = Address.parse(url)
+        self.scope = prefix
+        """What keeps its keys apart from other caches' keys."""
         self._prefix = f"{{{prefix}}}:"
         self._raw_prefix = self._prefix.encode()
         self._clock = self._raw_prefix + b"clock"
