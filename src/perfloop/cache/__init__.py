@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from perfloop.cache.policy import CachePolicy
     from perfloop.cache.query_key import QueryStatistics
     from perfloop.cache.remote import (
+        EVERYTHING,
         AsyncRemoteTier,
         Fetched,
         Gap,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from perfloop.cache.warming_gate import GatePolicy
 
 __all__ = [
+    "EVERYTHING",
     "AsgiSessions",
     "AsyncCached",
     "AsyncCachedMany",
@@ -147,6 +149,7 @@ _HOMES = {
     "Cached": "perfloop.cache._sync.decorated",
     "CachedMany": "perfloop.cache._sync.decorated",
     "CapacityEstimate": "perfloop.cache.ghosts",
+    "EVERYTHING": "perfloop.cache.remote",
     "FakeClock": "perfloop.cache.fake_clock",
     "Fetched": "perfloop.cache.remote",
     "Gap": "perfloop.cache.remote",
