@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from perfloop.adapters.changes.outbox_plan import (
     carry_out,
+    gone_or_renamed,
     missing_triggers,
     plan_install,
     plan_remove,
@@ -169,6 +170,71 @@ def test_columns_may_be_called_as_variables_of_triggers_are(shop: str) -> None:
         eventually(lambda: heard.counts["1 x b c"])
 
     assert heard.counts["1 a b c"]
+
+
+@pytest.mark.parametrize("change", ["RENAME COLUMN customer_id TO client_id", "DROP COLUMN customer_id"])
+def test_a_watched_column_that_goes_keeps_nobody_from_writing_and_leaves_the_table_in_doubt(
+    watched_shop: str, heard: Heard, change: str
+) -> None:
+    execute(watched_shop, f"ALTER TABLE orders {change}")
+    for statement in ("DELETE FROM orders WHERE id = 1", "UPDATE orders SET note = 'x' WHERE id = 2"):
+        heard.clear()
+        execute(watched_shop, statement)
+        eventually(lambda: heard.counts["every:orders"])
+    with psycopg.connect(watched_shop) as connection:
+        gone = gone_or_renamed(connection, read_installed(connection))
+
+    assert ("orders has no column customer_id any more",) == gone
+
+
+def test_a_table_that_was_renamed_is_heard_under_its_old_name_until_it_is_watched_anew(
+    watched_shop: str, heard: Heard
+) -> None:
+    execute(watched_shop, "ALTER TABLE orders RENAME TO sales", "DELETE FROM sales WHERE id = 1")
+    eventually(lambda: heard.counts["order-1"])
+    with psycopg.connect(watched_shop, autocommit=True) as connection:
+        gone = gone_or_renamed(connection, read_installed(connection))
+        with pytest.raises(
+            InvalidInput, match=r"sales is watched as orders, .*outbox remove .*--table orders"
+        ):
+            plan_install(connection, [read_watched("sales")])
+        carry_out(connection, plan_remove(connection, ["orders"]))
+        carry_out(connection, plan_install(connection, [read_watched("sales")]))
+        watched = [each.table for each in read_installed(connection).watched]
+
+    assert ("orders is now called sales",) == gone
+    assert ["sales"] == watched
+
+
+def test_a_table_that_was_dropped_is_named_and_may_come_back(watched_shop: str) -> None:
+    execute(watched_shop, "DROP TABLE orders")
+    with psycopg.connect(watched_shop) as connection:
+        gone = gone_or_renamed(connection, read_installed(connection))
+    execute(watched_shop, SHOP)
+    install(watched_shop, "orders:id,customer_id")
+    heard = Heard()
+    with listening(watched_shop, heard):
+        eventually(lambda: heard.counts["every:orders"])
+        execute(watched_shop, "DELETE FROM orders WHERE id = 1")
+        eventually(lambda: heard.counts["order-1"])
+
+    assert ("there is no table orders any more",) == gone
+
+
+def test_copies_and_cascades_are_heard(shop: str) -> None:
+    execute(shop, "CREATE TABLE lines (id int PRIMARY KEY, order_id int REFERENCES orders ON DELETE CASCADE)")
+    install(shop, "lines:order_id")
+    heard = Heard()
+    with listening(shop, heard, tags=TagMap({"lines": ("lines-of-{order_id}",)})):
+        eventually(lambda: heard.counts["every:lines"])
+        with psycopg.connect(shop) as connection, connection.cursor().copy("COPY lines FROM STDIN") as copy:
+            copy.write("1\t7\n2\t8\n")
+        eventually(lambda: heard.counts["lines-of-7"])
+        heard.clear()
+        execute(shop, "DELETE FROM orders WHERE id = 8")
+        eventually(lambda: heard.counts["lines-of-8"])
+
+    assert 0 == heard.counts["lines-of-7"]
 
 
 def test_what_is_rolled_back_or_changes_nothing_is_not_heard(watched_shop: str, heard: Heard) -> None:

@@ -87,6 +87,8 @@ def outbox_status(dsn: str) -> None:
             output("no outbox is installed")
             return
         _show_watched(installed.watched)
+        for fact in outbox_plan.gone_or_renamed(connection, installed):
+            output(f"{fact}; remove it or install it again")
         for table in outbox_plan.missing_triggers(connection, installed):
             output(f"{table} has not all its triggers; install it again")
         events, size_bytes = connection.execute(outbox_plan.block("read_size")).fetchone() or (0, 0)

@@ -56,40 +56,35 @@ AS {body}
 
 -- name: note_changes
 -- The body of that function. More rows than the limit are noted as "not known which". Of an UPDATE the rows
--- come twice, before and after: to find out which are the same costs more than to tell them. OFFSET keeps the
--- planner from collecting them once for each place that asks for them. Columns are qualified, since one of a
--- table may be called as a variable of the language, as found or tg_op.
+-- come twice, before and after: to find out which are the same costs more than to tell them. Columns are
+-- qualified, since one may be called as a variable of the language, as found or tg_op. One that was renamed or
+-- dropped must not keep anybody from writing, and then it is not known which rows changed; nothing is written
+-- in the inner block, so that it takes no number of a transaction.
+DECLARE
+    perfloop_listed pg_catalog.json[];
 BEGIN
-    IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-        INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN pg_catalog.cardinality(listed) OPERATOR(pg_catalog.<=) {twice}
-            THEN pg_catalog.array_to_json(listed) END
-        FROM (
-            SELECT ARRAY(
+    BEGIN
+        IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+            perfloop_listed := ARRAY(
                 SELECT pg_catalog.json_build_object({pairs}) FROM old_rows AS told
                 UNION ALL SELECT pg_catalog.json_build_object({pairs}) FROM new_rows AS told
                 LIMIT {above_twice}
-            ) OFFSET 0
-        ) AS changed (listed)
-        WHERE pg_catalog.cardinality(listed) OPERATOR(pg_catalog.>) 0;
-    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-        INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN pg_catalog.cardinality(listed) OPERATOR(pg_catalog.<=) {limit}
-            THEN pg_catalog.array_to_json(listed) END
-        FROM (
-            SELECT ARRAY(SELECT pg_catalog.json_build_object({pairs}) FROM new_rows AS told LIMIT {above}) OFFSET 0
-        ) AS changed (listed)
-        WHERE pg_catalog.cardinality(listed) OPERATOR(pg_catalog.>) 0;
-    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
-        INSERT INTO perfloop_cache.events (name, rows)
-        SELECT {name}, CASE WHEN pg_catalog.cardinality(listed) OPERATOR(pg_catalog.<=) {limit}
-            THEN pg_catalog.array_to_json(listed) END
-        FROM (
-            SELECT ARRAY(SELECT pg_catalog.json_build_object({pairs}) FROM old_rows AS told LIMIT {above}) OFFSET 0
-        ) AS changed (listed)
-        WHERE pg_catalog.cardinality(listed) OPERATOR(pg_catalog.>) 0;
-    ELSE
+            );
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+            perfloop_listed := ARRAY(SELECT pg_catalog.json_build_object({pairs}) FROM new_rows AS told LIMIT {above});
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+            perfloop_listed := ARRAY(SELECT pg_catalog.json_build_object({pairs}) FROM old_rows AS told LIMIT {above});
+        END IF;
+    EXCEPTION WHEN undefined_column THEN
+        perfloop_listed := NULL;
+    END;
+    IF perfloop_listed IS NULL OR pg_catalog.cardinality(perfloop_listed) OPERATOR(pg_catalog.>)
+        (CASE WHEN TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {twice} ELSE {limit} END)
+    THEN
         INSERT INTO perfloop_cache.events (name) VALUES ({name});
+    ELSIF pg_catalog.cardinality(perfloop_listed) OPERATOR(pg_catalog.>) 0 THEN
+        INSERT INTO perfloop_cache.events (name, rows)
+        VALUES ({name}, pg_catalog.array_to_json(perfloop_listed));
     END IF;
     RETURN NULL;
 END

@@ -45,6 +45,11 @@ class Installed:
     def of(self, table: str) -> WatchedTable | None:
         return next((each for each in self.watched if each.table == table), None)
 
+    def former_name(self, table: str) -> str | None:
+        """The name under which a table is watched that was renamed since."""
+        names = (name for name, schema, relation, _ in self.triggers if table_name(schema, relation) == table)
+        return next((name for name in names if self.of(table) is None), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Relation:
@@ -95,6 +100,12 @@ def plan_install(
     statements: list[Statement] = [] if installed.exists else list(_foundation())
     for each in watched:
         resolved = resolve(connection, each)
+        former = installed.former_name(resolved.table)
+        if former is not None:
+            raise InvalidInput(
+                f"{resolved.table} is watched as {former}, its name of before; first stop that with "
+                f"`perfloop cache outbox remove … --table {former}`"
+            )
         if installed.of(resolved.table):
             statements.extend(_unwatch(installed, resolved.table))
         statements.extend(_watch(connection, resolved, rows_limit))
@@ -160,14 +171,35 @@ def missing_triggers(connection: psycopg.Connection[Any], installed: Installed) 
     )
 
 
+def gone_or_renamed(connection: psycopg.Connection[Any], installed: Installed) -> tuple[str, ...]:
+    """What of the watched tables and columns is not there any more under its name."""
+    facts = []
+    for each in installed.watched:
+        found = _read_relation(connection, each.table)
+        if found is not None:
+            gone = ", ".join(column for column in each.columns if column not in found.columns)
+            facts += [f"{each.table} has no column {gone} any more"] if gone else []
+            continue
+        names = {
+            table_name(schema, relation)
+            for name, schema, relation, _ in installed.triggers
+            if name == each.table
+        }
+        facts.append(
+            f"{each.table} is now called {min(names)}"
+            if names
+            else f"there is no table {each.table} any more"
+        )
+    return tuple(facts)
+
+
 def resolve(connection: psycopg.Connection[Any], watched: WatchedTable) -> WatchedTable:
     """The watch with its columns, checked against the table.
 
     Raises:
         InvalidInput: There is no such table or column, or it cannot be watched.
     """
-    with connection.cursor(row_factory=class_row(_Relation)) as cursor:
-        row = cursor.execute(block("read_relation"), split_name(watched.table)).fetchone()
+    row = _read_relation(connection, watched.table)
     if row is None or row.kind not in KINDS:
         raise InvalidInput(f"there is no table {watched.table}; upper and lower case count in its name")
     columns = watched.columns or tuple(row.primary_key or ())
@@ -182,6 +214,11 @@ def resolve(connection: psycopg.Connection[Any], watched: WatchedTable) -> Watch
                 f"differently in a tag; name columns of {', '.join(sorted(TYPES))}"
             )
     return WatchedTable(table=watched.table, columns=columns)
+
+
+def _read_relation(connection: psycopg.Connection[Any], table: str) -> _Relation | None:
+    with connection.cursor(row_factory=class_row(_Relation)) as cursor:
+        return cursor.execute(block("read_relation"), split_name(table)).fetchone()
 
 
 def _foundation() -> Iterator[Statement]:
