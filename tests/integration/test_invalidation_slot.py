@@ -276,6 +276,54 @@ def test_removing_brings_back_what_each_table_told(shop: str) -> None:
     assert before == after
 
 
+@pytest.mark.parametrize(
+    ("tables", "watched", "message"),
+    [
+        (
+            ["CREATE TABLE visits (id int, page int) PARTITION BY RANGE (id)"],
+            "visits:id",
+            "visits is partitioned, .* use the outbox",
+        ),
+        (
+            ["CREATE TABLE visits (id int PRIMARY KEY)", "CREATE TABLE early () INHERITS (visits)"],
+            "visits",
+            "early, which is a part of visits, has no primary key",
+        ),
+    ],
+)
+def test_a_table_whose_parts_could_not_be_written_any_more_is_refused(
+    shop: str, tables: list[str], watched: str, message: str
+) -> None:
+    execute(shop, *tables)
+
+    with pytest.raises(InvalidInput, match=message):
+        install(shop, watched)
+
+
+def test_parts_with_a_primary_key_are_heard_under_the_name_of_the_whole(shop: str) -> None:
+    execute(
+        shop,
+        "CREATE TABLE visits (id int PRIMARY KEY, page int) PARTITION BY RANGE (id)",
+        "CREATE TABLE early PARTITION OF visits FOR VALUES FROM (0) TO (10)",
+    )
+    install(shop, "visits")
+    execute(shop, "CREATE TABLE late PARTITION OF visits FOR VALUES FROM (10) TO (20)")
+    heard = Heard()
+    source = ReplicationSlot(shop, reader="shop")
+    with ChangeListener(source, TagMap({"visits": ("visit-{id}",)}), heard, registry=Registry()):
+        eventually(lambda: heard.counts["every:visits"])
+        execute(
+            shop,
+            "INSERT INTO visits VALUES (1, 1), (11, 1)",
+            "UPDATE visits SET page = 2",
+            "DELETE FROM late",
+        )
+        eventually(lambda: heard.counts["visit-1"] and heard.counts["visit-11"])
+        doubts = heard.counts["every:visits"]
+
+    assert 1 == doubts
+
+
 def test_removing_the_publication_removes_the_slots_of_all_readers(
     watched_shop: str, log_server: PostgresServer
 ) -> None:

@@ -16,13 +16,15 @@ import psycopg
 from psycopg import sql
 
 from perfloop.adapters.changes.outbox_plan import Statement, resolve
+from perfloop.adapters.changes.outbox_plan import block as outbox_block
 from perfloop.adapters.queries import load_blocks
 from perfloop.errors import InvalidInput, MissingRights
-from perfloop.model.changes import WatchedTable, split_name
+from perfloop.model.changes import WatchedTable, split_name, table_name
 
 PUBLICATION: Final = "perfloop_cache"
 FULL: Final = "f"
 INDEX: Final = "i"
+PARTITIONED: Final = "p"
 _IDENTITY_BLOCKS: Final = {"d": "tell_key", "n": "tell_nothing"}
 
 
@@ -127,6 +129,7 @@ def plan_install(
         resolved = resolve(connection, each)
         before = noted.get(resolved.table)
         replaced = _replaced_identity(connection, resolved)
+        _check_parts(connection, resolved, is_replaced=replaced is not None)
         if replaced is not None:
             statements.append(block("tell_all_columns").format(table=_identifier(resolved.table)))
         noted[resolved.table] = Noted(
@@ -179,6 +182,33 @@ def _replaced_identity(connection: psycopg.Connection[Any], watched: WatchedTabl
     if kind == FULL or (columns and set(watched.columns) <= set(columns)):
         return None
     return Identity(kind=kind, index=index)
+
+
+def _check_parts(connection: psycopg.Connection[Any], watched: WatchedTable, *, is_replaced: bool) -> None:
+    """Parts are published with the whole, and the server refuses UPDATEs of those that tell no old values.
+
+    Raises:
+        InvalidInput: Some do, or parts that are made later would.
+    """
+    for schema, relation, kind in connection.execute(
+        outbox_block("read_parts"), split_name(watched.table)
+    ).fetchall():
+        name = table_name(schema, relation)
+        if kind == PARTITIONED and is_replaced:
+            raise InvalidInput(
+                f"{name} is partitioned, and its replica identity does not reach its parts, so that "
+                "UPDATEs of them would fail or tell too little; watch columns of its primary key, or use the outbox"
+            )
+        identity, _, columns = connection.execute(block("read_identity"), (schema, relation)).fetchone() or (
+            "n",
+            None,
+            [],
+        )
+        if name != watched.table and identity != FULL and not columns:
+            raise InvalidInput(
+                f"{name}, which is a part of {watched.table}, has no primary key, so that UPDATEs of it "
+                f"would fail; ALTER TABLE {name} REPLICA IDENTITY FULL, or use the outbox"
+            )
 
 
 def _as_before(table: str, identity: Identity | None) -> Iterator[Statement]:
