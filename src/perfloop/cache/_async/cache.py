@@ -45,7 +45,8 @@ class AsyncTieredCache:
         policy: For calls that give none; without it each call says `ttl_s`.
         serializer: For the shared tier: msgpack, pickle (which needs a secret), or one's own.
         secret: Signs the values in the shared tier; at least 16 bytes, the same in all processes.
-        timeout_s: How long Redis may make no progress, connecting included; then it is away. Default 0.04.
+        timeout_s: How long Redis may make no progress, and how long a call waits for the connection; then it
+            is away. Default 0.04.
         lease_s: The longest that one process's load keeps others from loading the same key.
         breaker: How often a shared tier that is away is probed.
         remote: A shared tier of one's own, such as `AsyncInMemoryRemote` in tests.
