@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.cache_kinds import FakeClock
 
 from perfloop.cache import CachePolicy, InMemoryServer, TieredCache, observe_cache
-from perfloop.cache.exporting import EXPORTS
+from perfloop.cache.exporting import EXPORTS, Steady
 from perfloop.errors import InvalidInput
 from perfloop.metrics import Registry
 
@@ -111,6 +111,18 @@ def test_opentelemetry_collects_the_same_numbers_while_the_cache_is_there() -> N
     assert 1 == collected["perfloop.cache.template.requests", "shop", "a:{}", "any", "miss"]
     assert 1 == collected["perfloop.cache.entry.count", "shop"]
     assert {} == left
+
+
+def test_what_turns_out_to_be_a_hit_of_the_shared_tier_takes_no_miss_back() -> None:
+    steady = Steady()
+    requests, entries = (
+        next(export for export in EXPORTS if export.name.endswith(name)) for name in ("_requests", "_entries")
+    )
+    rows = [(("any", "miss"), 5.0)]
+    fewer = [(("any", "miss"), 4.0)]
+
+    assert [rows, rows] == [steady.rows(requests, rows), steady.rows(requests, fewer)]
+    assert [rows, fewer] == [steady.rows(entries, rows), steady.rows(entries, fewer)]
 
 
 def test_names_for_opentelemetry_follow_its_rules() -> None:

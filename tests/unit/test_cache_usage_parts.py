@@ -122,6 +122,17 @@ def test_threads_lose_no_hit_to_one_another() -> None:
     assert 16_000 == cache.usage().requests == cache.statistics().asked
 
 
+def test_a_hit_waits_for_nobody_who_counts() -> None:
+    cache = TieredCache(usage=True)
+    cache.get_or_load("a:1", lambda: 1, ttl_s=60)
+
+    with cache._parts.counts.usage.tallies._lock:  # type: ignore[union-attr]  # it was asked for
+        for _ in range(1000):
+            cache.get("a:1")
+
+    assert 1001 == cache.usage().requests == cache.statistics().asked
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_counts_although_a_thread_of_the_parent_was_counting() -> None:
     cache = TieredCache(usage=True)

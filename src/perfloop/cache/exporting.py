@@ -52,8 +52,29 @@ class Export:
         return [((template, *values), value) for template, rows in told for values, value in rows]
 
 
+class Steady:
+    """Never lets a counter go down, which scrapers would take for a restart.
+
+    A request that waits for the shared tier is a miss until it is known to be a hit.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[str, tuple[str, ...]], float] = {}
+
+    def rows(self, export: Export, rows: Iterable[Row]) -> list[Row]:
+        """What to show of these."""
+        if export.kind != "counter":
+            return list(rows)
+        steady = []
+        for values, value in rows:
+            series = export.name, values
+            shown = self._shown[series] = max(value, self._shown.get(series, 0.0))
+            steady.append((values, shown))
+        return steady
+
+
 def readings(
-    cache: str, statistics: CacheStatistics, templates: Sequence[TemplateUsage]
+    cache: str, statistics: CacheStatistics, templates: Sequence[TemplateUsage], steady: Steady
 ) -> tuple[Reading, ...]:
     """What a registry shows of a cache; of templates only where its usage is counted."""
     return tuple(
@@ -64,7 +85,7 @@ def readings(
             label_names=("cache", *export.labels),
             series=tuple(
                 Series(label_values=(cache, *values), value=value)
-                for values, value in export.rows(lambda: statistics, lambda: templates)
+                for values, value in steady.rows(export, export.rows(lambda: statistics, lambda: templates))
             ),
         )
         for export in EXPORTS

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from perfloop.adapters.open_telemetry import Instrument, observe
-from perfloop.cache.exporting import EXPORTS, Export, readings
+from perfloop.cache.exporting import EXPORTS, Export, Steady, readings
 from perfloop.cache.statistics import CacheStatistics
 from perfloop.cache.usage import TemplateUsage
 from perfloop.cache.usage_counts import UsageCounts
@@ -40,6 +40,7 @@ class Observed:
         self._usage = usage
         self._registry = registry
         self._is_open = False
+        self.steady = Steady()
 
     def open(self) -> None:
         """Show it.
@@ -57,7 +58,7 @@ class Observed:
             self._is_open = False
 
     def readings(self) -> tuple[Reading, ...]:
-        return readings(self.cache, self.statistics(), self.templates())
+        return readings(self.cache, self.statistics(), self.templates(), self.steady)
 
     def templates(self) -> tuple[TemplateUsage, ...]:
         """None where they are not counted."""
@@ -107,7 +108,8 @@ def _reader(
         if observed is None:
             return
         named = {"perfloop.cache.name": observed.cache}
-        for values, value in export.rows(observed.statistics, observed.templates):
+        rows = export.rows(observed.statistics, observed.templates)
+        for values, value in observed.steady.rows(export, rows):
             yield value, {**named, **dict(zip(labels, values, strict=True))}
 
     return read

@@ -180,12 +180,19 @@ class TemplateTallies:
 
     def sampled(self, entry: Entry) -> None:
         tally = entry.tally
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            tally.unsampled.inc()  # a hit never waits, whoever comes back to the cache from wherever
+            return
+        try:
             hits = tally.begin_again(self._gap())
             if hits and self.policy.max_hot_keys:
                 self._hot_keys.add(entry.key, tally.template, hits)
+        finally:
+            self._lock.release()
         for _ in tally.hits:
             break
+        else:
+            tally.unsampled.inc()
 
     def hot_keys(self) -> list[Heavy]:
         """The hottest first."""

@@ -24,8 +24,7 @@ class Tally:
     """Counts of one template. `misses` and `stale` count anywhere, all but `hits` under the tier's lock."""
 
     __slots__ = (
-        "_ended",
-        "_length",
+        "_run",
         "cost",
         "entries",
         "evicted_age_s",
@@ -41,14 +40,17 @@ class Tally:
         "renewals",
         "stale",
         "template",
+        "unsampled",
     )
 
     def __init__(self, template: str = "", length: int = ENDLESS) -> None:
         self.template = template
         self.hits: Iterator[None] = repeat(None, length)
         """One step for each, by ``for _ in tally.hits: break``; where it has ended, `Tallies.sampled`."""
-        self._length = length
-        self._ended = 0
+        # With what was before it and its length, in one piece: who reads meanwhile finds one state.
+        self._run = (0, length, self.hits)
+        self.unsampled = Counter()
+        """Hits for which there was no step, and no time to begin again."""
         self.misses = Counter()
         self.stale = Counter()
         self.entries = self.cost = 0
@@ -60,7 +62,8 @@ class Tally:
     @property
     def hit_count(self) -> int:
         """All hits so far."""
-        return self._ended + self._length - length_hint(self.hits)
+        before, length, hits = self._run
+        return before + length - length_hint(hits) + int(self.unsampled.value)
 
     @property
     def requests(self) -> int:
@@ -69,13 +72,13 @@ class Tally:
 
     def begin_again(self, length: int) -> int:
         """Replace an iterator that has ended; returns how many hits it was, or 0 if another was faster."""
-        if length_hint(self.hits):
+        before, ended, hits = self._run
+        if length_hint(hits):
             return 0
-        hits = self._length
-        self._ended += hits
-        self._length = length
-        self.hits = repeat(None, length)
-        return hits
+        following = repeat(None, length)
+        self._run = (before + ended, length, following)
+        self.hits = following
+        return ended
 
     def stored(self, entry: Entry) -> None:
         self.entries += 1
