@@ -1,16 +1,18 @@
 """Event-driven invalidation: what it costs writers, how soon it comes, and how fresh it keeps a cache.
 
     python -m benchmarks.cache_events [--seconds 5] [--repetitions 5] [--commits 1000] [--reads 5000000]
-        [--only throughput|latency|replay]
+        [--only throughput|latency|replay] [--markdown]
 
 Everything runs on one server of its own, PostgreSQL with wal_level = logical and durable commits. For
 figures to quote, leave the machine alone.
 
-- throughput: pgbench with 16 writers, each commit an UPDATE of one row; the four arms take turns.
+- throughput: pgbench with 16 clients; the four arms take turns. What a service does is 1 write to 100 reads.
+  Writes alone, each a transaction that does nothing else, is the worst case.
 - latency: from the return of a commit to the call of invalidate_tag, one commit every few milliseconds.
 - replay: real requests with 1 write per 100 reads, at a row that the next requests ask for. A write is
-  committed in the database; the replay goes on once it has been invalidated, or at once. A read is stale if
-  the database holds a newer version when it is served. Beside it a TTL of 60 s with 1000 requests a second.
+  committed in the database; the replay, whose time stands still meanwhile, goes on once it has been
+  invalidated. A read is stale if the database holds a newer version when it is served. Beside it
+  a TTL of 60 s with 1000 requests a second.
 """
 
 from __future__ import annotations
@@ -18,40 +20,36 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
-import re
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import quantiles
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
+from benchmarks.cache_events_writers import MIXES, READS_PER_WRITE, Writing, page
 from benchmarks.cache_traces import trace
+from benchmarks.page import host_line, met
 from perfloop.adapters.changes import outbox_plan, slot_plan
 from perfloop.adapters.changes.source import ChangeSource
 from perfloop.adapters.servers import PostgresServer, installed_postgres
 from perfloop.cache import CachePolicy, TieredCache
-from perfloop.cache.invalidation import ChangeListener, Outbox, ReplicationSlot, TagMap
+from perfloop.cache.invalidation import ChangeListener, Outbox, OutboxPolicy, ReplicationSlot, TagMap
 from perfloop.metrics import Registry
 from perfloop.model.changes import WatchedTable
 
 SETTINGS = {"wal_level": "logical", "shared_buffers": "256MB", "max_wal_size": "2GB"}
-WRITERS = 16
 ROWS = 100_000
 REQUESTS_PER_S = 1000
 TTL_S = 60.0
 FOREVER_S = 1e9
-READS_PER_WRITE = 100
 ASKED_HIT_RATIO = 0.94
 TAGS = TagMap({"objects": ("{id}",)})
-SCRIPT = "\\set id random(1, {rows})\nUPDATE objects SET version = version + 1 WHERE id = :id;\n"
 TABLE = "CREATE TABLE objects (id int PRIMARY KEY, version int NOT NULL) WITH (fillfactor = 50)"
-NO_NOISE = {"outbox": "within the noise", "slot": "within the noise", "notify": "(19 times slower)"}
+FACTS = {"outbox": "-11 %, within the noise", "slot": "-8 %, within the noise", "notify": "19 times slower"}
 NOTIFY = """
 CREATE FUNCTION notify_row() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN PERFORM pg_notify('objects', NEW.id::text); RETURN NULL; END$$;
@@ -89,6 +87,8 @@ class Arm:
     name: str
     dsn: str
     source: Callable[[], ChangeSource] | None = None
+    hurried: Callable[[], ChangeSource] | None = None
+    """The same, looking as often as it can, for a replay that waits for each write."""
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[Heard]:
@@ -111,77 +111,44 @@ def wait_until_current(listener: ChangeListener) -> None:
 
 def make_arms(server: PostgresServer) -> list[Arm]:
     watched = [WatchedTable(table="objects", columns=("id",))]
+    hurry = OutboxPolicy(shortest_pause_s=0.0005, longest_pause_s=0.002)
     arms = []
     for name in ("without", "slot", "outbox", "notify"):
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         dsn = server.dsn(name)
         source: Callable[[], ChangeSource] | None = None
+        hurried: Callable[[], ChangeSource] | None = None
         with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(
-                "CREATE TABLE objects (id int PRIMARY KEY, version int NOT NULL) WITH (fillfactor = 50)"
-            )
+            connection.execute(TABLE)
             connection.execute(f"INSERT INTO objects SELECT g, 0 FROM generate_series(1, {ROWS}) g")
             if name == "outbox":
                 outbox_plan.carry_out(connection, outbox_plan.plan_install(connection, watched))
-                source = lambda dsn=dsn: Outbox(dsn, reader="benchmark")  # noqa: E731  # one line an arm
+                source = partial(Outbox, dsn, reader="benchmark")
+                hurried = partial(source, policy=hurry)
             elif name == "slot":
                 outbox_plan.carry_out(connection, slot_plan.plan_install(connection, watched))
-                source = lambda dsn=dsn: ReplicationSlot(dsn, reader="benchmark")  # noqa: E731  # one line an arm
+                source = hurried = partial(ReplicationSlot, dsn, reader="benchmark")
             elif name == "notify":
                 connection.execute(NOTIFY)
             connection.execute("VACUUM ANALYZE")
-        arms.append(Arm(name=name, dsn=dsn, source=source))
+        arms.append(Arm(name=name, dsn=dsn, source=source, hurried=hurried))
     return arms
 
 
-def pgbench(bin_dir: Path, dsn: str, seconds: float, script: Path) -> float:
-    """Commits per second."""
-    parts = conninfo_to_dict(dsn)
-    command = [
-        str(bin_dir / "pgbench"),
-        *("-h", str(parts["host"]), "-p", str(parts["port"]), "-U", str(parts["user"])),
-        *(
-            "-n",
-            "-c",
-            str(WRITERS),
-            "-j",
-            "2",
-            "-T",
-            str(round(seconds)),
-            "-M",
-            "prepared",
-            "-f",
-            str(script),
-        ),
-        str(parts["dbname"]),
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"tps = ([\d.]+)", told)
-    if found is None:
-        raise RuntimeError(f"pgbench did not say how fast it was: {told}")
-    return float(found[1])
-
-
-def throughput(bin_dir: Path, arms: Sequence[Arm], seconds: float, repetitions: int) -> None:
-    rates: dict[str, list[float]] = {arm.name: [] for arm in arms}
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "write.sql"
-        script.write_text(SCRIPT.format(rows=ROWS))
-        for repetition in range(repetitions):
-            order = list(arms)
-            random.Random(repetition).shuffle(order)
-            for arm in order:
-                with arm.heard():
-                    rates[arm.name].append(pgbench(bin_dir, arm.dsn, seconds, script))
-    without = median(rates["without"])
-    print(f"\n{WRITERS} writers, {repetitions} turns of {seconds:g} s\n")
-    print("| arm | commits/s, median | lowest to highest | against none | asked |\n|---|---|---|---|---|")
-    for name, found in rates.items():
-        asked = NO_NOISE.get(name, "")
-        change = f"{median(found) / without - 1:+.0%}" if name != "without" else ""
-        spread = f"{median(found):,.0f} | {min(found):,.0f} to {max(found):,.0f}"
-        print(f"| {name} | {spread} | {change} | {asked} |", flush=True)
+def throughput(server: PostgresServer, bin_dir: Path, arms: Sequence[Arm], given: argparse.Namespace) -> None:
+    named = {arm.name: arm for arm in arms}
+    writing = Writing(
+        bin_dir=bin_dir,
+        server_pid=server.pid,
+        dsns={name: arm.dsn for name, arm in named.items()},
+        heard=lambda name: named[name].heard(),
+        rows=ROWS,
+        seconds=given.seconds,
+        repetitions=given.repetitions,
+    )
+    for mix in MIXES:
+        print(f"\n{page(mix, writing.turns(mix), FACTS)}", flush=True)
 
 
 def latency(arms: Sequence[Arm], commits: int) -> None:
@@ -255,22 +222,21 @@ def requests(keys: Sequence[str], cache: TieredCache, clock: Clock, write: Calla
     return Replayed(hits=1 - loads / len(keys), stale=stale / len(keys), stale_reads=stale)
 
 
-def replay_events(keys: Sequence[str], arm: Arm, *, waits: bool) -> Replayed:
-    assert arm.source is not None
+def replay_events(keys: Sequence[str], arm: Arm) -> Replayed:
+    assert arm.hurried is not None
     clock, heard = Clock(), Heard()
     policy = CachePolicy(ttl_s=FOREVER_S)
     with (
         TieredCache(capacity=len(keys), policy=policy, clock=clock) as cache,
         psycopg.connect(arm.dsn, autocommit=True) as connection,
-        ChangeListener(arm.source(), TAGS, Relay(cache, heard), registry=Registry()) as listener,
+        ChangeListener(arm.hurried(), TAGS, Relay(cache, heard), registry=Registry()) as listener,
     ):
         wait_until_current(listener)
 
         def write(row: str) -> None:
             heard.forget(row)
             connection.execute("UPDATE objects SET version = version + 1 WHERE id = %s", [int(row)])
-            if waits:
-                heard.wait_for(row)
+            heard.wait_for(row)
 
         return requests(keys, cache, clock, write)
 
@@ -288,9 +254,10 @@ def replay(arms: Sequence[Arm], reads: int) -> None:
         keys = trace(name, reads)
         show(name, f"TTL {TTL_S:g} s", replay_ttl(keys), "")
         for arm in (arm for arm in arms if arm.source is not None):
-            asked = f">= {ASKED_HIT_RATIO:.0%}, 0 stale reads"
-            show(name, f"{arm.name}, each write awaited", replay_events(keys, arm, waits=True), asked)
-            show(name, f"{arm.name}, no write awaited", replay_events(keys, arm, waits=False), "")
+            found = replay_events(keys, arm)
+            fulfilled = found.hits - found.stale >= ASKED_HIT_RATIO and not found.stale_reads
+            asked = f">= {ASKED_HIT_RATIO:.0%} fresh, 0 stale reads: {met(fulfilled)}"
+            show(name, arm.name, found, asked)
 
 
 def show(name: str, way: str, found: Replayed, asked: str) -> None:
@@ -308,15 +275,19 @@ def main() -> None:
     parser.add_argument("--commits", type=int, default=1000)
     parser.add_argument("--reads", type=int, default=None, help="of each trace; default: all 5,000,000")
     parser.add_argument("--only", choices=["throughput", "latency", "replay"])
+    parser.add_argument(
+        "--markdown", action="store_true", help="with the host's line, for docs/benchmarks.md"
+    )
     given = parser.parse_args()
     binaries = next(each for each in installed_postgres() if (each.bin_dir / "pgbench").exists())
     with PostgresServer(binaries, settings=SETTINGS) as server:
-        print(f"PostgreSQL {binaries.version}")
+        if given.markdown:
+            print(host_line(server=f"PostgreSQL {binaries.version}"))
         arms = make_arms(server)
         if given.only in (None, "latency"):
             latency(arms, given.commits)
         if given.only in (None, "throughput"):
-            throughput(binaries.bin_dir, arms, given.seconds, given.repetitions)
+            throughput(server, binaries.bin_dir, arms, given)
         if given.only in (None, "replay"):
             replay(arms, given.reads)
 

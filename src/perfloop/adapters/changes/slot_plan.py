@@ -197,7 +197,8 @@ def _check_parts(connection: psycopg.Connection[Any], watched: WatchedTable, *, 
         if kind == PARTITIONED and is_replaced:
             raise InvalidInput(
                 f"{name} is partitioned, and its replica identity does not reach its parts, so that "
-                "UPDATEs of them would fail or tell too little; watch columns of its primary key, or use the outbox"
+                "UPDATEs of them would fail or tell too little; watch columns of its primary key, or use "
+                "the outbox"
             )
         identity, _, columns = connection.execute(block("read_identity"), (schema, relation)).fetchone() or (
             "n",
