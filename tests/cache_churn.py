@@ -39,6 +39,7 @@ SET_BY: Final = {12: 0, 13: 1}
 CALLERS: Final = 8
 POLICY: Final = CachePolicy(ttl_s=0.5, stale_for_s=1, fail_safe_for_s=2, refresh_ahead_ratio=0.8)
 LONG: Final = CachePolicy(ttl_s=600)
+"""Nothing but an invalidation ends these."""
 BREAKER: Final = BreakerPolicy(first_retry_s=0.05, longest_retry_s=0.4)
 
 
@@ -76,7 +77,7 @@ class Player:
         self.reads = 0
         self.changes = 0
         self.slowest_s = 0.0
-        self._cached = cache.cached("c{key}", policy=POLICY, tags=("row-{key}", "all"))(self._load)
+        self._cached = cache.cached("c{key}", policy=LONG, tags=("row-{key}", "all"))(self._load)
         self._threads = [
             threading.Thread(target=self._act, args=(random.Random(10 * number + caller),), daemon=True)
             for caller in range(CALLERS)
@@ -120,10 +121,10 @@ class Player:
 
     def _act(self, draw: random.Random) -> None:
         acts: list[Callable[[random.Random], None]] = [
-            *[self._read] * 12,
-            *[self._call] * 8,
-            *[self._read_many] * 6,
-            *[self._look] * 4,
+            *[self._read] * 20,
+            *[self._call] * 20,
+            *[self._read_many] * 12,
+            *[self._look] * 8,
             self._write_key,
             self._write_tag,
             self._write_all,
