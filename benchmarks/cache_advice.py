@@ -58,6 +58,7 @@ INSERT INTO stock SELECT g, g % 17 FROM generate_series(1, 2000) g;
 """
 CUSTOMERS, ORDERS, PRODUCTS = 5_000, 60_000, 2_000
 TUNING_SEED, SCORING_SEED = 1, 2
+LOG = "the log"
 TAGS = TagMap(
     {
         "orders": ("orders:customer_id={customer_id}", "table:orders"),
@@ -210,7 +211,7 @@ def advised(server: PostgresServer, shop: Shop, options: argparse.Namespace) -> 
         logged = msgspec.structs.replace(common, log=str(server.data_dir / "log" / "server.json"))
         return {
             "pg_stats": advise_on(reader, traffic, common, Silence()),
-            "the log": advise_on(reader, traffic, logged, Silence()),
+            LOG: advise_on(reader, traffic, logged, Silence()),
         }
 
 
@@ -265,7 +266,7 @@ def main() -> None:
         print(f"traffic of {tuning.now_s:.0f} s and advice took {time.perf_counter() - began_s:.0f} s")
         connection.execute("SET log_min_duration_statement = -1")
         scoring = Shop(connection, SCORING_SEED, options.rate)
-        arms, alone = made_arms(advice["pg_stats"], scoring, options.capacity)
+        arms, alone = made_arms(advice[LOG], scoring, options.capacity)
         measured(scoring, arms, options.requests)
     show(list(compared(advice, alone, arms)), markdown=options.markdown)
 
@@ -288,12 +289,8 @@ def made_arms(
     }
     chosen = {read.name: found for read in READS if (found := of_read(advice, read).chosen) is not None}
     shared = arm(chosen, shop, capacity)
-    arms = {
-        read.name: [one for (name, _, _), one in alone.items() if name == read.name]
-        + ([shared] if read.name in chosen else [])
-        for read in READS
-    }
-    return arms, alone
+    own = {read.name: [one for (name, _, _), one in alone.items() if name == read.name] for read in READS}
+    return {name: [*arms, shared] if name in chosen else arms for name, arms in own.items()}, alone
 
 
 def compared(
@@ -304,12 +301,10 @@ def compared(
         predicted = {origin: way_of(of_read(each, read), until, ttl_s) for origin, each in advice.items()}
         yield figure_of(name, until if until != Until.TIME.value else f"{ttl_s:g} s", one, name, predicted)
     for read in READS:
-        found = {origin: of_read(each, read).chosen for origin, each in advice.items()}
-        shared = arms[read.name][-1]
-        both = {origin: each for origin, each in found.items() if each is not None}
-        if read.name in shared.ways and len(shared.ways) > 1 and len(both) == len(advice):
-            way = f"together, until {shared.ways[read.name].until.value}"
-            yield figure_of(read.name, way, shared, read.name, both)
+        found = of_read(advice[LOG], read).chosen
+        if found is not None:
+            shared, way = arms[read.name][-1], f"together, until {found.until.value}"
+            yield figure_of(read.name, way, shared, read.name, {LOG: found})
 
 
 def way_of(advice: StatementAdvice, until: str, ttl_s: float) -> Kept:
@@ -333,17 +328,22 @@ def show(figures: Sequence[dict[str, Any]], *, markdown: bool) -> None:
     columns = [f"{what}{by}" for what in ("hits", "old") for by in ("", " by pg_stats", " by the log")]
     head = ("statement", "kept", "hits %", "by pg_stats", "by the log", "old %", "by pg_stats", "by the log")
     rows = [
-        (each["statement"], each["way"], *(f"{100 * each[column]:.1f}" for column in columns))
+        (
+            each["statement"],
+            each["way"],
+            *(f"{100 * each[one]:.1f}" if one in each else "" for one in columns),
+        )
         for each in figures
     ]
     if markdown:
         print(host_line(), table(head, rows), sep="\n\n", end="\n\n")
     for row in [] if markdown else [head, *rows]:
         print(f"{row[0]:<24}{row[1]:<36}" + "".join(f"{cell:>12}" for cell in row[2:]))
-    for origin in ("pg_stats", "the log"):
-        errors = sorted(100 * abs(each["hits"] - each[f"hits by {origin}"]) for each in figures)
-        told = f"off by {errors[len(errors) // 2]:.1f} points (median), {errors[-1]:.1f} (worst)"
-        print(f"hits predicted by {origin}: {told}")
+    for origin in ("pg_stats", LOG):
+        pairs = [(each["hits"], each.get(f"hits by {origin}")) for each in figures]
+        errors = sorted(100 * abs(hits - told) for hits, told in pairs if told is not None)
+        middle, worst = errors[len(errors) // 2], errors[-1]
+        print(f"hits predicted by {origin}: off by {middle:.1f} points (median), {worst:.1f} (worst)")
 
 
 if __name__ == "__main__":
