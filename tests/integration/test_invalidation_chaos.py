@@ -324,7 +324,7 @@ def test_a_server_that_hangs_is_given_up_and_found_again(shop: str, kind: str) -
 
 
 def test_nothing_is_stale_though_the_guard_drops_the_slot_all_the_time(shop: str) -> None:
-    strict = SlotPolicy(limit_bytes=1, drop_over_limit=True, guard_every_s=0.05)
+    strict = SlotPolicy(max_bytes=1, drop_over_limit=True, guard_every_s=0.05)
     with (
         TieredCache(remote=InMemoryRemote()) as cache,
         Orders(shop, cache) as orders,
