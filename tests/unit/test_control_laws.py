@@ -129,6 +129,15 @@ def test_a_batch_that_gains_nothing_from_its_size_is_taken_back() -> None:
     assert Outcome.UNDONE in {entry.outcome for entry in law.log.entries()}
 
 
+def test_a_batch_that_is_not_filled_does_not_grow() -> None:
+    law = BatchFit(start=100)
+    for number in range(20):
+        law.update(window(number * 0.1, latency_s=0.01, limit=4, size=3, calls=400))
+
+    assert 100 == law.size
+    assert law.is_settled
+
+
 def test_both_numbers_by_turns_reach_the_best_setting_within_the_budget() -> None:
     coordinator = Coordinator(SearchHold(), BatchFit(p99_budget_s=0.025))
     calls = Simulation(SINK, Coordinated(coordinator), SEED).run(30.0)

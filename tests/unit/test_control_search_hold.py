@@ -134,6 +134,20 @@ def test_calls_that_fail_count_against_a_limit() -> None:
     assert 4 == law.limit
 
 
+def test_a_limit_at_which_no_call_ends_well_is_undone() -> None:
+    law, at_s = SearchHold(start=4), 0.0
+    while law.limit == 4:
+        law.update(window(at_s, 4))
+        at_s += 0.1
+    for _ in range(8):
+        failing = msgspec.structs.replace(window(at_s, law.limit), completions=0, items=0, failures=50)
+        law.update(msgspec.structs.replace(failing, latencies=None))
+        at_s += 0.1
+
+    assert 4 == law.limit
+    assert [Outcome.UNDONE, Outcome.KEPT] == [entry.outcome for entry in law.log.entries()]
+
+
 def test_windows_before_a_move_took_hold_are_not_counted() -> None:
     law = SearchHold(start=4)
 

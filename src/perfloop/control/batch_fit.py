@@ -33,6 +33,8 @@ CALLS_A_LOOK: Final = 300
 CALLS_A_SHORT_STEP: Final = 1000
 """Calls from which a 99th percentile is known well enough for a short one, and to hold."""
 SHORT_STEP: Final = 0.3
+FILLED: Final = 0.5
+"""Calls that carry less than this share of the size say nothing of it: fewer items come than would fit."""
 LARGEST_STEP: Final = 2.0
 """A line is trusted up to this many times what was seen."""
 JUDGED_STEP: Final = 1.4
@@ -68,6 +70,11 @@ class _Sums:
         self.size_size += calls * (size**2 + (sizes.variance if sizes else 0.0))
         self.size_latency += calls * (size * latency_s + (sizes.covariance_s if sizes else 0.0))
         self.p99 += calls * latencies.p99_s
+
+    def fade(self) -> None:
+        """Let what was seen so far weigh half."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) / 2)
 
     def line(self) -> tuple[float, float]:
         """Seconds a call and seconds an item; neither is below 0."""
@@ -148,21 +155,29 @@ class BatchFit:
 
     def _look(self, window: Window) -> Adjustment | None:
         since = self._since
+        if since.size < FILLED * self.size * since.calls:
+            self._settle(window)
+            return None
         if self._before is not None and since.pace() < LEAST_GAIN * self._before[1]:
             return self._undo(window, *self._before, since.pace())
         target, reason = self._target(since.tail(), window.ended_at_s)
         if abs(target - self.size) < SHORT_STEP * self.size and since.calls < CALLS_A_SHORT_STEP:
             return None
         if abs(target - self.size) <= SAME * self.size:
-            self.log.settle(Outcome.KEPT, window)
-            self._before = None
-            self.is_settled = True
-            self._turn_at_s = window.ended_at_s
-            self._since = _Sums()
+            self._settle(window)
             return None
+        self.log.settle(Outcome.KEPT, window)
         self._before = (self.size, since.pace()) if target >= JUDGED_STEP * self.size else None
         self.is_settled = False
         return self._move(window, target, reason, Outcome.PENDING)
+
+    def _settle(self, window: Window) -> None:
+        self.log.settle(Outcome.KEPT, window)
+        self._before = None
+        self.is_settled = True
+        self._turn_at_s = window.ended_at_s
+        self._since = _Sums()
+        self._sums.fade()
 
     def _target(self, tail: float, now_s: float) -> tuple[int, str]:
         call_s, item_s = self._sums.line()

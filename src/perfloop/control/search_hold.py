@@ -35,7 +35,7 @@ REVISIT: Final = 0.7
 FIRST_ERROR: Final = 0.15
 """Error of the elasticity that the anchor alone may bring in, before the first trial."""
 STARVED: Final = 5
-"""Windows in a row without waiting work after which a trial ends: the limit is not what holds work back."""
+"""Windows in a row that say nothing of the limit, after which a trial ends."""
 
 
 class SearchHold:
@@ -91,13 +91,21 @@ class SearchHold:
             self._trial.forget()
 
     def _starve(self, window: Window) -> Adjustment | None:
-        """Calls do not wait for this limit: where it is on trial it stays, as it holds nothing back."""
+        """End a trial that Windows say nothing of.
+
+        Where no call waits the limit on trial stays, as it holds nothing back. Where none ends well it goes.
+        """
         self._starved += 1
-        if self._trial is not None and self._starved >= STARVED and not window.is_saturated:
-            self.log.settle(Outcome.KEPT, window)
-            self._anchor, self._trial, self._bracket = Estimate(self.limit), None, None
-            self._holding.begin(window.ended_at_s, self.limit)
-        return None
+        if self._trial is None or self._starved < STARVED:
+            return None
+        before, self._trial, self._bracket = self._anchor.limit, None, None
+        self.log.settle(Outcome.UNDONE if window.is_saturated else Outcome.KEPT, window)
+        if not window.is_saturated:
+            self._anchor = Estimate(self.limit)
+        self._holding.begin(window.ended_at_s, self._anchor.limit)
+        if self.limit == self._anchor.limit:
+            return None
+        return self._move(before, window, f"back to {before}: at {self.limit} no call ended well any more")
 
     def _hold(self, window: Window) -> Adjustment | None:
         self._anchor.add(window)
