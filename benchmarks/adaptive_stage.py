@@ -278,9 +278,8 @@ def print_simulated(pool: ProcessPoolExecutor, seeds: Sequence[int]) -> None:
     print(f"{counted} Each entry: share of the best fixed setting in the last half, median (least);")
     print("p99 over that of the best fixed setting; the time from which on five seconds brought 95 %.\n")
     print(grid_table(pool, plan))
-    print(
-        "\nCapacity 16, then 6, then 32, for 60 s each: share of the best in each phase; the others on one seed.\n"
-    )
+    print("\nCapacity 16, then 6, then 32, for 60 s each: share of the best in each phase, median.")
+    print("The others are on one seed.\n")
     print(steps_table(pool, {name: seeds if name == DEFAULT else seeds[:1] for name in CONTENDERS}))
     print("\nBoth numbers, from 1 call of 8 items; the best fixed setting is 16 calls of 200.\n")
     print(both_table(pool, seeds))
