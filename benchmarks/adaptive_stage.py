@@ -14,6 +14,7 @@ The rival comes with the dependency group pipeline-peers: adaptive-concurrency (
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import timeit
 from collections.abc import Callable, Mapping, Sequence
@@ -135,8 +136,11 @@ class CellScore:
 
     def __str__(self) -> str:
         steady = f"{statistics.median(self.steady):.1%} ({min(self.steady):.1%})"
-        reached = f"{self.reached_s:.1f} s" if self.reached_s < LENGTH_S else "never"
-        return f"{steady}, {self.p99_ratio:.2f}, {reached}"
+        return f"{steady}, {self.p99_ratio:.2f}, {_moment(self.reached_s)}"
+
+
+def _moment(at_s: float) -> str:
+    return f"{at_s:.1f} s" if math.isfinite(at_s) else "never"
 
 
 def play_cell(name: str | None, cell: Cell, seed: int) -> Score:
@@ -225,7 +229,7 @@ def both_table(pool: ProcessPoolExecutor, seeds: Sequence[int]) -> str:
             is_met = statistics.median(steady) >= 0.95 and p99_s <= P99_BUDGET_S and reached_s <= 10
             how = "one at a time (Coordinator)" if is_coordinated else "each on its own"
             row = [kind, how, f"{statistics.median(steady):.1%} ({min(steady):.1%})", f"{p99_s * 1e3:.1f} ms"]
-            rows.append([*row, f"{reached_s:.1f} s", met(is_met) if is_coordinated else ""])
+            rows.append([*row, _moment(reached_s), met(is_met) if is_coordinated else ""])
     return table(["sink", "laws", "of the best (least)", "p99, budget 25 ms", "to 95 %", ""], rows)
 
 
