@@ -57,10 +57,13 @@ class ThreadedRun:
     def _work(self) -> None:
         while not self._stop.is_set():
             begun_at_s = self._limiter.acquire()
+            if self._stop.is_set():  # woken to go home
+                return
             number, size, taken_s = self._begin()
             time.sleep(taken_s)
             self._limiter.release(begun_at_s, size)
-            self._end(number, size, time.perf_counter(), begun_at_s)
+            if not self._stop.is_set():
+                self._end(number, size, time.perf_counter(), begun_at_s)
 
     def _begin(self) -> tuple[int, int, float]:
         with self._lock:
