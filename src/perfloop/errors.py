@@ -19,7 +19,11 @@ Catch `PerfloopError` to catch them all::
     ├── LoadTimedOut              a loader of the cache took longer than its hard_timeout_s
     ├── ChannelClosed             the other end of a channel is gone
     ├── ChannelBroken             what comes over a channel is not of its kind
-    └── LaunchFailed              a worker, or what starts workers, could not be started
+    ├── LaunchFailed              a worker, or what starts workers, could not be started
+    ├── FleetFailed               a group of workers gave up, or has nobody left
+    ├── FleetNotFound             no fleet answers at this place
+    ├── MessageFailed             a worker could not do a message; it is not sent again
+    └── StageFailed               an item failed in a stage of a pipeline that has no place for dead letters
 
 A message states the fact and then the way out.
 """
@@ -97,3 +101,19 @@ class ChannelBroken(PerfloopError):
 
 class LaunchFailed(PerfloopError):
     """A worker, or what starts workers, could not be started."""
+
+
+class FleetFailed(PerfloopError):
+    """A group of workers gave up, or has nobody left."""
+
+
+class FleetNotFound(PerfloopError):
+    """No fleet answers at this place."""
+
+
+class MessageFailed(PerfloopError):
+    """A worker could not do a message, or was ended by it too often; it is not sent again."""
+
+
+class StageFailed(PerfloopError):
+    """An item failed in a stage of a pipeline, and nobody said what is to become of such items."""

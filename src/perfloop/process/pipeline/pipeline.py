@@ -1,0 +1,187 @@
+"""The pipeline as its user writes it down."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Self
+
+from perfloop.control.choice import LimitChoice, SizeChoice
+from perfloop.errors import InvalidInput
+from perfloop.process.pipeline.calls import Function
+from perfloop.process.pipeline.marks import RetryPolicy
+from perfloop.process.pipeline.run import PipelineRun, Source
+from perfloop.process.pipeline.spec import DeadLetterSink, ExecutorChoice, StageSpec, executor_for, name_of
+from perfloop.process.pipeline.statistics import PipelineStatistics, PipelineSummary
+
+
+class Pipeline:
+    """A source and the stages its items go through, each with a bounded queue before it.
+
+    `source` is an iterable or an async iterable, with or without an end. It is read in the thread that calls
+    `run`, and only as fast as the stages take what comes. `dead_letter` takes the items that are given up;
+    without it the first of them ends the run.
+    """
+
+    def __init__(self, source: Source, *, dead_letter: DeadLetterSink | None = None) -> None:
+        self._source = source
+        self._dead_letter = dead_letter
+        self._specs: list[StageSpec] = []
+        self._run: PipelineRun | None = None
+        self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def stage(
+        self,
+        function: Function,
+        *,
+        name: str | None = None,
+        executor: ExecutorChoice | None = None,
+        workers: int | None = None,
+        limiter: LimitChoice | None = None,
+        ordered: bool = False,
+        retries: int | RetryPolicy = 0,
+        dead_letter: DeadLetterSink | None = None,
+        queue_items: int = 1000,
+    ) -> Self:
+        """Call `function` for each item; what it returns goes on.
+
+        A list or an iterator is many items, SKIP none, all else one. `executor` is "threads", "processes",
+        "async" or an Executor; left out, coroutine functions run in an event loop and others in threads.
+        `limiter` says how many calls run at once, at most `workers`: "adaptive", "fixed", a number, or a law;
+        threads and tasks are adaptive, processes and Executors fixed. `ordered` keeps the order in which
+        items came to this stage. `queue_items` may wait before it.
+
+        Raises InvalidInput where these do not go together.
+        """
+        self._add(
+            StageSpec(
+                name=self._name(function, name),
+                function=function,
+                executor=executor_for(function, executor),
+                workers=workers,
+                limiter=limiter,
+                is_ordered=ordered,
+                retries=_retries(retries),
+                dead_letter=dead_letter or self._dead_letter,
+                queue_items=queue_items,
+            )
+        )
+        return self
+
+    def batch(
+        self,
+        function: Function,
+        *,
+        name: str | None = None,
+        executor: ExecutorChoice | None = None,
+        workers: int | None = None,
+        limiter: LimitChoice | None = None,
+        size: SizeChoice = "adaptive",
+        linger_s: float | None = None,
+        p99_budget_s: float | None = None,
+        ordered: bool = False,
+        retries: int | RetryPolicy = 0,
+        dead_letter: DeadLetterSink | None = None,
+        queue_items: int = 1000,
+    ) -> Self:
+        """Call `function` with lists of items; what it returns goes on, None is nothing.
+
+        A call is made when `size` items are there, or when the oldest has waited for `linger_s`. With
+        `p99_budget_s` and without `linger_s` the linger is found: as few calls as keep 99 of 100 items within
+        that time, from coming to this stage to the function's answer. Where items come faster than they are
+        taken, the budget is that of a call, and an adaptive size keeps it. The rest is as in `stage`.
+
+        A call that fails is tried again as a whole; then it is halved until single items fail.
+        """
+        self._add(
+            StageSpec(
+                name=self._name(function, name),
+                function=function,
+                executor=executor_for(function, executor),
+                is_batch=True,
+                workers=workers,
+                limiter=limiter,
+                size=size,
+                linger_s=linger_s,
+                p99_budget_s=p99_budget_s,
+                is_ordered=ordered,
+                retries=_retries(retries),
+                dead_letter=dead_letter or self._dead_letter,
+                queue_items=queue_items,
+            )
+        )
+        return self
+
+    def run(self) -> PipelineSummary:
+        """Run to the end of the source, or to `stop`; no thread and no process is left afterwards.
+
+        Raises what the source raised, once all that was read is through, and StageFailed for an item that was
+        given up without a place for it. Ctrl-C drops what is queued and waits for the calls under way.
+        """
+        return self._begin(None).go()
+
+    async def run_async(self) -> PipelineSummary:
+        """The same, with coroutine functions and async sources in the running event loop.
+
+        Cancelling it is as Ctrl-C is to `run`.
+        """
+        loop = asyncio.get_running_loop()
+        run = self._begin(loop)
+        going = asyncio.ensure_future(loop.run_in_executor(None, run.go))
+        try:
+            return await asyncio.shield(going)
+        except asyncio.CancelledError:
+            run.cancel()
+            await asyncio.wait([going])
+            raise
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Read no more; from any thread, or a signal's handler.
+
+        What was read is worked on, unless `drain` is false. A source that blocks is stopped when it yields.
+        """
+        with self._lock:
+            self._is_stopped = True
+            run = self._run
+        if run is not None:
+            run.stop(drain=drain)
+
+    def statistics(self) -> PipelineStatistics:
+        """As it is now, or was at the end. Raises InvalidInput before `run`."""
+        run = self._run
+        if run is None:
+            raise InvalidInput("there are no statistics of a pipeline that was never run; call run() first")
+        return run.statistics()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop | None) -> PipelineRun:
+        if not self._specs:
+            raise InvalidInput("a pipeline without stages does nothing; add one with stage() or batch()")
+        with self._lock:
+            if self._run is not None:
+                raise InvalidInput("a pipeline runs once, as its source is read once; make another one")
+            self._run = PipelineRun(self._source, self._specs, loop)
+            if self._is_stopped:
+                self._run.stop(drain=True)
+            return self._run
+
+    def _add(self, spec: StageSpec) -> None:
+        if self._run is not None:
+            raise InvalidInput("the pipeline runs already; add its stages before run()")
+        spec.steering()  # tells at once what cannot be
+        self._specs.append(spec)
+
+    def _name(self, function: Function, asked: str | None) -> str:
+        name = asked or name_of(function)
+        taken = {spec.name for spec in self._specs}
+        if name not in taken:
+            return name
+        if asked is not None:
+            raise InvalidInput(f"two stages are called {asked!r}; give one another name")
+        return next(
+            f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken
+        )
+
+
+def _retries(asked: int | RetryPolicy) -> RetryPolicy:
+    return RetryPolicy(retries=asked) if isinstance(asked, int) else asked

@@ -1,0 +1,180 @@
+"""One run of a pipeline: what is started, how it ends, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from time import perf_counter
+from typing import Any, Final
+
+from perfloop.process.pipeline.async_stage import AsyncStage
+from perfloop.process.pipeline.source import Feeder
+from perfloop.process.pipeline.spec import StageSpec
+from perfloop.process.pipeline.stage import Stage, ThreadStage
+from perfloop.process.pipeline.statistics import PipelineStatistics, PipelineSummary
+
+LOOK_S: Final = 0.02
+
+Source = Iterable[Any] | AsyncIterable[Any]
+
+
+class LoopThread:
+    """An event loop in a thread, for pipelines that are run where there is none."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="perfloop-loop", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.loop.shutdown_asyncgens(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class PipelineRun:
+    """Runs once. `go` is called in the thread that reads the source; the rest from any other."""
+
+    def __init__(
+        self, source: Source, specs: Sequence[StageSpec], loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        self._source = source
+        self._own_loop: LoopThread | None = None
+        if loop is None and (isinstance(source, AsyncIterable) or any(spec.is_async for spec in specs)):
+            self._own_loop = LoopThread()
+            loop = self._own_loop.loop
+        self._loop = loop
+        self._stages: list[Stage] = [self._stage(spec) for spec in specs]
+        self._feeder = Feeder(self._stages[0].queue)
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._began_s = perf_counter()
+        self._ended_s: float | None = None
+        self._reading: Future[bool] | None = None
+        self._join()
+
+    def go(self) -> PipelineSummary:
+        """Read the source to its end or to `stop`, wait for the stages, and clean up whatever happens."""
+        self._began_s = perf_counter()
+        is_complete = False
+        steward = threading.Thread(target=self._steward, name="perfloop-steward", daemon=True)
+        try:
+            if self._own_loop is not None:
+                self._own_loop.start()
+            for stage in self._stages:
+                stage.start()
+            steward.start()
+            is_complete = self._read()
+            self._done.wait()
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            self._done.wait()
+            self._ended_s = perf_counter()
+            self._close(steward)
+        if self._error is not None:
+            raise self._error
+        return self._summary(is_complete)
+
+    def stop(self, *, drain: bool) -> None:
+        """Read no more of the source; work on what was read, or drop it."""
+        self._feeder.stop()
+        if self._reading is not None:
+            self._reading.cancel()
+        if not drain:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End without working on what is queued; calls under way may finish, but processes are ended."""
+        self._feeder.stop()
+        if self._reading is not None:
+            self._reading.cancel()
+        for stage in self._stages:
+            stage.queue.cancel()
+            stage.abort()
+
+    def fail(self, error: BaseException) -> None:
+        """End for this reason; the first one counts."""
+        with self._lock:
+            if self._error is not None:
+                return
+            self._error = error
+        self.cancel()
+
+    def statistics(self) -> PipelineStatistics:
+        return PipelineStatistics(
+            elapsed_s=(self._ended_s or perf_counter()) - self._began_s,
+            items_read=self._feeder.items,
+            stages=tuple(stage.statistics() for stage in self._stages),
+        )
+
+    def _stage(self, spec: StageSpec) -> Stage:
+        if not spec.is_async:
+            return ThreadStage(spec, self.fail)
+        assert self._loop is not None, "whoever has an async stage has a loop"
+        return AsyncStage(spec, self.fail, self._loop)
+
+    def _join(self) -> None:
+        """Each queue that has ended closes the next."""
+        for stage, following in zip(self._stages, self._stages[1:], strict=False):
+            stage.next = following.queue
+            stage.queue.when_ended = following.queue.close
+        self._stages[-1].queue.when_ended = self._done.set
+
+    def _read(self) -> bool:
+        """What fails in the source is raised when all that was read before has been worked on."""
+        is_complete = False
+        try:
+            if isinstance(self._source, AsyncIterable):
+                is_complete = self._read_async(self._source)
+            else:
+                is_complete = self._feeder.read(self._source)
+        except Exception as error:  # noqa: BLE001  # of the user's source; raised by `go`
+            with self._lock:
+                self._error = self._error or error
+        self._stages[0].queue.close()
+        return is_complete
+
+    def _read_async(self, source: AsyncIterable[Any]) -> bool:
+        assert self._loop is not None, "whoever has an async source has a loop"
+        self._reading = asyncio.run_coroutine_threadsafe(self._feeder.read_async(source), self._loop)
+        if self._feeder.is_stopping():
+            self._reading.cancel()
+        with contextlib.suppress(CancelledError):
+            return self._reading.result()
+        return False
+
+    def _steward(self) -> None:
+        """Looks at the stages now and then, for their laws."""
+        try:
+            while not self._done.wait(LOOK_S):
+                for stage in self._stages:
+                    stage.look()
+        except BaseException as error:  # noqa: BLE001  # the boundary of a thread: the run ends with it
+            self.fail(error)
+
+    def _close(self, steward: threading.Thread) -> None:
+        if steward.ident is not None:
+            steward.join()
+        for stage in self._stages:
+            stage.close()
+        if self._own_loop is not None:
+            self._own_loop.close()
+
+    def _summary(self, is_complete: bool) -> PipelineSummary:
+        now = self.statistics()
+        return PipelineSummary(
+            elapsed_s=now.elapsed_s,
+            items_read=now.items_read,
+            stages=now.stages,
+            is_complete=is_complete,
+            dropped=sum(stage.queue.dropped for stage in self._stages),
+        )

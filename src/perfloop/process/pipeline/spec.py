@@ -1,0 +1,141 @@
+"""What a stage was asked to be, checked when it is asked, so that misuse is told before any work begins."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from perfloop.control.batch_fit import SIZES
+from perfloop.control.choice import LimitChoice, SizeChoice, law_for, size_law_for
+from perfloop.control.fixed import Fixed
+from perfloop.control.law import ConcurrencyLaw
+from perfloop.control.linger import Linger
+from perfloop.control.policy import AdjustmentPolicy
+from perfloop.errors import InvalidInput
+from perfloop.process.pipeline.calls import Function
+from perfloop.process.pipeline.marks import DeadLetter, RetryPolicy
+from perfloop.process.pipeline.sizing import ChunkSize
+from perfloop.process.pipeline.steering import BatchSteering, ItemSteering, Steering
+
+DeadLetterSink: TypeAlias = Callable[[DeadLetter], object]
+ExecutorChoice: TypeAlias = str | Executor
+
+WORDS: Final = ("threads", "processes", "async")
+MOST_THREADS: Final = 128
+MOST_TASKS: Final = 1000
+LARGEST_CHUNK: Final = 100
+CALL_S: Final = {"threads": 0.001, "processes": 0.01, "async": 0.001}
+"""How long a call aims to be, so that handing it over costs about a hundredth of that."""
+SENT_CALL_S: Final = 0.1
+"""The same for an executor of one's own, which may be a cluster: 2.6 ms a task were measured on dask's."""
+IN_FLIGHT: Final = 2
+"""Tasks a worker of such an executor: while it works on one, the next is on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """One stage, as asked for."""
+
+    name: str
+    function: Function
+    executor: ExecutorChoice
+    is_batch: bool = False
+    workers: int | None = None
+    limiter: LimitChoice | None = None
+    is_ordered: bool = False
+    retries: RetryPolicy
+    dead_letter: DeadLetterSink | None = None
+    size: SizeChoice = "adaptive"
+    linger_s: float | None = None
+    p99_budget_s: float | None = None
+    queue_items: int = 1000
+
+    @property
+    def executor_name(self) -> str:
+        return self.executor if isinstance(self.executor, str) else type(self.executor).__name__
+
+    @property
+    def is_async(self) -> bool:
+        return self.executor == "async"
+
+    def steering(self) -> Steering:
+        """The laws of one run. Raises InvalidInput where they were not told as they must be."""
+        law = self._law()
+        if not self.is_batch:
+            call_s = CALL_S.get(self.executor_name, SENT_CALL_S)
+            linger_s = 0.0 if isinstance(self.executor, str) else SENT_CALL_S / 2
+            largest = LARGEST_CHUNK if isinstance(self.executor, str) else self.queue_items
+            return ItemSteering(law, ChunkSize(call_s, largest), linger_s)
+        is_adaptive = self.size == "adaptive"
+        size = size_law_for(self.size, p99_budget_s=self.p99_budget_s if is_adaptive else None)
+        linger = None
+        if self.p99_budget_s is not None and self.linger_s is None:
+            linger = Linger(self.p99_budget_s)
+        return BatchSteering(law, size, most=SIZES.highest, linger=linger, linger_s=self.linger_s or 0.0)
+
+    def _law(self) -> ConcurrencyLaw:
+        is_ours = self.executor in ("threads", "async")
+        most = self.workers or self._most_workers()
+        choice: LimitChoice = (
+            self.limiter if self.limiter is not None else ("adaptive" if is_ours else "fixed")
+        )
+        if not isinstance(self.executor, str):
+            most *= IN_FLIGHT
+        if choice == "fixed":
+            return Fixed(most)
+        return law_for(choice, AdjustmentPolicy(highest=most))
+
+    def _most_workers(self) -> int:
+        if isinstance(self.executor, str):
+            return {"threads": MOST_THREADS, "async": MOST_TASKS}.get(self.executor) or processors()
+        known = getattr(self.executor, "_max_workers", None)
+        if isinstance(known, int):
+            return known
+        raise InvalidInput(
+            f"{self.executor_name} does not tell how many workers it has; say workers=, the number of calls "
+            f"that run in it at once, for the stage {self.name}"
+        )
+
+
+def processors() -> int:
+    """That this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def executor_for(function: Function, asked: ExecutorChoice | None) -> ExecutorChoice:
+    """Where a function runs: what was asked for, or an event loop for coroutine functions, else threads.
+
+    Raises InvalidInput where the two do not go together.
+    """
+    is_async = _is_async(function)
+    name = name_of(function)
+    if asked is None:
+        return "async" if is_async else "threads"
+    if isinstance(asked, str) and asked not in WORDS:
+        raise InvalidInput(f"there is no executor {asked!r}; say one of {', '.join(WORDS)}, or an Executor")
+    if is_async and asked != "async":
+        raise InvalidInput(f'{name} is a coroutine function; say executor="async", or leave executor out')
+    if asked == "async" and not is_async:
+        raise InvalidInput(
+            f"{name} is no coroutine function and would stop the event loop while it works; say "
+            'executor="threads", or make it "async def"'
+        )
+    return asked
+
+
+def name_of(function: Function) -> str:
+    """What the stage is called where nobody says."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    called = function if inspect.isroutine(function) else type(function).__call__
+    return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)

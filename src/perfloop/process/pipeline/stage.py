@@ -1,0 +1,231 @@
+"""A stage at work: its queue, its numbers, its counters. What it does in threads is here."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+from perfloop.control.limiter import Limiter
+from perfloop.control.linger import WINDOWS
+from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.tally import Tally
+from perfloop.errors import StageFailed
+from perfloop.process.pipeline.callers import Caller, Callers
+from perfloop.process.pipeline.calls import Outcome
+from perfloop.process.pipeline.marks import DeadLetter
+from perfloop.process.pipeline.metering import StageMeter
+from perfloop.process.pipeline.sequencing import Sequencer
+from perfloop.process.pipeline.spec import StageSpec
+from perfloop.process.pipeline.statistics import StageStatistics
+from perfloop.process.pipeline.work import Settled, Work, settle
+from perfloop.process.pipeline.work_queue import WorkQueue
+
+PACE: Final = AdjustmentPolicy()
+LATE: Final = 0.5
+"""Share of the calls that found work waiting from which on the stage is behind."""
+WINDOW: Final = 4
+"""Where order is kept: Works a worker that may be taken beyond the first that is not through."""
+
+
+class StageRun:
+    """What a stage in threads and one in an event loop have in common."""
+
+    def __init__(self, spec: StageSpec, fail: Callable[[BaseException], None]) -> None:
+        self.spec = spec
+        self.steering = spec.steering()
+        self.next: WorkQueue | None = None
+        self._fail = fail
+        self.limiter = Limiter(self.steering.limit)
+        self.meter = StageMeter(self.steering.limit)
+        window = WINDOW * self.steering.limit if spec.is_ordered else None
+        self.queue = WorkQueue(self._capacity(), window=window)
+        self._sequencer = Sequencer() if spec.is_ordered else None
+        self._random = random.Random()
+        self._lock = threading.Lock()
+        self._times = Tally(perf_counter())
+        self._late = self._calls = 0
+
+    def look(self) -> None:
+        """Give the laws what was seen since the last look, and do what they say."""
+        if self.limiter.is_due(PACE.interval_s, PACE.calls):
+            self._look_at_calls()
+        if not self.spec.is_batch:
+            return
+        with self._lock:
+            now_s = perf_counter()
+            if not self._times.is_due(now_s, WINDOWS.interval_s, WINDOWS.calls):
+                return
+            window = self._times.drain(now_s, self.limiter.limit)
+        self.steering.update_linger(window)
+
+    def statistics(self) -> StageStatistics:
+        return self.meter.statistics(self.spec, self.steering, self.queue)
+
+    def most(self) -> int:
+        return self.steering.size_of_call(self.queue.taken)
+
+    def linger_s(self) -> float:
+        return self.steering.linger_s
+
+    def resized(self) -> None:
+        """The limit was moved."""
+
+    def _begun(self, work: Work) -> None:
+        with self._lock:
+            self._calls += 1
+            self._late += work.is_late
+            if self.spec.is_batch and not work.attempt:
+                self._times.begin(max(work.came_at_s, self._times.started_at_s))
+
+    def _ended(self, work: Work, outcome: Outcome, begun_at_s: float) -> Settled:
+        """The books of a call; what is to be passed on is left to the caller."""
+        now_s = perf_counter()
+        count = len(work.items)
+        took_s = now_s - begun_at_s
+        # The law sees the time of an item where items go one by one, and so not how many are handed over.
+        seen_s = took_s if self.spec.is_batch else took_s / count
+        is_failed = bool(outcome.failures) and (outcome.is_whole or len(outcome.failures) == count)
+        self.limiter.release(now_s - seen_s, count, failed=is_failed)
+        settled = settle(
+            work, outcome, self.spec.retries, self._random.random(), is_ordered=self.spec.is_ordered
+        )
+        self.meter.count(settled, took_s, outcome.took_s)
+        with self._lock:
+            self.steering.observe(count, outcome.took_s or took_s)
+            if self.spec.is_batch and not work.attempt:
+                if is_failed:
+                    self._times.fail(now_s)
+                else:
+                    self._times.end(work.came_at_s, now_s, count)
+        for item, error in settled.given_up:
+            self._give_up(item, error, settled.attempts)
+        return settled
+
+    def _passed_on(self, work: Work, settled: Settled) -> Iterator[list[Any]]:
+        """The chunks to pass on now."""
+        if settled.outputs is None:
+            return
+        if self._sequencer is None:
+            if settled.outputs:
+                yield settled.outputs
+            return
+        for outputs in self._sequencer.bring(work.ticket, settled.outputs):
+            if outputs:
+                yield outputs
+            self.queue.advance()
+
+    def _give_up(self, item: Any, error: BaseException, attempts: int) -> None:
+        if self.spec.dead_letter is not None:
+            self.spec.dead_letter(DeadLetter(item=item, stage=self.spec.name, error=error, attempts=attempts))
+            return
+        failed = StageFailed(
+            f"{self.spec.name} failed on {_shown(item)}: {error or type(error).__name__}; say retries= or "
+            "dead_letter= for items that may fail"
+        )
+        failed.__cause__ = error
+        self._fail(failed)
+
+    def _look_at_calls(self) -> None:
+        with self._lock:
+            is_behind = self._late >= LATE * self._calls and self._calls > 0
+            self._late = self._calls = 0
+        window = self.limiter.drain(queue_length=max(1, len(self.queue)) if is_behind else 0)
+        with self._lock:
+            self.steering.update(window)
+        self.queue.capacity = self._capacity()
+        if self.steering.limit != self.limiter.limit:
+            self.limiter.resize(self.steering.limit)
+            self.meter.move_limit(self.steering.limit)
+            self.queue.widen(WINDOW * self.steering.limit)
+            self.resized()
+
+    def _capacity(self) -> int:
+        return max(self.spec.queue_items, 2 * self.steering.size)
+
+
+class Stage(Protocol):
+    """A stage that can be run."""
+
+    spec: StageSpec
+    queue: WorkQueue
+    next: WorkQueue | None
+
+    def start(self) -> None: ...
+    def look(self) -> None: ...
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
+    def statistics(self) -> StageStatistics: ...
+
+
+class ThreadStage(StageRun):
+    """A thread for each call under way; it takes Works, calls, and passes on."""
+
+    def __init__(self, spec: StageSpec, fail: Callable[[BaseException], None]) -> None:
+        super().__init__(spec, fail)
+        self._callers = Callers(spec)
+        self._threads: list[threading.Thread] = []
+        self._working = 0
+
+    def start(self) -> None:
+        self.resized()
+
+    def resized(self) -> None:
+        """Begin the workers that are missing; those too many retire after their Work."""
+        with self._lock:
+            missing = 0 if self.queue.is_ended else max(0, self.steering.limit - self._working)
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            for _ in range(missing):
+                thread = threading.Thread(target=self._work, name=f"perfloop-{self.spec.name}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            self._working += missing
+
+    def abort(self) -> None:
+        self._callers.abort()
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        self._callers.close()
+
+    def _work(self) -> None:
+        try:
+            caller = self._callers.lend()
+            try:
+                caller.open()
+                while not self._retires():
+                    work = self.queue.take(self.most, self.linger_s)
+                    if work is None:
+                        break
+                    self._do(caller, work)
+            finally:
+                self._callers.give_back(caller)
+        except BaseException as error:  # noqa: BLE001  # the boundary of a thread: the run ends with it
+            self._fail(error)
+
+    def _do(self, caller: Caller, work: Work) -> None:
+        again: list[tuple[Work, float]] = []
+        try:
+            begun_at_s = self.limiter.acquire()
+            self._begun(work)
+            settled = self._ended(work, caller.call(work.items), begun_at_s)
+            for outputs in self._passed_on(work, settled):
+                if self.next is not None:
+                    self.next.put(outputs)
+            again = settled.again
+        finally:
+            self.queue.finish(again)
+
+    def _retires(self) -> bool:
+        with self._lock:
+            is_spare = self._working > self.steering.limit
+            self._working -= is_spare
+            return is_spare
+
+
+def _shown(item: Any) -> str:
+    text = repr(item)
+    return text if len(text) <= 80 else f"{text[:77]}..."

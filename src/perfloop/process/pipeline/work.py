@@ -1,0 +1,109 @@
+"""A Work: what a worker takes from its stage's queue at once, and what is left of it after a call. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from perfloop.process.pipeline.calls import Outcome
+from perfloop.process.pipeline.marks import RetryPolicy
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """Items for one call."""
+
+    items: list[Any]
+    came_at_s: float
+    """When the oldest of them came into the queue."""
+    ticket: int = 0
+    """Its place, where order is kept."""
+    attempt: int = 0
+    """How often these items failed."""
+    is_late: bool = False
+    """Whether it had to wait for a worker, and no worker for it."""
+    outputs: list[Any] = field(default_factory=list)
+    """Of earlier items of the same ticket."""
+    rest: list[list[Any]] = field(default_factory=list)
+    """Later items of the same ticket, each list a call of its own."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """What becomes of a Work after a call."""
+
+    outputs: list[Any] | None
+    """To pass on; None while the ticket is not through."""
+    again: list[tuple[Work, float]] = field(default_factory=list)
+    """To be tried again, each after a pause in seconds."""
+    given_up: list[tuple[Any, BaseException]] = field(default_factory=list)
+    attempts: int = 1
+    """Of each item given up."""
+    through: int = 0
+    """Items done or given up."""
+    retried: int = 0
+    """Items that are tried again."""
+
+
+def settle(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float, *, is_ordered: bool) -> Settled:
+    """Part what is done from what is tried again and what is given up.
+
+    A call of many that failed as a whole is halved once its retries are used up, until single items fail: one
+    bad row does not take its batch with it. Where order is kept, all of a ticket stays with its Work.
+    """
+    if not outcome.failures and not work.rest and not work.outputs:
+        return Settled(outcome.outputs, through=len(work.items))
+    part = _settle_in_order if is_ordered else _settle_apart
+    return part(work, outcome, policy, chance)
+
+
+def _settle_apart(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float) -> Settled:
+    attempt = work.attempt + 1
+    failed = work.items if outcome.is_whole else [work.items[position] for position, _ in outcome.failures]
+    settled = Settled(outcome.outputs, attempts=attempt, through=len(work.items) - len(failed))
+    if not outcome.failures:
+        settled.through = len(work.items)
+    elif attempt <= policy.retries:
+        again = Work(failed, work.came_at_s, attempt=attempt)
+        settled.again.append((again, policy.pause_s(attempt, chance)))
+        settled.retried = len(failed)
+    elif outcome.is_whole and len(failed) > 1:
+        settled.again += [(Work(half, work.came_at_s, attempt=attempt), 0.0) for half in _halves(failed)]
+        settled.retried = len(failed)
+    else:
+        errors = [error for _, error in outcome.failures]
+        settled.given_up += zip(failed, errors, strict=True)
+        settled.through = len(work.items)
+    return settled
+
+
+def _settle_in_order(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float) -> Settled:
+    """The call ended at its first failure, so that what was done is a beginning of the items."""
+    settled = Settled(None, through=len(work.items))
+    left, attempt, pause_s = work.rest, 0, 0.0
+    if outcome.failures:
+        position, error = outcome.failures[0]
+        items = work.items[position:]
+        attempt = settled.attempts = work.attempt + 1 if position == 0 else 1
+        settled.through = position
+        settled.retried = len(items) if outcome.is_whole else 1
+        if attempt <= policy.retries:
+            left, pause_s = [items, *left], policy.pause_s(attempt, chance)
+        elif outcome.is_whole and len(items) > 1:
+            left = [*_halves(items), *left]
+        else:
+            settled.given_up.append((items[0], error))
+            settled.through, settled.retried = position + 1, 0
+            left, attempt = ([items[1:], *left] if items[1:] else left), 0
+    outputs = work.outputs + outcome.outputs
+    if not left:
+        settled.outputs = outputs
+        return settled
+    again = Work(left[0], work.came_at_s, work.ticket, attempt, outputs=outputs, rest=left[1:])
+    settled.again.append((again, pause_s))
+    return settled
+
+
+def _halves(items: list[Any]) -> tuple[list[Any], list[Any]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
