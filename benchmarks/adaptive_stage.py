@@ -5,8 +5,8 @@ is its capacity, played on the same noise. The simulation is on a virtual clock,
 host and under any load; `--threads` plays the default law in real threads, beside the best fixed setting in
 the same minute.
 
-    python -m benchmarks.adaptive_stage --markdown                # about 12 minutes on 2 cores
-    python -m benchmarks.adaptive_stage --threads --markdown      # about 10 minutes; best on a quiet host
+    python -m benchmarks.adaptive_stage --markdown                # about 5 minutes of 2 processors
+    python -m benchmarks.adaptive_stage --threads --markdown      # about 40 minutes, on a quiet host
 
 The rival comes with the dependency group pipeline-peers: adaptive-concurrency (Apache-2.0).
 """
