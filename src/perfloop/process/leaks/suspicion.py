@@ -7,7 +7,7 @@ suspected where, over the last three hours of floors,
 - the slope in time is above a rate by several standard errors, in a least-squares fit that has the load
   beside the time (where both rise together the error is large, and the answer waits until they part);
 - it has not slowed down: the later half's slope is surely more than half of the earlier one's (a warm-up of
-  90 min falls to 0.37);
+  90 min falls to 0.37), in these hours and, where the worker is older, in twice as many;
 - it does not come from single steps: the largest ones, as far as noise does not explain them, are a small
   part;
 - and all of that held for several floors in turn.
@@ -71,6 +71,10 @@ class Suspicion(Value, frozen=True, kw_only=True):
         """Until this much is in use, at this rate."""
         return max(0.0, (limit_bytes - self.in_use_bytes) / self.rate_bytes_per_s)
 
+    def full_at_latest_in_s(self, limit_bytes: int) -> float:
+        """The same at the lowest rate that is likely."""
+        return max(0.0, (limit_bytes - self.in_use_bytes) / self.low_bytes_per_s)
+
 
 def suspect(floors: Sequence[Floor], policy: LeakPolicy) -> Suspicion | None:
     """The suspicion that the floors of one worker raise, the oldest first; None where there is none.
@@ -87,22 +91,36 @@ def suspect(floors: Sequence[Floor], policy: LeakPolicy) -> Suspicion | None:
     return latest
 
 
-def _at_last(floors: Sequence[Floor], policy: LeakPolicy) -> Suspicion | None:
+def growth(floors: Sequence[Floor], policy: LeakPolicy) -> float | None:
+    """Bytes a second over the window, whether steady or not; None before there are enough floors."""
+    window = _window(floors, policy)
+    return _slope(*_columns(window))[0] if window else None
+
+
+def _window(floors: Sequence[Floor], policy: LeakPolicy) -> list[Floor]:
+    """The last floors, if they are of enough of the window."""
     if not floors:
-        return None
+        return []
     end_s = floors[-1].at_s
     window = [each for each in floors if each.at_s > max(policy.warm_up_s, end_s - policy.window_s)]
-    if not window or end_s - window[0].at_s < 0.8 * policy.window_s:
+    return window if window and end_s - window[0].at_s >= 0.8 * policy.window_s else []
+
+
+def _at_last(floors: Sequence[Floor], policy: LeakPolicy) -> Suspicion | None:
+    window = _window(floors, policy)
+    if not window:
         return None
-    times = np.array([each.at_s for each in window]) - window[0].at_s
-    held = np.array([each.in_use_bytes for each in window], dtype=np.float64)
-    load = np.array([each.requests_per_s for each in window])
+    end_s = window[-1].at_s
+    times, held, load = _columns(window)
     rate, error = _slope(times, held, load)
     low = rate - policy.errors * error
     if low < policy.min_rate_bytes_per_s:
         return None
     step_ratio = _step_ratio(held)
-    if step_ratio > policy.max_step_ratio or not _goes_on(times, held, load, policy):
+    if step_ratio > policy.max_step_ratio:
+        return None
+    long = [each for each in floors if each.at_s > max(policy.warm_up_s, end_s - 2 * policy.window_s)]
+    if not _goes_on(window, policy) or (len(long) > len(window) and not _goes_on(long, policy)):
         return None
     served = float(load.mean())
     return Suspicion(
@@ -137,8 +155,16 @@ def _inflation(residuals: Numbers) -> float:
     return (1 + r) / (1 - r)
 
 
-def _goes_on(times: Numbers, held: Numbers, load: Numbers, policy: LeakPolicy) -> bool:
+def _columns(floors: Sequence[Floor]) -> tuple[Numbers, Numbers, Numbers]:
+    """Their times from the first on, what was held, and the load."""
+    times = np.array([each.at_s for each in floors]) - floors[0].at_s
+    held = np.array([each.in_use_bytes for each in floors], dtype=np.float64)
+    return times, held, np.array([each.requests_per_s for each in floors])
+
+
+def _goes_on(floors: Sequence[Floor], policy: LeakPolicy) -> bool:
     """Whether the growth has surely not slowed down."""
+    times, held, load = _columns(floors)
     half = len(times) // 2
     earlier, earlier_error = _slope(times[:half], held[:half], load[:half])
     later, later_error = _slope(times[half:], held[half:], load[half:])
