@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import time
 import tracemalloc
 import weakref
 from collections.abc import Iterable
@@ -372,6 +373,20 @@ def test_a_stream_of_keys_with_tags_of_their_own_and_of_foreign_invalidations_do
     statistics = tier.statistics()
     assert (500, 500) == (statistics.entries, statistics.tags)
     assert used[-1] < 1.2 * used[0]
+
+
+def test_many_loads_at_once_cost_no_more_each_than_few() -> None:
+    def seconds_each(loads: int) -> float:
+        tier = MemoryTier()
+        flights = [tier.begin(f"k{number}").flight for number in range(loads)]
+        begun_s = time.thread_time()
+        for flight in flights:
+            tier.end(flight)
+        return (time.thread_time() - begun_s) / loads
+
+    few_s = min(seconds_each(1_000) for _ in range(3))
+
+    assert seconds_each(60_000) < 6 * few_s
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -5,6 +5,7 @@ Pure; the tier that owns the register holds its lock around every call.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 
@@ -50,7 +51,8 @@ class Flights:
     __slots__ = ("_flights",)
 
     def __init__(self) -> None:
-        self._flights: dict[str, Flight] = {}
+        # A dict finds its first key by passing over all that were taken out before it.
+        self._flights: OrderedDict[str, Flight] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -82,7 +84,7 @@ class Flights:
 
     @property
     def oldest_birth(self) -> int | None:
-        """Births only grow, and a dict keeps its order."""
+        """Births only grow, and the dict keeps its order."""
         for flight in self._flights.values():
             return flight.birth
         return None
