@@ -99,9 +99,9 @@ class Codec:
         secret: bytes | None = None,
         scope: str = "",
     ) -> None:
-        if secret is not None and len(secret) < MIN_SECRET_BYTES:
+        if secret is not None and (not isinstance(secret, bytes) or len(secret) < MIN_SECRET_BYTES):
             raise InvalidInput(
-                f"a secret needs {MIN_SECRET_BYTES} bytes or more; make one with secrets.token_bytes(32)"
+                f"a secret is bytes, {MIN_SECRET_BYTES} or more; make one with secrets.token_bytes(32)"
             )
         if serializer == "pickle" and secret is None:
             raise InvalidInput(

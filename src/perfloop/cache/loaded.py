@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,6 +18,8 @@ KNOWN_POLICIES: Final = 1000
 KNOWN_KINDS: Final = 1000
 LONGEST_TAG_BYTES: Final = 65_535
 """The remote tier has two bytes for the length of a tag."""
+MOST_TAGS: Final = 65_535
+"""And two for their number."""
 TICK_S: Final = 0.001
 """The remote tier keeps lengths of time in milliseconds."""
 
@@ -78,6 +80,7 @@ class Request:
         tags: tuple[str, ...],
         kind: Any,
     ) -> None:
+        require_key(key)
         require_tags(tags)
         self.key = key
         self.loader = loader
@@ -103,11 +106,49 @@ class Request:
         return behind
 
 
-def require_tags(tags: Iterable[str]) -> None:
-    """Raise InvalidInput for what is no text, or too long for the remote tier."""
+def require_key(key: object) -> None:
+    """Raise InvalidInput for what is no text: the remote tier would take it for another, or not at all."""
+    if not isinstance(key, str):
+        raise InvalidInput(f"{key!r} is no key: keys are text, as f'user:{{number}}'")
+
+
+def keys_of(keys: Iterable[str]) -> tuple[str, ...]:
+    """Each key once.
+
+    Raises:
+        InvalidInput: It is a single text, of which each letter would be a key; or one of them is no text.
+    """
+    if isinstance(keys, str):
+        raise InvalidInput(f"{keys!r} is one key, where several are asked for: give [{keys!r}]")
+    each = tuple(keys)
+    for key in each:
+        require_key(key)
+    return tuple(dict.fromkeys(each))
+
+
+def texts_of(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """What was given under a name that takes several texts.
+
+    Raises:
+        InvalidInput: It is a single text, which would be as many as it has letters.
+    """
+    if isinstance(given, str):
+        raise InvalidInput(f"{name}={given!r} would be one for each letter; write {name}=({given!r},)")
+    return tuple(given)
+
+
+def require_tag(tag: object) -> None:
+    """Raise InvalidInput for what is no text."""
+    if not isinstance(tag, str):
+        raise InvalidInput(f"{tag!r} is no tag: tags are text")
+
+
+def require_tags(tags: Collection[str]) -> None:
+    """Raise InvalidInput for what is no text, or more than the remote tier can take."""
+    if len(tags) > MOST_TAGS:
+        raise InvalidInput(f"a value has {len(tags):,} tags; it may have {MOST_TAGS:,}")
     for tag in tags:
-        if not isinstance(tag, str):
-            raise InvalidInput(f"{tag!r} is no tag: tags are text")
+        require_tag(tag)
         if len(tag) > LONGEST_TAG_BYTES // 4 and len(tag.encode(errors="replace")) > LONGEST_TAG_BYTES:
             raise InvalidInput(
                 f"the tag {tag[:20]!r}… has over {LONGEST_TAG_BYTES} bytes; make it of an id, not of a text"
@@ -197,10 +238,12 @@ def unpacked(
     """Value, policy and tags of what a loader returned."""
     if not isinstance(loaded, Loaded):
         return loaded, policy, tags
-    require_tags(loaded.tags)
+    more = texts_of("tags", loaded.tags)
     if loaded.ttl_s is not None or loaded.stale_for_s is not None:
         policy = terms.policy(policy, loaded.ttl_s, loaded.stale_for_s)
-    return loaded.value, policy, tuple(dict.fromkeys((*tags, *loaded.tags)))
+    tags = tuple(dict.fromkeys((*tags, *more)))
+    require_tags(tags)
+    return loaded.value, policy, tags
 
 
 _kinds: dict[tuple[Any, ...], Any] = {}

@@ -28,7 +28,7 @@ class Shelf:
         self.tallies = tallies
         self.queues: S3Fifo[Entry] = S3Fifo(limit)
         self.cells = TagCells()
-        rate = sampling_rate(limit // USUAL_ENTRY_BYTES if by_bytes else limit)
+        rate = sampling_rate(max(1, limit // USUAL_ENTRY_BYTES) if by_bytes else limit)
         self.ghosts = GhostCaches(limit, self.cells, rate, self._wake) if with_ghosts else None
         self.by_bytes = by_bytes
         self.too_large = 0

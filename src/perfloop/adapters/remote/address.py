@@ -57,6 +57,8 @@ class Address:
             InvalidInput: It says something else.
         """
         try:
+            if not isinstance(url, str):  # such as a URL object of a settings library
+                raise ValueError(f"a {type(url).__name__}, where text is asked for; give str(url)")
             parts = urlsplit(url)
             options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
             unknown = sorted(set(options) - set(_OPTIONS))

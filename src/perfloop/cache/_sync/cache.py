@@ -17,7 +17,16 @@ from perfloop.cache.breaker import BreakerPolicy
 from perfloop.cache.codec import Codec, Serializer
 from perfloop.cache.events import CacheEvent, guarded
 from perfloop.cache.key_list import KeyListPolicy
-from perfloop.cache.loaded import Loaded, LoadTerms, Request, kind_of
+from perfloop.cache.loaded import (
+    Loaded,
+    LoadTerms,
+    Request,
+    keys_of,
+    kind_of,
+    require_key,
+    require_tag,
+    texts_of,
+)
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.remote import RemoteTier
 from perfloop.cache.statistics import CacheStatistics
@@ -160,7 +169,7 @@ class TieredCache:
         if entry is not None:
             return entry.value  # type: ignore[return-value]  # a key has one type, which its callers know
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
-        request = Request(key, loader, terms, tuple(tags), kind or self._kind(loader))
+        request = Request(key, loader, terms, texts_of("tags", tags), kind or self._kind(loader))
         return self._loading.serve(request)  # type: ignore[no-any-return]  # as above
 
     def _kind(self, loader: Callable[..., Any], *, of_mapping: bool = False) -> Any:
@@ -184,6 +193,7 @@ class TieredCache:
         entry = self._hit(key)
         if entry is not None:
             return entry.value
+        require_key(key)
         return (self._parts.plain.look((key,), kind)).get(key, default)
 
     @overload
@@ -194,7 +204,7 @@ class TieredCache:
 
     def get_many(self, keys: Iterable[str], *, kind: Any = None) -> dict[str, Any]:
         """The values of those keys that a tier has, as `get` does, in one step."""
-        return self._parts.plain.look(tuple(dict.fromkeys(keys)), kind)
+        return self._parts.plain.look(keys_of(keys), kind)
 
     def set(
         self,
@@ -214,7 +224,7 @@ class TieredCache:
                 `kind` for what it would not give back as it is. Or nothing says how long the value lives.
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
-        self._parts.plain.put(Request(key, None, terms, tuple(tags), kind), value)
+        self._parts.plain.put(Request(key, None, terms, texts_of("tags", tags), kind), value)
 
     @overload
     def load_many(
@@ -249,9 +259,9 @@ class TieredCache:
         kept for the policy's negative_ttl_s, else its ttl_s. A load goes on where its caller is cancelled.
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
-        common = tuple(tags)
+        common = texts_of("tags", tags)
         group = Group(loader, terms, lambda _: common, kind or self._kind(loader, of_mapping=True))
-        return self._batch.load({key: key for key in keys}, group)
+        return self._batch.load({key: key for key in keys_of(keys)}, group)
 
     def cached(
         self,
@@ -276,7 +286,7 @@ class TieredCache:
                 the function is decorated.
         """
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
-        templates = tuple(tags)
+        templates = texts_of("tags", tags)
 
         def decorate(function: Callable[P, Any]) -> Cached[P, Any]:
             return Cached(self._parts, function, key, templates, terms)
@@ -301,7 +311,7 @@ class TieredCache:
         """
         require(is_busy is None or warm is not False, "is_busy is asked before bundles are loaded; give warm")
         terms = self._terms.policy(policy, ttl_s, stale_for_s)
-        templates = tuple(tags)
+        templates = texts_of("tags", tags)
 
         def decorate(
             function: Callable[[Sequence[MemberT]], Mapping[MemberT, Any]],
@@ -312,10 +322,14 @@ class TieredCache:
 
     def delete(self, *keys: str) -> None:
         """Make the values of these keys invalid, in all processes; loads under way will not be kept."""
+        for key in keys:
+            require_key(key)
         self._parts.invalidate(keys, ())
 
     def invalidate_tag(self, *tags: str) -> None:
         """Make all that carry one of these tags invalid, in all processes, in one step a tag."""
+        for tag in tags:
+            require_tag(tag)
         self._parts.invalidate((), tags)
 
     @property

@@ -32,6 +32,7 @@ GREETING_S: Final = 1.0
 """How long opening waits until the news from other processes is heard."""
 UNHEARD_S: Final = 0.05
 """How long who waits for another process goes without asking while no news can be heard."""
+LONGEST_TIMEOUT_S: Final = 3600.0
 PROBE: Final = "perfloop-probe"
 
 _log = logging.getLogger("perfloop.cache")
@@ -47,7 +48,10 @@ def shared_tier(
     """
     require(redis is None or remote is None, "redis and remote are two shared tiers; give one of them")
     require(remote is None or timeout_s is None, "timeout_s is for redis; `remote` has limits of its own")
-    require(timeout_s is None or timeout_s > 0, f"timeout_s is {timeout_s}; it must be above 0")
+    require(
+        timeout_s is None or 0 < timeout_s <= LONGEST_TIMEOUT_S,
+        f"timeout_s is {timeout_s}; it must be above 0 and at most an hour",
+    )
     if redis is None:
         return remote
     from perfloop.adapters.remote._sync.tier import TIMEOUT_S, RedisTier  # only here

@@ -12,6 +12,7 @@ from perfloop.adapters.reads._sync.connections import Reads, reads_through
 from perfloop.cache._sync.cache import TieredCache
 from perfloop.cache._sync.resolving import tables_behind
 from perfloop.cache.invalidation.tags import TagMap
+from perfloop.cache.loaded import texts_of
 from perfloop.cache.policy import CachePolicy
 from perfloop.cache.query_call import LenderGone, Lending
 from perfloop.cache.query_key import QueryStatistics, Standing, query_key
@@ -57,8 +58,8 @@ class QueryCache:
         self._identity = identity
         self._tag_map = tags or TagMap()
         self._policies_are_known = row_security is not None
-        self._settings = [*SETTINGS, *(row_security or ())]
-        self._allowed = frozenset(name.lower() for name in allow)
+        self._settings = [*SETTINGS, *texts_of("row_security", row_security or ())]
+        self._allowed = frozenset(name.lower() for name in texts_of("allow", allow))
         self._clock = clock
         self._resolved: dict[Any, tuple[float, tuple[str, ...]]] = {}
         self._bypasses = Counter()
@@ -95,7 +96,7 @@ class QueryCache:
         if stale_for_s > 0 and self._connect is None:
             raise InvalidInput("stale_for_s loads behind the caller; give QueryCache connect=pool.connection")
         policy = CachePolicy(ttl_s=ttl_s, stale_for_s=stale_for_s)
-        reads, given = reads_through(connection), None if tags is None else tuple(tags)
+        reads, given = reads_through(connection), None if tags is None else texts_of("tags", tags)
         rows = self._found(reads, statement, params, policy, given)
         return named_rows(*reads.fetch(statement, params)) if rows is None else rows
 
