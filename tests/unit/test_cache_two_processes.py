@@ -252,6 +252,34 @@ def test_a_gap_in_the_news_has_what_is_kept_checked_again(two: Two) -> None:
     assert two.one.get_or_load("k", lambda: "loaded") == "loaded"
 
 
+@pytest.mark.parametrize("by", ["a gap", "an outage", "the tag of everything"])
+def test_what_was_to_be_checked_and_was_not_is_no_value_for_a_later_outage(
+    two: Two, clock: FakeClock, by: str
+) -> None:
+    two.one.get_or_load("k", lambda: "old")
+    if by != "the tag of everything":
+        two.server.withhold_news()
+    if by == "an outage":
+        two.server.go_away()
+        two.one.get_or_load("other", lambda: 1)  # notes it
+        two.other.delete("k")
+        two.server.come_back()
+        clock.advance(1)  # the next probe is due
+        for cache in (two.one, two.other):
+            until(lambda cache=cache: cache.statistics().breaker is BreakerState.CLOSED)  # type: ignore[misc]  # a lambda's default
+    elif by == "a gap":
+        two.other.delete("k")
+        two.server.flush()
+    else:
+        two.other.invalidate_tag("*")
+    two.one.get_or_load("since then", lambda: "kept")
+    two.server.go_away()
+
+    assert two.one.get_or_load("k", lambda: "new") == "new"
+    assert two.one.get_or_load("since then", never) == "kept"
+    assert two.one.get_or_load("k", never) == "new"
+
+
 def test_a_value_that_no_serialiser_takes_is_kept_in_this_process(two: Two) -> None:
     value = object()
 

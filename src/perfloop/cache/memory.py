@@ -61,7 +61,7 @@ class MemoryTier:
         self._tallies = OneTally() if tallies is None else tallies
         self._with_ghosts = ghosts or self._tallies.with_ghosts
         self._refused = 0
-        self._number = self._changes = self._epoch = self._cleared = 0
+        self._number = self._changes = self._epoch = self._doubted = self._cleared = 0
         self._lock = threading.Lock()
         self._start_empty()
         restart_in_child(self)
@@ -123,7 +123,7 @@ class MemoryTier:
         """What may be done with what is kept for a key; the entry comes with all but EXPIRED.
 
         `trusting` gives entries from before an epoch their freshness instead of UNCHECKED, as is asked for
-        while the remote tier is away.
+        while the remote tier is away; not where they were to be checked before it went.
         """
         found, entry = self.examine_again(key, trusting=trusting)
         count(self._tallies, key, found, entry)
@@ -147,7 +147,7 @@ class MemoryTier:
             self._drop(entry, expired=is_valid)
             return found, None
         self._visit(entry)
-        if entry.born < self._epoch and not trusting:
+        if entry.born < (self._doubted if trusting else self._epoch):
             found = Freshness.UNCHECKED
         return found, entry
 
@@ -262,21 +262,21 @@ class MemoryTier:
         """Make all that carry one of these tags invalid, in one step a tag; EVERYTHING clears the tier."""
         with self._lock:
             number = self._number = self._number + 1
-            oldest_birth = self._flights.oldest_birth
             concerns_entries = False
             for tag in tags:
                 if tag == EVERYTHING:
                     self._cleared = number
                     concerns_entries = True
-                elif self._shelf.cells.invalidate(tag, number, oldest_birth):
+                elif self._shelf.cells.invalidate(tag, number, self._flights.oldest_birth):
                     concerns_entries = True
             if concerns_entries:
                 self._changes = number  # last: who reads it finds all cells with their numbers
 
-    def raise_epoch(self) -> None:
-        """Have what is kept checked with the remote tier before it is served, and keep no load under way."""
+    def raise_epoch(self, *, doubts: bool = False) -> None:
+        """Keep no load under way, and have all checked before it is served; with `doubts`, in outages too."""
         with self._lock:
             self._number = self._epoch = self._changes = self._number + 1
+            self._doubted = self._epoch if doubts else self._doubted
             self._flights.detach_all()
 
     def sweep(self, limit: int) -> int:

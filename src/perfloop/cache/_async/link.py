@@ -90,7 +90,7 @@ class AsyncLink:
         self._crew = AsyncCrew()
         self._closing = AsyncSignal()
         self._lock = threading.Lock()
-        self._hearing = AsyncHearing(self._remote, self._memory, self._closing)
+        self._hearing = AsyncHearing(self._remote, self._memory, self._closing, lambda: self.is_away)
         self._unsent = Unsent()
         self._name = secrets.token_hex(8)
         self._tokens = itertools.count(1)
@@ -324,7 +324,7 @@ class AsyncLink:
     def _return(self) -> bool:
         """Whether the breaker closed; not where another call failed while this one probed."""
         if self.breaker.succeed() and not self._closing.is_given:
-            self._memory.raise_epoch()
+            self._memory.raise_epoch(doubts=True)
             self.is_away = False
         return not self.is_away
 

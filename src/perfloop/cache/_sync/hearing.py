@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from perfloop.cache.memory import MemoryTier
@@ -90,7 +90,14 @@ class Awaited:
 class Hearing:
     """Listens to one tier from when its cache is opened until it is closed."""
 
-    def __init__(self, remote: RemoteTier, memory: MemoryTier, closing: Signal) -> None:
+    def __init__(
+        self,
+        remote: RemoteTier,
+        memory: MemoryTier,
+        closing: Signal,
+        is_away: Callable[[], bool],
+    ) -> None:
+        self._is_away = is_away
         self._remote = remote
         self._memory = memory
         self._closing = closing
@@ -126,6 +133,7 @@ class Hearing:
             self.awaited.heard(news.keys)
         elif isinstance(news, Gap):
             self.is_deaf = self._closing.is_given or not news.is_over
-            self._memory.raise_epoch()
+            # While the memory tier still serves alone it is trusted; `Link` ends that.
+            self._memory.raise_epoch(doubts=news.is_over and not self._is_away())
             self.awaited.wake()
             self.begun.give()

@@ -91,7 +91,7 @@ class Link:
         self._crew = Crew()
         self._closing = Signal()
         self._lock = threading.Lock()
-        self._hearing = Hearing(self._remote, self._memory, self._closing)
+        self._hearing = Hearing(self._remote, self._memory, self._closing, lambda: self.is_away)
         self._unsent = Unsent()
         self._name = secrets.token_hex(8)
         self._tokens = itertools.count(1)
@@ -325,7 +325,7 @@ class Link:
     def _return(self) -> bool:
         """Whether the breaker closed; not where another call failed while this one probed."""
         if self.breaker.succeed() and not self._closing.is_given:
-            self._memory.raise_epoch()
+            self._memory.raise_epoch(doubts=True)
             self.is_away = False
         return not self.is_away
 
