@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+import redis
 
 from perfloop.adapters.remote._async.tier import AsyncRedisTier
 from perfloop.adapters.remote._sync.tier import RedisTier
@@ -88,8 +89,11 @@ class InPlace:
 class Ground:
     """Where the processes of a test meet: one server, or one fake."""
 
-    def __init__(self, make: Callable[[], AsyncRemoteTier], clock: Turned | None) -> None:
+    def __init__(
+        self, make: Callable[[], AsyncRemoteTier], evict_lease: Callable[[str], object], clock: Turned | None
+    ) -> None:
         self._make = make
+        self.evict_lease = evict_lease
         self._clock = clock
 
     @contextlib.asynccontextmanager
@@ -150,14 +154,19 @@ def ground(request: pytest.FixtureRequest, place: str | None) -> Ground:
     is_async = request.param == "asyncio"
     if place is not None:
         prefix = f"contract-{next(_prefixes)}"
+
+        def evict(key: str) -> None:
+            with redis.Redis.from_url(place) as connection:
+                assert connection.delete(f"{{{prefix}}}:l:{key}") == 1
+
         if is_async:
-            return Ground(lambda: AsyncRedisTier(place, prefix=prefix, timeout_s=TIMEOUT_S), None)
-        return Ground(lambda: InPlace(RedisTier(place, prefix=prefix, timeout_s=TIMEOUT_S)), None)
+            return Ground(lambda: AsyncRedisTier(place, prefix=prefix, timeout_s=TIMEOUT_S), evict, None)
+        return Ground(lambda: InPlace(RedisTier(place, prefix=prefix, timeout_s=TIMEOUT_S)), evict, None)
     clock = Turned()
     server = InMemoryServer(clock=clock)
     if is_async:
-        return Ground(lambda: AsyncInMemoryRemote(server), clock)
-    return Ground(lambda: InPlace(InMemoryRemote(server)), clock)
+        return Ground(lambda: AsyncInMemoryRemote(server), server._claims.pop, clock)
+    return Ground(lambda: InPlace(InMemoryRemote(server)), server._claims.pop, clock)
 
 
 async def claim(tier: AsyncRemoteTier, key: str = "k", lease_s: float = LEASE_S) -> Lease:
@@ -379,6 +388,31 @@ def test_who_waits_for_a_load_hears_of_its_end_however_it_ends(ground: Ground, e
                 assert then.entry is not None
             else:
                 assert then.lease is not None
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("has_successor", [False, True])
+@pytest.mark.parametrize("end", ["store", "release"])
+def test_who_waits_for_a_load_whose_lease_was_evicted_hears_of_its_end(
+    ground: Ground, end: str, has_successor: bool
+) -> None:
+    """The lease took along that somebody waits; the one who took its place knows nothing of it either."""
+
+    async def test() -> None:
+        async with ground.processes(3) as (one, other, third), Hearing(other) as news:
+            lease = await claim(one)
+            assert (await read(other, lease_s=LEASE_S)).held_for_s is not None
+
+            ground.evict_lease("k")
+            if has_successor:
+                await claim(third)
+            payload = b"v" if end == "store" else None
+            outcomes = await one.store((Write(key="k", payload=payload, ttl_s=60, lease=lease),))
+
+            assert [StoreOutcome.FENCED] == list(outcomes)
+
+            await news.until(LoadsFinished(keys=("k",)))
 
     asyncio.run(test())
 

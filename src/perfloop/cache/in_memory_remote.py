@@ -190,6 +190,7 @@ class InMemoryServer:
             return StoreOutcome.STORED
         claim = self._claims.get(write.key)
         if claim is None or claim.token != write.lease.token or claim.ends_at_s <= self._clock():
+            finished.append(write.key)  # others may have waited for it, which its claim alone knew
             return StoreOutcome.FENCED
         self._end_claim(write.key, finished)
         if write.payload is None:
