@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from perfloop.errors import LaunchFailed
-from perfloop.process.launching import OnExit, WorkerExit, WorkerOrder
-from perfloop.process.zygote import wire
+from perfloop.process.launching import OnExit, WorkerOrder
 from perfloop.process.zygote.started import StartedZygote, start_zygote
-
-_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts the largest resident size."""
-_FDS: Final = ("channel", "stdout", "stderr")
+from perfloop.process.zygote_link import ZygoteLink, end_zygote
 
 
 class ZygoteLauncher:
     """A Launcher by fork.
 
-    Modules that start threads or open sockets when they are imported are left out: the zygote is started
+    Modules that start threads or open something when they are imported are left out: the zygote is started
     again without them, and `unfit` says so. A zygote that dies takes its workers with it; the next start
     begins a new one.
 
     Args:
         preload: Modules to load once.
         on_exit: Is told of each worker that ended.
-        started: A zygote that was started before with this `preload`, to save the time.
+        path: Folders in which modules are looked for before all others.
+        started: A zygote that was started before with this `preload` and `path`, to save the time.
+        preload_within_s: After this long, a module that is still being loaded is given up.
     """
 
+    is_afresh = False
+    """Whether each worker loads its modules itself."""
+
     def __init__(
-        self, preload: Sequence[str], *, on_exit: OnExit, started: StartedZygote | None = None
+        self,
+        preload: Sequence[str],
+        *,
+        on_exit: OnExit,
+        path: Sequence[str] = (),
+        started: StartedZygote | None = None,
+        preload_within_s: float = 60.0,
     ) -> None:
         self._preload = list(preload)
+        self._path = list(path)
         self._on_exit = on_exit
-        self._zygote = started
-        self._is_open = False
-        self._running: set[int] = set()
-        self._awaited: dict[str, asyncio.Future[int]] = {}
-        self._closed: asyncio.Future[None] | None = None
+        self._started = started
+        self._within_s = preload_within_s
+        self._link: ZygoteLink | None = None
+        self._opening = asyncio.Lock()
+        self._is_closed = False
         self.import_s: Mapping[str, float] = {}
         """How long each preloaded module took."""
         self.unfit: dict[str, str] = {}
@@ -54,114 +59,64 @@ class ZygoteLauncher:
         Raises:
             LaunchFailed: The zygote ended before it was ready; what it said is on the standard error.
         """
-        while not self._is_open:
-            preload = [each for each in self._preload if each not in self.unfit]
-            self._zygote = self._zygote or start_zygote(preload)
-            told = await asyncio.to_thread(_first_word, self._zygote)
-            self.import_s = {name: took_s for name, took_s, _ in told}
-            wrong = {name: what for name, _, what in told if what}
-            if any("when it is imported" in what for what in wrong.values()):
-                await self._drop()
-            else:
-                asyncio.get_running_loop().add_reader(self._zygote.control, self._hear)
-                self._is_open = True
-            self.unfit |= wrong
+        await self._opened()
 
     async def start(self, order: WorkerOrder, *, channel: socket.socket, stdout: int, stderr: int) -> int:
         """Fork a worker; its process id.
 
         Raises:
-            LaunchFailed: The zygote is gone and cannot be started again.
+            LaunchFailed: The zygote cannot fork, or is gone and cannot be started again.
         """
-        await self.open()
-        assert self._zygote is not None
-        answer = self._awaited[order.name] = asyncio.get_running_loop().create_future()
-        wire.send(self._zygote.control, _plain(order), (channel.fileno(), stdout, stderr))
-        pid: int = await answer
-        return pid
+        link = await self._opened()
+        return await link.start(_plain(order, self.is_afresh), (channel.fileno(), stdout, stderr))
 
     async def close(self) -> None:
         """End the zygote, which ends its workers: it asks first, and kills after five seconds."""
-        if self._zygote is not None and self._is_open:
-            self._closed = asyncio.get_running_loop().create_future()
-            self._zygote.control.shutdown(socket.SHUT_WR)
-            await self._closed
-        elif self._zygote is not None:
-            await self._drop()
+        self._is_closed = True
+        async with self._opening:
+            started, self._started = self._started, None
+        if started is not None:
+            started.control.close()
+            end_zygote(started.pid)
+        if self._link is not None:
+            await self._link.close()
 
-    async def _drop(self) -> None:
-        """End a zygote that has no workers yet."""
-        zygote = self._forget()
-        await asyncio.to_thread(os.waitpid, zygote.pid, 0)
+    async def _opened(self) -> ZygoteLink:
+        async with self._opening:
+            while self._link is None or self._link.is_gone:
+                if self._is_closed:
+                    break
+                self._link = await self._open()
+            if self._link is None or self._is_closed:
+                raise LaunchFailed("the launcher is closed; nothing is started any more")
+            return self._link
 
-    def _forget(self) -> StartedZygote:
-        assert self._zygote is not None
-        zygote, self._zygote = self._zygote, None
-        if self._is_open:
-            asyncio.get_running_loop().remove_reader(zygote.control)
-        self._is_open = False
-        zygote.control.close()
-        return zygote
-
-    def _hear(self) -> None:
-        """Take one word of the zygote."""
-        assert self._zygote is not None
-        try:
-            received = wire.receive(self._zygote.control)
-        except (EOFError, OSError):
-            received = None
-        if received is None:
-            self._lost()
-            return
-        kind, *rest = received[0]
-        if kind == "started":
-            name, pid = rest
-            self._running.add(pid)
-            self._awaited.pop(name).set_result(pid)
-        else:
-            self._ended(*rest)
-
-    def _ended(self, pid: int, code: int, cpu_s: float, peak: int) -> None:
-        self._running.discard(pid)
-        self._on_exit(WorkerExit(pid=pid, code=code, cpu_s=cpu_s, peak_rss_bytes=peak * _RSS_UNIT))
-
-    def _lost(self) -> None:
-        """The zygote is gone: its workers are killed by the system, or hear it at their channel's end."""
-        zygote = self._forget()
-        _, status = os.waitpid(zygote.pid, 0)
-        for pid in sorted(self._running):
-            self._ended(pid, -signal.SIGKILL, 0.0, 0)
-        for answer in self._awaited.values():
-            if not answer.done():
-                code = os.waitstatus_to_exitcode(status)
-                answer.set_exception(LaunchFailed(f"the zygote ended with {code} while it started a worker"))
-        self._awaited.clear()
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_result(None)
+    async def _open(self) -> ZygoteLink | None:
+        """A zygote; None where it is to be begun again without a module that spoils it."""
+        preload = [] if self.is_afresh else [each for each in self._preload if each not in self.unfit]
+        started, self._started = self._started, None
+        link = ZygoteLink(started or start_zygote(preload, self._path), self._on_exit)
+        told = await link.open(self._within_s)
+        self.import_s = {name: took_s for name, took_s, _, _ in told}
+        self.unfit |= {name: wrong for name, _, wrong, _ in told if wrong}
+        if not any(is_spoiled for _, _, _, is_spoiled in told):
+            return link
+        link.kill()
+        return None
 
 
-def _first_word(zygote: StartedZygote) -> Sequence[tuple[str, float, str]]:
-    """What it says of the modules that it was to load."""
-    try:
-        received = wire.receive(zygote.control)
-    except EOFError:
-        received = None
-    if received is None:
-        _, status = os.waitpid(zygote.pid, 0)
-        raise LaunchFailed(
-            f"the zygote ended with {os.waitstatus_to_exitcode(status)} before it was ready; a module of the"
-            " preload list may end the process when it is imported"
-        )
-    told: Sequence[tuple[str, float, str]] = received[0][2]
-    return told
-
-
-def _plain(order: WorkerOrder) -> dict[str, Any]:
+def _plain(order: WorkerOrder, is_afresh: bool) -> dict[str, Any]:
     return {
         "name": order.name,
         "target": order.target,
         "arguments": list(order.arguments),
+        "command": list(order.command),
+        "is_afresh": is_afresh,
         "environment": dict(order.environment),
         "folder": order.folder,
-        "fds": list(_FDS),
+        "limits": {
+            "nice": order.limits.nice,
+            "cpus": list(order.limits.cpus),
+            "rlimits": dict(order.limits.rlimits),
+        },
     }

@@ -4,57 +4,120 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import signal
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+CHANNEL: Final = "PERFLOOP_CHANNEL"
+"""The environment variable in which a command finds the number of its channel's descriptor."""
+CANNOT_BEGIN: Final = 125
+"""The exit code of a worker for which its order could not be fulfilled."""
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 _prctl: Final = getattr(ctypes.CDLL(None), "prctl", None)
 """Looked up before the fork; None where the system has none (macOS), and there the channel's end tells."""
+_AS_PYTHON_HAS_THEM: Final[dict[int, Any]] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGPIPE: signal.SIG_IGN,
+    signal.SIGXFSZ: signal.SIG_IGN,
+}
 
 
-def run(order: Mapping[str, Any], fds: Mapping[str, int], parent: int) -> int:
-    """Become the worker of this order, and do its work; its exit code."""
-    shed(parent)
-    place(order, fds)
-    module, _, name = order["target"].partition(":")
-    target = getattr(import_module(module), name)
-    code = target(order["name"], fds["channel"], *order["arguments"])
-    return code if isinstance(code, int) else 0
-
-
-def shed(parent: int) -> None:
-    """A session, signals, random numbers and a death of its own."""
+def shed(name: str, parent: int) -> None:
+    """A session, signals, random numbers, a name and a death of its own."""
     os.setsid()
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(each, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     die_with_parent(parent)
-    random.seed()
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and "numpy.random" in sys.modules:
-        numpy.random.seed()
+    if _prctl is not None:
+        _prctl(_PR_SET_NAME, name.encode()[:15])
+    signal.set_wakeup_fd(-1)
+    for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with suppress(OSError):  # the two that the C library keeps for itself
+            signal.signal(each, _AS_PYTHON_HAS_THEM.get(each, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _renew_identity()
 
 
 def die_with_parent(parent: int) -> None:
     """Be killed when the parent is; at once where it is gone already."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _die_with(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def place(order: Mapping[str, Any], fds: Mapping[str, int]) -> None:
-    """Take the order's output, folder and environment."""
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        if name in fds:
-            os.dup2(fds[name], number)
-            os.close(fds[name])
-    if order["folder"]:
-        os.chdir(order["folder"])
+def outlive_parent() -> None:
+    """Be told of the parent's end by nothing but the end of its socket."""
+    _die_with(0)
+
+
+def _die_with(number: int) -> None:
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _renew_identity() -> None:
+    """What is drawn or counted per process. `random` and what OpenSSL draws renew themselves at a fork."""
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    uuid = sys.modules.get("uuid")
+    for name in [each for each in vars(uuid or object) if each.startswith("_last_timestamp")]:
+        setattr(uuid, name, None)
+
+
+def place(order: Mapping[str, Any], stdout: int, stderr: int) -> None:
+    """Take the order's input and output, environment, folder and limits."""
+    for given, number in ((stdout, 1), (stderr, 2)):
+        os.dup2(given, number)
+        os.close(given)
     os.environ.clear()
     os.environ.update(order["environment"])
+    time.tzset()
+    try:
+        if order["folder"]:
+            os.chdir(order["folder"])
+        limit(order["limits"])
+    except (OSError, ValueError) as error:
+        refuse(CANNOT_BEGIN, f"{order['name']} cannot begin: {error}")
+
+
+def limit(limits: Mapping[str, Any]) -> None:
+    """Take limits upon this process and all that it starts.
+
+    Raises:
+        OSError: It has no right to, or the system has no such processor.
+        ValueError: The system has no such limit, or less than it.
+    """
+    if limits["nice"]:
+        os.nice(limits["nice"])
+    if limits["cpus"]:
+        if not hasattr(os, "sched_setaffinity"):
+            raise ValueError("this system lets nobody choose processors; leave cpus out")
+        os.sched_setaffinity(0, limits["cpus"])
+    if limits["rlimits"]:
+        resource = import_module("resource")
+        for name, most in limits["rlimits"].items():
+            number = getattr(resource, f"RLIMIT_{name}", None)
+            if number is None:
+                raise ValueError(f"this system has no limit {name}")
+            resource.setrlimit(number, (most, resource.getrlimit(number)[1]))
+
+
+def execute(command: list[str], channel: int) -> NoReturn:
+    """Become another program, which inherits the channel."""
+    os.set_inheritable(channel, True)
+    for each in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(each, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        code = 127 if isinstance(error, FileNotFoundError) else 126
+        refuse(code, f"cannot run {command[0]}: {error.strerror}")
+
+
+def refuse(code: int, sentence: str) -> NoReturn:
+    """End before any code of the worker's own was run, and say why where it would write."""
+    os.write(2, f"perfloop: {sentence}\n".encode())
+    os._exit(code)

@@ -1,48 +1,89 @@
-"""Imports modules in the zygote, and refuses those that do not survive a fork."""
+"""Imports modules in the zygote, and finds out which of them do not survive a fork."""
 
 from __future__ import annotations
 
 import gc
 import os
+import stat
 import sys
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
+from typing import Final, NamedTuple
+
+_FDS: Final = "/dev/fd"
+_KINDS: Final = ((stat.S_ISSOCK, "a socket"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISREG, "a file"))
 
 
-def preload(modules: Iterable[str]) -> list[tuple[str, float, str]]:
-    """Import each; its name, how long it took in seconds, and what is wrong with it, or nothing.
+class Loaded(NamedTuple):
+    """How the import of a module went."""
 
-    A module that starts a thread or opens a socket on import must not be preloaded: the thread does not exist
-    in a forked worker, and the socket would be shared by all. The collector rests meanwhile (about 15 % of
-    the time), and what is loaded is kept out of its later rounds, so that workers go on sharing its pages.
+    name: str
+    took_s: float
+    wrong: str
+    """Nothing where it is as it should be."""
+    is_spoiled: bool
+    """Whether this process is no longer fit to be forked."""
+
+
+def preload(modules: Iterable[str], say: Callable[[str], None]) -> list[Loaded]:
+    """Import each, and say its name before.
+
+    A module that starts a thread or opens something on import must not be preloaded: the thread does not
+    exist in a forked worker, and what is open would be shared by all. The collector rests meanwhile (about
+    15 % of the time), and what is loaded is kept out of its later rounds, so that workers go on sharing its
+    pages.
     """
     gc.disable()
     try:
-        return [(name, *_load(name)) for name in modules]
+        return [_load(name, say) for name in modules]
     finally:
         gc.enable()
         gc.freeze()
+        _flush()
 
 
-def _load(name: str) -> tuple[float, str]:
+def _load(name: str, say: Callable[[str], None]) -> Loaded:
+    say(name)
+    before = _open_fds()
     begun_s = time.perf_counter()
-    sockets = _sockets()
+    wrong = ""
     try:
         import_module(name)
+    except SystemExit:
+        wrong = "ends the process when it is imported"
     except Exception as error:  # noqa: BLE001  # whatever a module raises is told, and its workers import it themselves
-        return time.perf_counter() - begun_s, f"cannot be imported: {type(error).__name__}: {error}"
+        wrong = f"cannot be imported: {type(error).__name__}: {error}"
     took_s = time.perf_counter() - begun_s
-    if threads() > 1:
-        return took_s, "starts a thread when it is imported"
-    if _sockets() > sockets:
-        return took_s, "opens a socket when it is imported"
-    return took_s, ""
+    spoiled = "starts a thread when it is imported" if _keeps_threads() else _opened(before)
+    return Loaded(name, took_s, spoiled or wrong, bool(spoiled))
+
+
+def _keeps_threads() -> bool:
+    """Whether there are threads that a fork would leave behind.
+
+    Libraries that know of forks, as the linear algebra below numpy, end their threads before one and start
+    them again when they need them: whether this one does, a fork shows.
+    """
+    if threads() == 1:
+        return False
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        return True
+    _flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of what is tried here
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return threads() > 1
 
 
 def threads() -> int:
-    """Threads of this process, those included that Python does not know; 1 where that cannot be told."""
+    """Threads of this process, those included that Python does not know, where the system tells."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
@@ -50,16 +91,39 @@ def threads() -> int:
         return threading.active_count() if threading else 1
 
 
-def _sockets() -> int:
-    """Open sockets of this process; 0 where that cannot be told."""
-    try:
-        return sum(_is_socket(each) for each in Path("/proc/self/fd").iterdir())
-    except OSError:
-        return 0
+def _opened(before: dict[int, tuple[int, int]]) -> str:
+    """What was opened since, in words; nothing where that is nothing but devices, as random numbers."""
+    for number, seen in _open_fds().items():
+        if before.get(number) == seen:
+            continue
+        with suppress(OSError):
+            mode = os.fstat(number).st_mode
+            if not stat.S_ISCHR(mode):
+                return f"opens {_kind(mode, number)} when it is imported"
+    return ""
 
 
-def _is_socket(link: Path) -> bool:
-    try:
-        return os.readlink(link).startswith("socket:")
-    except OSError:
-        return False
+def _kind(mode: int, number: int) -> str:
+    kind = next((word for is_kind, word in _KINDS if is_kind(mode)), "a selector or the like")
+    if kind == "a file":
+        with suppress(OSError):
+            return os.readlink(f"/proc/self/fd/{number}")
+    return kind
+
+
+def _open_fds() -> dict[int, tuple[int, int]]:
+    """The descriptors of this process, each with what it is open on; none where the system does not tell."""
+    found = {}
+    with suppress(OSError):
+        for name in os.listdir(_FDS):
+            with suppress(OSError):
+                looked = os.fstat(int(name))
+                found[int(name)] = (looked.st_dev, looked.st_ino)
+    return found
+
+
+def _flush() -> None:
+    """What modules have printed is not to be printed again by each fork."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()

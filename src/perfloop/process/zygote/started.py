@@ -12,18 +12,39 @@ from perfloop.process.zygote import wire
 
 
 class StartedZygote(NamedTuple):
-    """A zygote that was told what to preload."""
+    """A zygote that runs."""
 
     pid: int
     control: socket.socket
 
 
-def start_zygote(preload: Sequence[str]) -> StartedZygote:
-    """Execute a zygote in a session of its own, so that Ctrl-C reaches the supervisor alone."""
+def execute_zygote() -> StartedZygote:
+    """Execute a zygote in a session of its own, so that Ctrl-C reaches the supervisor alone.
+
+    It waits to be told what to load; where that takes a while, it was not waited for until Python is up.
+    """
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
     command = [sys.executable, "-m", "perfloop.process.zygote", str(theirs.fileno())]
     pid = os.posix_spawn(sys.executable, command, os.environ, setsid=True)
     theirs.close()
-    wire.send(ours, {"preload": list(preload), "path": [each or os.getcwd() for each in sys.path]})
     return StartedZygote(pid, ours)
+
+
+def tell_zygote(zygote: StartedZygote, preload: Sequence[str], path: Sequence[str] = ()) -> None:
+    """Have it load modules.
+
+    Args:
+        zygote: That was not told before.
+        preload: Modules to load once.
+        path: Folders in which modules are looked for before all others.
+    """
+    whole = [*path, *(each or os.getcwd() for each in sys.path)]
+    zygote.control.sendall(wire.packed({"preload": list(preload), "path": whole}))
+
+
+def start_zygote(preload: Sequence[str], path: Sequence[str] = ()) -> StartedZygote:
+    """Execute a zygote, and have it load modules; the arguments are those of `tell_zygote`."""
+    zygote = execute_zygote()
+    tell_zygote(zygote, preload, path)
+    return zygote
