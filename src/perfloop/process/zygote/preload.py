@@ -47,7 +47,7 @@ def preload(modules: Iterable[str], say: Callable[[str], None]) -> list[Loaded]:
 
 def _load(name: str, say: Callable[[str], None]) -> Loaded:
     say(name)
-    before = _open_fds()
+    before, threads_before = _open_fds(), threads()
     begun_s = time.perf_counter()
     wrong = ""
     try:
@@ -57,20 +57,20 @@ def _load(name: str, say: Callable[[str], None]) -> Loaded:
     except Exception as error:  # noqa: BLE001  # whatever a module raises is told, and its workers import it themselves
         wrong = f"cannot be imported: {type(error).__name__}: {error}"
     took_s = time.perf_counter() - begun_s
-    spoiled = "starts a thread when it is imported" if _keeps_threads() else _opened(before)
+    spoiled = "starts a thread when it is imported" if _keeps_threads(threads_before) else _opened(before)
     return Loaded(name, took_s, spoiled or wrong, bool(spoiled))
 
 
-def _keeps_threads() -> bool:
-    """Whether there are threads that a fork would leave behind.
+def _keeps_threads(before: int) -> bool:
+    """Whether there are more threads than before that a fork would leave behind.
 
     Libraries that know of forks, as the linear algebra below numpy, end their threads before one and start
     them again when they need them: whether this one does, a fork shows.
     """
-    if threads() == 1:
+    if threads() <= before:
         return False
     threading = sys.modules.get("threading")
-    if threading is not None and threading.active_count() > 1:
+    if threading is not None and threading.active_count() > before:
         return True
     _flush()
     with warnings.catch_warnings():
@@ -79,7 +79,7 @@ def _keeps_threads() -> bool:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    return threads() > 1
+    return threads() > before
 
 
 def threads() -> int:
