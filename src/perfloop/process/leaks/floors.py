@@ -20,6 +20,10 @@ class MemorySample(Value, frozen=True, kw_only=True):
     rss_bytes: int
     requests: int = 0
     """Done since the worker was started."""
+    free_bytes: int = 0
+    """Kept by malloc for later: fragmentation, where it is much."""
+    descriptors: int = 0
+    threads: int = 0
 
     def __post_init__(self) -> None:
         require(self.at_s >= 0, "at_s: not before the worker's start")
