@@ -50,6 +50,7 @@ for name, module, short_help in (
     ("baseline", "baseline", "Keep how it is, and see later what got worse."),
     ("recover", "recover", "Finish or undo what a crash cut off."),
     ("cache", "cache", "Let what is committed in a database clear a cache."),
+    ("leaks", "leaks", "Which line of a program holds more and more memory."),
 ):
     cli.add_command(LaterCommand(name, home=f"perfloop.cli.{module}", short_help=short_help))
 
