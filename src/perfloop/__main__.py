@@ -8,6 +8,10 @@ import sys
 def main() -> None:
     """Load the command line and run it."""
     try:
+        if sys.argv[1:2] == ["supervise"]:
+            from perfloop.process.zygote import early
+
+            early.begin(sys.argv[2:])
         from perfloop.cli.main import main as run
     except KeyboardInterrupt:
         sys.exit(130)

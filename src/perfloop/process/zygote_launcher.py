@@ -9,8 +9,8 @@ from typing import Any
 
 from perfloop.errors import LaunchFailed
 from perfloop.process.launching import OnExit, WorkerOrder
-from perfloop.process.zygote.started import StartedZygote, start_zygote
-from perfloop.process.zygote_link import ZygoteLink, end_zygote
+from perfloop.process.zygote.started import StartedZygote, end_zygote, start_zygote
+from perfloop.process.zygote_link import ZygoteLink
 
 
 class ZygoteLauncher:
@@ -76,8 +76,7 @@ class ZygoteLauncher:
         async with self._opening:
             started, self._started = self._started, None
         if started is not None:
-            started.control.close()
-            end_zygote(started.pid)
+            end_zygote(started)
         if self._link is not None:
             await self._link.close()
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from perfloop.errors import LaunchFailed
 from perfloop.process.launching import OnExit, WorkerExit
 from perfloop.process.zygote import wire
-from perfloop.process.zygote.started import StartedZygote
+from perfloop.process.zygote.started import StartedZygote, end_zygote
 
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 """Bytes in which the system counts the largest resident size."""
@@ -167,8 +167,7 @@ class ZygoteLink:
         self._loop.remove_reader(self._zygote.control)
         self._loop.remove_writer(self._zygote.control)
         self._sender.close()
-        self._zygote.control.close()
-        code = end_zygote(self._zygote.pid)
+        code = end_zygote(self._zygote)
         for pid in self._running:
             for kill in (os.killpg, os.kill):
                 with suppress(ProcessLookupError, PermissionError):
@@ -188,13 +187,3 @@ class ZygoteLink:
                 answer.set_exception(LaunchFailed(f"the zygote ended with {code} while it started a worker"))
         for pid in sorted(self._running):
             self._ended(pid, -signal.SIGKILL, 0.0, 0)
-
-
-def end_zygote(pid: int) -> int:
-    """Kill a zygote, if it still runs; its exit code, as far as this process was the one to be told it."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:  # the first process of a container reaps whatever ends
-        return -signal.SIGKILL

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from perfloop.process.zygote import wire
 
@@ -43,8 +45,27 @@ def tell_zygote(zygote: StartedZygote, preload: Sequence[str], path: Sequence[st
     zygote.control.sendall(wire.packed({"preload": list(preload), "path": whole}))
 
 
+EARLY: Final[dict[tuple[tuple[str, ...], tuple[str, ...]], StartedZygote]] = {}
+"""Zygotes that were started before it was known who uses them, by what they load."""
+
+
 def start_zygote(preload: Sequence[str], path: Sequence[str] = ()) -> StartedZygote:
-    """Execute a zygote, and have it load modules; the arguments are those of `tell_zygote`."""
-    zygote = execute_zygote()
-    tell_zygote(zygote, preload, path)
+    """A zygote that loads modules, an early one if there is; the arguments are those of `tell_zygote`."""
+    zygote = EARLY.pop((tuple(preload), tuple(path)), None)
+    while EARLY:
+        end_zygote(EARLY.popitem()[1])
+    if zygote is None:
+        zygote = execute_zygote()
+        tell_zygote(zygote, preload, path)
     return zygote
+
+
+def end_zygote(zygote: StartedZygote) -> int:
+    """Kill it, if it still runs; its exit code, as far as this process was the one to be told it."""
+    zygote.control.close()
+    with suppress(ProcessLookupError):
+        os.kill(zygote.pid, signal.SIGKILL)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(zygote.pid, 0)[1])
+    except ChildProcessError:  # the first process of a container reaps whatever ends
+        return -signal.SIGKILL
