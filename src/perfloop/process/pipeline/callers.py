@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
+import uuid
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from perfloop.errors import InvalidInput
 from perfloop.process.pipeline.calls import Outcome, run_batch, run_items, run_sent
 from perfloop.process.pipeline.process_caller import ProcessCaller
-from perfloop.process.pipeline.spec import StageSpec
-
-NOT_LOADABLE: Final = (
-    "{name} cannot be sent to another process ({error}); define it with def at the top of a module, without "
-    'what it would have to take along, or run the stage with executor="threads"'
-)
+from perfloop.process.pipeline.spec import StageSpec, pickled
 
 
 class Caller(Protocol):
@@ -75,7 +69,9 @@ class ExecutorCaller:
         pass
 
     def call(self, items: list[Any]) -> Outcome:
-        self._task = self._executor.submit(run_sent, self._run, self._function, items, self._is_ordered)
+        self._task = self._executor.submit(
+            run_sent, self._run, self._function, items, self._is_ordered, uuid.uuid4().hex
+        )
         if self._is_aborted:
             self._task.cancel()
         try:
@@ -135,13 +131,6 @@ def _maker(spec: StageSpec) -> Callable[[], Caller]:
     if isinstance(executor, Executor):
         return lambda: ExecutorCaller(spec, executor)
     if executor == "processes":
-        sent = _pickled(spec)
+        sent = pickled(spec)
         return lambda: ProcessCaller(spec.name, sent, is_batch=spec.is_batch, is_ordered=spec.is_ordered)
     return lambda: ThreadCaller(spec)
-
-
-def _pickled(spec: StageSpec) -> bytes:
-    try:
-        return pickle.dumps(spec.function)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InvalidInput(NOT_LOADABLE.format(name=spec.name, error=error)) from error

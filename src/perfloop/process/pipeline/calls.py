@@ -99,8 +99,12 @@ def run_sent(
     function: Function,
     items: list[Any],
     is_ordered: bool,
+    mark: str = "",
 ) -> Outcome:
-    """In another process: what comes of it has to survive the way back."""
+    """In another process: what comes of it has to survive the way back.
+
+    `mark` is of this call alone: dask takes calls with the same arguments for one.
+    """
     outcome = run(function, items, is_ordered)
     outcome.failures = [(position, _portable(error)) for position, error in outcome.failures]
     return outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from typing import Self
 
 from perfloop.control.choice import LimitChoice, SizeChoice
@@ -11,7 +12,14 @@ from perfloop.errors import InvalidInput
 from perfloop.process.pipeline.calls import Function
 from perfloop.process.pipeline.marks import RetryPolicy
 from perfloop.process.pipeline.run import PipelineRun, Source
-from perfloop.process.pipeline.spec import DeadLetterSink, ExecutorChoice, StageSpec, executor_for, name_of
+from perfloop.process.pipeline.spec import (
+    DeadLetterSink,
+    ExecutorChoice,
+    StageSpec,
+    executor_for,
+    name_of,
+    pickled,
+)
 from perfloop.process.pipeline.statistics import PipelineStatistics, PipelineSummary
 
 
@@ -128,7 +136,9 @@ class Pipeline:
         """
         loop = asyncio.get_running_loop()
         run = self._begin(loop)
-        going = asyncio.ensure_future(loop.run_in_executor(None, run.go))
+        ended: Future[PipelineSummary] = Future()
+        going = asyncio.wrap_future(ended)
+        threading.Thread(target=_go, args=(run, ended), name="perfloop-run", daemon=True).start()
         try:
             return await asyncio.shield(going)
         except asyncio.CancelledError:
@@ -169,6 +179,8 @@ class Pipeline:
         if self._run is not None:
             raise InvalidInput("the pipeline runs already; add its stages before run()")
         spec.steering()  # tells at once what cannot be
+        if spec.executor == "processes":
+            pickled(spec)
         self._specs.append(spec)
 
     def _name(self, function: Function, asked: str | None) -> str:
@@ -181,6 +193,13 @@ class Pipeline:
         return next(
             f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken
         )
+
+
+def _go(run: PipelineRun, ended: Future[PipelineSummary]) -> None:
+    try:
+        ended.set_result(run.go())
+    except BaseException as error:  # noqa: BLE001  # the boundary of a thread: raised by whoever awaits
+        ended.set_exception(error)
 
 
 def _retries(asked: int | RetryPolicy) -> RetryPolicy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -17,10 +18,12 @@ from perfloop.control.fixed import Fixed
 from perfloop.control.law import ConcurrencyLaw
 from perfloop.control.linger import Linger
 from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.search_hold import SearchHold
 from perfloop.errors import InvalidInput
 from perfloop.process.pipeline.calls import Function
 from perfloop.process.pipeline.marks import DeadLetter, RetryPolicy
 from perfloop.process.pipeline.sizing import ChunkSize
+from perfloop.process.pipeline.slots import Slots
 from perfloop.process.pipeline.steering import BatchSteering, ItemSteering, Steering
 
 DeadLetterSink: TypeAlias = Callable[[DeadLetter], object]
@@ -74,10 +77,13 @@ class StageSpec:
             return ItemSteering(law, ChunkSize(call_s, largest), linger_s)
         is_adaptive = self.size == "adaptive"
         size = size_law_for(self.size, p99_budget_s=self.p99_budget_s if is_adaptive else None)
-        linger = None
+        linger: Linger | float = self.linger_s or 0.0
         if self.p99_budget_s is not None and self.linger_s is None:
             linger = Linger(self.p99_budget_s)
-        return BatchSteering(law, size, most=SIZES.highest, linger=linger, linger_s=self.linger_s or 0.0)
+        slots = None
+        if self.p99_budget_s is not None and isinstance(law, SearchHold):
+            slots = Slots(self.p99_budget_s, highest=self.workers or self._most_workers())
+        return BatchSteering(law, size, most=SIZES.highest, linger=linger, slots=slots)
 
     def _law(self) -> ConcurrencyLaw:
         is_ours = self.executor in ("threads", "async")
@@ -101,6 +107,17 @@ class StageSpec:
             f"{self.executor_name} does not tell how many workers it has; say workers=, the number of calls "
             f"that run in it at once, for the stage {self.name}"
         )
+
+
+def pickled(spec: StageSpec) -> bytes:
+    """The function, as it goes to another process. Raises InvalidInput where it cannot."""
+    try:
+        return pickle.dumps(spec.function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InvalidInput(
+            f"{spec.name} cannot be sent to another process ({error}); define it with def at the top of a "
+            'module, without what it would have to take along, or run the stage with executor="threads"'
+        ) from error
 
 
 def processors() -> int:

@@ -47,6 +47,8 @@ class StageRun:
         self._lock = threading.Lock()
         self._times = Tally(perf_counter())
         self._late = self._calls = 0
+        self._late_batches = self._batches = 0
+        self._full_s = 0.0
 
     def look(self) -> None:
         """Give the laws what was seen since the last look, and do what they say."""
@@ -59,7 +61,10 @@ class StageRun:
             if not self._times.is_due(now_s, WINDOWS.interval_s, WINDOWS.calls):
                 return
             window = self._times.drain(now_s, self.limiter.limit)
-        self.steering.update_linger(window)
+            is_late = self._late_batches >= LATE * self._batches
+            self._late_batches = self._batches = 0
+            self.steering.update_linger(window, is_late=is_late)
+        self._enforce()
 
     def statistics(self) -> StageStatistics:
         return self.meter.statistics(self.spec, self.steering, self.queue)
@@ -79,6 +84,8 @@ class StageRun:
             self._late += work.is_late
             if self.spec.is_batch and not work.attempt:
                 self._times.begin(max(work.came_at_s, self._times.started_at_s))
+                self._batches += 1
+                self._late_batches += work.is_late
 
     def _ended(self, work: Work, outcome: Outcome, begun_at_s: float) -> Settled:
         """The books of a call; what is to be passed on is left to the caller."""
@@ -133,9 +140,16 @@ class StageRun:
             is_behind = self._late >= LATE * self._calls and self._calls > 0
             self._late = self._calls = 0
         window = self.limiter.drain(queue_length=max(1, len(self.queue)) if is_behind else 0)
+        full_s = self.queue.full_s
+        held_ratio = min(1.0, (full_s - self._full_s) / max(1e-9, window.elapsed_s))
+        self._full_s = full_s
         with self._lock:
-            self.steering.update(window)
+            self.steering.update(window, held_ratio)
         self.queue.capacity = self._capacity()
+        self._enforce()
+
+    def _enforce(self) -> None:
+        """Let the limit be what the laws say."""
         if self.steering.limit != self.limiter.limit:
             self.limiter.resize(self.steering.limit)
             self.meter.move_limit(self.steering.limit)

@@ -1,8 +1,10 @@
 """Who moves which number of a stage, and when. Pure: Windows come in, numbers are read.
 
 A stage has up to three numbers: how many calls at once, how many items a call, how long an item waits for
-company. Where work waits, the Coordinator has the turn, which moves the first two one at a time. Where items
-come by themselves and the sink keeps up, the size is what is queued and the linger alone is moved.
+company. In closed loop, where the source waits for the sink, the Coordinator moves the first two, one at a
+time. In open loop, where items come by themselves, a call takes what is queued: small batches would make of a
+short backlog a long one. There, with a budget, the limit grows while calls are late and items over the
+budget, and otherwise the linger is moved.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from perfloop.control.law import BatchLaw, ConcurrencyLaw
 from perfloop.control.linger import Linger
 from perfloop.control.window import Window
 from perfloop.process.pipeline.sizing import ChunkSize
+from perfloop.process.pipeline.slots import Slots
 
-QUIET_WINDOWS: Final = 3
-"""Windows in a row in which no work waited, after which the source is said to be the slower one."""
+HELD: Final = 0.5
+"""Share of a Window with a full queue from which on the sink is slower than the source."""
+FREE_WINDOWS: Final = 3
+"""Windows in a row without, after which items come by themselves again."""
 
 
 class Steering(Protocol):
@@ -47,12 +52,18 @@ class Steering(Protocol):
         """A call ended."""
         ...
 
-    def update(self, window: Window) -> Adjustment | None:
-        """Take the Window of calls that follows the last one; `queue_length` is in items."""
+    def update(self, window: Window, held_ratio: float) -> Adjustment | None:
+        """Take the Window of calls that follows the last one.
+
+        `held_ratio` is the share of it for which the queue was full, so that whoever fills it had to wait.
+        """
         ...
 
-    def update_linger(self, window: Window) -> Adjustment | None:
-        """Take the Window of items' times in the stage, from the coming of a call's oldest item on."""
+    def update_linger(self, window: Window, *, is_late: bool) -> Adjustment | None:
+        """Take the Window of items' times in the stage, from the coming of a call's oldest item on.
+
+        `is_late` says that most of its calls had to wait for a slot.
+        """
         ...
 
     def entries(self) -> tuple[Adjustment, ...]:
@@ -82,10 +93,10 @@ class ItemSteering:
     def observe(self, items: int, took_s: float) -> None:
         self._chunk.observe(items, took_s)
 
-    def update(self, window: Window) -> Adjustment | None:
+    def update(self, window: Window, held_ratio: float) -> Adjustment | None:
         return self._law.update(window)
 
-    def update_linger(self, window: Window) -> Adjustment | None:
+    def update_linger(self, window: Window, *, is_late: bool) -> Adjustment | None:
         return None
 
     def entries(self) -> tuple[Adjustment, ...]:
@@ -95,27 +106,33 @@ class ItemSteering:
 class BatchSteering:
     """Many items a call.
 
-    While the sink keeps up, a call takes all that came, at most `most`; the law of the size has its say where
-    work waits. A size of one's own is the bound at all times.
+    In open loop a call takes all that came, at most `most`. A size of one's own is the bound at all times.
     """
 
     def __init__(
-        self, law: ConcurrencyLaw, size: BatchLaw, *, most: int, linger: Linger | None, linger_s: float
+        self,
+        law: ConcurrencyLaw,
+        size: BatchLaw,
+        *,
+        most: int,
+        linger: Linger | float,
+        slots: Slots | None = None,
     ) -> None:
         self._law = law
         self._size = size
         self._coordinator = Coordinator(law, size)
         self._most = most
         self._linger = linger
-        self._linger_s = linger_s
-        self._quiet = 0
+        self._slots = slots
+        self._free = 0
+        self._has_looked = False
         self._moved_at_s = 0.0
         self.is_behind = True
-        """Whether work waits for the sink; in doubt it does, and calls begin small."""
+        """Whether the source waits for the sink; until the first Window it does, and calls are small."""
 
     @property
     def limit(self) -> int:
-        return self._law.limit
+        return self._law.limit if self.is_behind or self._slots is None else self._slots.limit
 
     @property
     def size(self) -> int:
@@ -123,7 +140,7 @@ class BatchSteering:
 
     @property
     def linger_s(self) -> float:
-        return self._linger.linger_s if self._linger is not None else self._linger_s
+        return self._linger.linger_s if isinstance(self._linger, Linger) else self._linger
 
     def size_of_call(self, number: int) -> int:
         return self._coordinator.size_of_call(number) if self.is_behind else self.size
@@ -131,26 +148,38 @@ class BatchSteering:
     def observe(self, items: int, took_s: float) -> None:
         """The laws learn from Windows alone."""
 
-    def update(self, window: Window) -> Adjustment | None:
-        self._quiet = 0 if window.is_saturated else self._quiet + 1
+    def update(self, window: Window, held_ratio: float) -> Adjustment | None:
+        was_behind = self.is_behind
+        self._free = 0 if held_ratio >= HELD else self._free + 1
+        self.is_behind = self._free < (FREE_WINDOWS if self._has_looked else 1)
+        self._has_looked = True
         if self.is_behind:
-            self.is_behind = self._quiet < QUIET_WINDOWS
-        else:
-            self.is_behind = window.is_saturated and (window.queue_length or 0) >= self._most
-        law = self._coordinator if self.is_behind else self._law
-        adjustment = law.update(window)
-        if adjustment is not None:
+            return self._noted(self._coordinator.update(window))
+        if self._slots is None:
+            return self._noted(self._law.update(window))
+        if was_behind:
+            self._slots.limit = max(self._slots.limit, self._law.limit)
             self._moved_at_s = window.ended_at_s
-        return adjustment
+        return None
 
-    def update_linger(self, window: Window) -> Adjustment | None:
-        """Only of a time in which nothing else moved, and no work waited."""
-        if self._linger is None or self._quiet == 0 or self._moved_at_s > window.started_at_s:
+    def update_linger(self, window: Window, *, is_late: bool) -> Adjustment | None:
+        """Only of a time in open loop in which nothing else moved. Slots first: too few hide the rest."""
+        if self.is_behind or self._moved_at_s > window.started_at_s:
             return None
-        return self._linger.update(window)
+        if self._slots is not None:
+            adjustment = self._noted(self._slots.update(window, is_late=is_late))
+            if adjustment is not None:
+                return adjustment
+        return self._linger.update(window) if isinstance(self._linger, Linger) else None
 
     def entries(self) -> tuple[Adjustment, ...]:
         logs: list[AdjustmentLog] = [self._law.log, self._size.log]
-        if self._linger is not None:
-            logs.append(self._linger.log)
+        logs += [
+            law.log for law in (self._slots, self._linger) if law is not None and not isinstance(law, float)
+        ]
         return tuple(sorted((entry for log in logs for entry in log.entries()), key=lambda entry: entry.at_s))
+
+    def _noted(self, adjustment: Adjustment | None) -> Adjustment | None:
+        if adjustment is not None:
+            self._moved_at_s = adjustment.at_s
+        return adjustment
