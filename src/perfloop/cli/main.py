@@ -49,8 +49,11 @@ for name, module, short_help in (
     ("studies", "studies", "The studies, and what is applied."),
     ("baseline", "baseline", "Keep how it is, and see later what got worse."),
     ("recover", "recover", "Finish or undo what a crash cut off."),
+    ("jobs", "jobs", "The queues of background jobs, and what is wrong with them."),
     ("cache", "cache", "Let what is committed in a database clear a cache."),
     ("leaks", "leaks", "Which line of a program holds more and more memory."),
+    ("supervise", "supervise", "Keep a fleet of workers alive, in the foreground."),
+    ("fleet", "fleet", "Look at a supervised fleet, and change it."),
 ):
     cli.add_command(LaterCommand(name, home=f"perfloop.cli.{module}", short_help=short_help))
 

@@ -28,6 +28,7 @@ class AsyncChannelEnd:
         message_type: What msgspec makes of each message that comes.
         first_id: Of the first message sent.
         on_word: Is told each word of the other end, in the event loop.
+        on_acknowledged: Is told the first and the last id of each range that the other end has done.
         on_end: Is called once, when the other end is gone or what it sends is not of this channel.
     """
 
@@ -39,10 +40,11 @@ class AsyncChannelEnd:
         message_type: Any = Any,
         first_id: int = 1,
         on_word: Callable[[Any], None] = ignore,
+        on_acknowledged: Callable[[int, int], None] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
         self._policy = policy or ChannelPolicy()
-        self._exchange = Exchange(self._policy, message_type, first_id, on_word)
+        self._exchange = Exchange(self._policy, message_type, first_id, on_word, on_acknowledged)
         self._sending = self._exchange.sending
         self._socket = end
         self._on_end = on_end

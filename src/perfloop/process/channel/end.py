@@ -50,6 +50,7 @@ class ChannelEnd:
         message_type: What msgspec makes of each message that comes.
         first_id: Of the first message sent.
         on_word: Is told each word of the other end, in the call that reads it.
+        wake: A descriptor: once it can be read, no call waits for messages any more.
         clock: Seconds, never going back.
     """
 
@@ -61,6 +62,7 @@ class ChannelEnd:
         message_type: Any = Any,
         first_id: int = 1,
         on_word: Callable[[Any], None] = ignore,
+        wake: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy or ChannelPolicy()
@@ -79,6 +81,10 @@ class ChannelEnd:
         self._batch: Batch | None = None
         self._at = 0
         self._poll = select.poll()
+        self._wake = wake
+        self._is_woken = False
+        if wake is not None:
+            self._poll.register(wake, select.POLLIN)
 
     def __enter__(self) -> Self:
         return self
@@ -87,14 +93,18 @@ class ChannelEnd:
         self.close()
 
     def __iter__(self) -> Iterator[Any]:
-        """The messages until the other end is gone; asking for the next acknowledges the one before."""
+        """The messages until the other end is gone or this one is woken.
+
+        Asking for the next acknowledges the one before.
+        """
         clock, linger_s = self._clock, self._policy.linger_s
         while True:
             try:
                 batch = self.receive_batch()
             except ChannelClosed:
                 return
-            assert batch is not None  # no time was given
+            if batch is None:
+                return
             done = told = 0
             due_s = clock() + linger_s
             try:
@@ -153,7 +163,7 @@ class ChannelEnd:
         self._write(self._exchange.word(word))
 
     def receive(self, timeout_s: float | None = None) -> Delivery | None:
-        """The next message; None where none came in time.
+        """The next message; None where none came in time, or before this end was woken.
 
         Raises:
             ChannelClosed: The other end is gone and no message is left.
@@ -171,7 +181,9 @@ class ChannelEnd:
         return Delivery(batch.first_id + at, message, batch.is_again)
 
     def receive_batch(self, timeout_s: float | None = None) -> Batch | None:
-        """The messages of the next frame, or what `receive` left of one; None where none came in time.
+        """The messages of the next frame, or what `receive` left of one.
+
+        None where none came in time, or before this end was woken.
 
         Raises:
             ChannelClosed: The other end is gone and no message is left.
@@ -184,11 +196,14 @@ class ChannelEnd:
             self._await_batch(None if timeout_s is None else self._clock() + timeout_s)
         return batches.popleft() if batches else None
 
-    def acknowledge(self, first_id: int, count: int = 1) -> None:
-        """So many messages from this id were done; told when this end waits, or after the policy's time."""
+    def acknowledge(self, first_id: int, count: int = 1, *, at_once: bool = False) -> None:
+        """So many messages from this id were done.
+
+        Told when this end waits, after the policy's time, or at once.
+        """
         self._exchange.receiving.done(first_id, count)
         now_s = self._clock()
-        if now_s >= self._tell_due_s:
+        if at_once or now_s >= self._tell_due_s:
             self._tell_due_s = now_s + self._policy.linger_s
             self._acknowledge()
 
@@ -234,7 +249,7 @@ class ChannelEnd:
             if self._is_over:
                 raise ChannelClosed(_CLOSED)
             left_s = None if deadline_s is None else deadline_s - self._clock()
-            if left_s is not None and left_s <= 0:
+            if self._is_woken or (left_s is not None and left_s <= 0):
                 return
             self._move(left_s)
 
@@ -242,7 +257,10 @@ class ChannelEnd:
         """Wait until the socket takes or gives bytes, and move them."""
         wanted = select.POLLIN | (select.POLLOUT if self._out else 0)
         self._poll.register(self._socket, wanted)
-        for _, happened in self._poll.poll(None if timeout_s is None else timeout_s * 1000):
+        for number, happened in self._poll.poll(None if timeout_s is None else timeout_s * 1000):
+            if number == self._wake:
+                self._is_woken = True
+                continue
             if happened & select.POLLOUT:
                 self._write_out()
             if happened & ~select.POLLOUT:

@@ -31,10 +31,16 @@ class Exchange:
         message_type: What msgspec makes of each message that comes.
         first_id: Of the first message sent.
         on_word: Is told each word of the other end, when it is read.
+        on_acknowledged: Is told the first and the last id of each range that the other end has done.
     """
 
     def __init__(
-        self, policy: ChannelPolicy, message_type: Any, first_id: int, on_word: Callable[[Any], None]
+        self,
+        policy: ChannelPolicy,
+        message_type: Any,
+        first_id: int,
+        on_word: Callable[[Any], None],
+        on_acknowledged: Callable[[int, int], None] | None = None,
     ) -> None:
         largest = policy.max_message_bytes + policy.batch_bytes + ARRAY_HEAD.size
         self.reader = FrameReader(max_bytes=largest)
@@ -43,6 +49,7 @@ class Exchange:
         self.batches: deque[Batch] = deque()
         """That came and were not asked for yet; as many as the other end's policy lets be under way."""
         self._on_word = on_word
+        self._on_acknowledged = on_acknowledged
 
     def came(self, count: int) -> None:
         """So many bytes were written into the reader's room.
@@ -81,7 +88,9 @@ class Exchange:
         if frame.kind in (Kind.MESSAGES, Kind.MESSAGES_AGAIN):
             self.batches.append(self.receiving.batch(frame))
         elif frame.kind == Kind.ACKNOWLEDGED:
-            self.sending.acknowledged(frame.body)
+            for first_id, last_id in self.sending.acknowledged(frame.body):
+                if self._on_acknowledged is not None:
+                    self._on_acknowledged(first_id, last_id)
         elif frame.kind == Kind.WORD:
             self._on_word(_decode(frame.body))
         else:

@@ -91,8 +91,8 @@ class Sending:
             frames.append(self._parts(sent, Kind.MESSAGES_AGAIN))
         return frames
 
-    def acknowledged(self, body: memoryview) -> int:
-        """The other end has done messages; how many.
+    def acknowledged(self, body: memoryview) -> list[tuple[int, int]]:
+        """The other end has done messages; the first and the last id of each range of them.
 
         Raises:
             ChannelBroken: The body is no acknowledgement.
@@ -101,7 +101,9 @@ class Sending:
             ranges = _ranges(body)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise ChannelBroken(f"this is no acknowledgement: {error}") from error
-        return sum(self.under_way.acknowledge(first_id, last_id) for first_id, last_id in ranges)
+        for first_id, last_id in ranges:
+            self.under_way.acknowledge(first_id, last_id)
+        return ranges
 
     def left(self) -> list[Sent]:
         """All that is not acknowledged, what was not even sent included, by id."""

@@ -76,6 +76,8 @@ class RestartDecision(Value, frozen=True, kw_only=True):
     delay_s: float | None
     """Until it is started again; None where it is not."""
     reason: str
+    is_given_up: bool = False
+    """Whether it would be started again, had it not been too often."""
 
 
 def decide(
@@ -99,7 +101,10 @@ def decide(
     if len(recent) >= policy.max_restarts:
         reason = f"it was restarted {len(recent)} times within {policy.within_s:g} s"
         return RestartDecision(
-            history=RestartHistory(restarts_s=recent, in_a_row=history.in_a_row), delay_s=None, reason=reason
+            history=RestartHistory(restarts_s=recent, in_a_row=history.in_a_row),
+            delay_s=None,
+            reason=reason,
+            is_given_up=True,
         )
     in_a_row = 0 if ran_s >= policy.steady_after_s else history.in_a_row
     delay_s = delay(policy, in_a_row) * (1 + policy.jitter_ratio * (2 * rand - 1))

@@ -52,8 +52,8 @@ def _first(control: socket.socket, received: wire.Receiver) -> Any:
 def _become(forked: Forked) -> None:
     """Be what was ordered, and never return."""
     order, (channel, stdout, stderr) = forked.order, forked.fds
-    child.shed(order["name"], forked.parent)
-    child.place(order, stdout, stderr)
+    child.shed(order["name"], forked.parent, forked.signals)
+    child.place(order, forked.environment, stdout, stderr)
     if order["command"]:
         os.environ[child.CHANNEL] = str(channel)
         child.execute(order["command"], channel)

@@ -1,4 +1,8 @@
-"""What a forked worker does before its own code: it sheds what was its parent's."""
+"""What a forked worker does before its own code: it sheds what was its parent's.
+
+Whatever can be found out before the fork is: each page that a worker writes to is its own from then on, and
+to count through signals or variables is to write to the pages of each of them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -27,16 +30,31 @@ _AS_PYTHON_HAS_THEM: Final[dict[int, Any]] = {
 }
 
 
-def shed(name: str, parent: int) -> None:
+def changed_signals() -> dict[int, Any]:
+    """Signals that are not as Python has them, and how it has them; asked before the fork."""
+    found = {}
+    for each in signal.valid_signals():
+        given = _AS_PYTHON_HAS_THEM.get(each, signal.SIG_DFL)
+        if signal.getsignal(each) not in (given, None):
+            found[int(each)] = given
+    return found
+
+
+def changed_environment(wanted: Mapping[str, str]) -> dict[str, str | None]:
+    """What has to change for the environment to be this one, None to go; asked before the fork."""
+    gone = {name: None for name in os.environ if name not in wanted}
+    return gone | {name: text for name, text in wanted.items() if os.environ.get(name) != text}
+
+
+def shed(name: str, parent: int, signals: Mapping[int, Any]) -> None:
     """A session, signals, random numbers, a name and a death of its own."""
     os.setsid()
     die_with_parent(parent)
     if _prctl is not None:
         _prctl(_PR_SET_NAME, name.encode()[:15])
     signal.set_wakeup_fd(-1)
-    for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with suppress(OSError):  # the two that the C library keeps for itself
-            signal.signal(each, _AS_PYTHON_HAS_THEM.get(each, signal.SIG_DFL))
+    for each, given in signals.items():
+        signal.signal(each, given)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _renew_identity()
 
@@ -67,14 +85,18 @@ def _renew_identity() -> None:
         setattr(uuid, name, None)
 
 
-def place(order: Mapping[str, Any], stdout: int, stderr: int) -> None:
-    """Take the order's input and output, environment, folder and limits."""
+def place(order: Mapping[str, Any], environment: Mapping[str, str | None], stdout: int, stderr: int) -> None:
+    """Take the order's output, environment, folder and limits."""
     for given, number in ((stdout, 1), (stderr, 2)):
         os.dup2(given, number)
         os.close(given)
-    os.environ.clear()
-    os.environ.update(order["environment"])
-    time.tzset()
+    for name, text in environment.items():
+        if text is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = text
+    if "TZ" in environment:
+        time.tzset()
     try:
         if order["folder"]:
             os.chdir(order["folder"])

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from perfloop.process.zygote import wire
+from perfloop.process.zygote.child import changed_environment, changed_signals
 
 GRACE_S: Final = 5.0
 """How long workers may take to end when the supervisor is gone."""
@@ -27,6 +28,10 @@ class Forked(NamedTuple):
 
     order: dict[str, Any]
     fds: list[int]
+    environment: dict[str, str | None]
+    """What is to change in it."""
+    signals: dict[int, Any]
+    """That are to be reset."""
     parent: int
 
 
@@ -44,6 +49,9 @@ class Forker:
         self._received = received
         self._said = said
         self._awake, self._wake = socket.socketpair()
+        self._pid = os.getpid()
+        self._signals: dict[int, Any] = {}
+        self._all_signals = signal.valid_signals()
         self._running: set[int] = set()
 
     def __enter__(self) -> Forker:
@@ -51,6 +59,7 @@ class Forker:
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _take_note)
+        self._signals = changed_signals()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,11 +100,12 @@ class Forker:
         return None
 
     def _fork(self, order: dict[str, Any], fds: list[int]) -> Forked | None:
-        number, parent = order["number"], os.getpid()
+        number = order["number"]
         if not fds:
             self._tell(("failed", number, "the zygote has too many files open; raise `ulimit -n`"))
             return None
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        environment = changed_environment(order["environment"])
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._all_signals)
         try:
             pid = os.fork()
         except OSError as error:
@@ -104,7 +114,7 @@ class Forker:
             self._tell(("failed", number, f"it cannot be forked: {error.strerror}; {why}"))
             return None
         if pid == 0:
-            return Forked(order, fds, parent)
+            return Forked(order, fds, environment, self._signals, self._pid)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._running.add(pid)
         self._tell(("started", number, pid))

@@ -1,0 +1,99 @@
+"""Where a fleet's control socket is, and who answers there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from hashlib import sha256
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, Final
+
+import msgspec
+
+from perfloop.errors import FleetNotFound, InvalidInput
+from perfloop.model.value import Value
+
+_LONGEST: Final = 100
+"""Bytes of a path that every system takes for a socket."""
+CONNECT_S: Final = 5.0
+
+
+class Asked(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a fleet is to do, in one line of JSON."""
+
+    act: str
+    """status, restart, scale, drain, or events."""
+    name: str = ""
+    count: int = 0
+    follow: bool = False
+
+
+class Answer(Value, frozen=True, kw_only=True):
+    """What came of it, in one line of JSON; events are one answer each."""
+
+    value: Any = None
+    error: str | None = None
+    is_last: bool = True
+
+
+def runtime_folder() -> Path:
+    """Where the sockets of this user's fleets are."""
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(given, "perfloop") if given else Path(gettempdir(), f"perfloop-{os.geteuid()}")
+
+
+def usual_place(fleet_file: Path) -> Path:
+    """The socket of the fleet of this file, if the file names none."""
+    digest = sha256(os.fsencode(fleet_file.resolve())).hexdigest()[:8]
+    return runtime_folder() / f"{fleet_file.stem[:30]}-{digest}.sock"
+
+
+def only_fleet() -> Path:
+    """The socket of the one fleet that runs.
+
+    Raises:
+        FleetNotFound: None runs, or several do.
+    """
+    found = [each for each in sorted(runtime_folder().glob("*.sock")) if is_answered(each)]
+    if not found:
+        raise FleetNotFound(
+            "no fleet runs for this user; start one with `perfloop supervise FILE`, or name its file"
+        )
+    if len(found) > 1:
+        names = ", ".join(each.stem.rpartition("-")[0] for each in found)
+        raise FleetNotFound(f"several fleets run: {names}; name the file of one with --fleet")
+    return found[0]
+
+
+def is_answered(place: Path) -> bool:
+    """Whether somebody listens at a socket."""
+    with socket.socket(socket.AF_UNIX) as end:
+        end.settimeout(CONNECT_S)
+        try:
+            end.connect(str(place))
+        except OSError:
+            return False
+        return True
+
+
+def make_place(place: Path) -> None:
+    """Make the folder of a socket, for this user alone.
+
+    Raises:
+        InvalidInput: No socket can be made at this path, or others could replace it.
+    """
+    if len(os.fsencode(place)) > _LONGEST:
+        raise InvalidInput(f"{place} is too long for a socket; name a shorter path as `control`")
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = place.parent.lstat()
+    except OSError as error:
+        raise InvalidInput(f"no socket can be made at {place}: {error.strerror}") from error
+    if place.parent == runtime_folder() and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
+        raise InvalidInput(f"{place.parent} belongs to others too; name another path as `control`")
+
+
+def to_line(value: object) -> bytes:
+    """As it goes over the socket."""
+    return msgspec.json.encode(value) + b"\n"

@@ -1,0 +1,35 @@
+"""Why a process ended, in a sentence."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+from perfloop.process.launching import WorkerExit
+from perfloop.process.supervisor.running import Running
+
+_SHELL: Final = {126: "its program cannot be run", 127: "its program is not found"}
+
+
+def cause_of(running: Running, end: WorkerExit) -> str:
+    """What ended it, and what it last said on its standard error."""
+    told = _by(running, end)
+    last = running.output.last_errors
+    if running.is_asked or not end.code or not last:
+        return told
+    return f"{told}; last on its standard error: {last[-1]}"
+
+
+def _by(running: Running, end: WorkerExit) -> str:
+    if running.killed_for:
+        return f"killed: {running.killed_for}"
+    if end.code < 0:
+        name = signal.Signals(-end.code).name if -end.code in list(signal.Signals) else str(-end.code)
+        asked = ", as it was asked to" if running.is_asked else ""
+        if end.is_out_of_memory:
+            return f"by {name}, for its group of processes was out of memory; raise its memory limit"
+        return f"by {name}{asked}"
+    if running.is_asked:
+        return f"with exit code {end.code}, as it was asked to"
+    why = _SHELL.get(end.code, "") if running.group.command else ""
+    return f"with exit code {end.code}" + (f": {why}" if why else "")

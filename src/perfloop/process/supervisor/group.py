@@ -1,0 +1,202 @@
+"""Workers of one kind: how many there are, and who is restarted with whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from perfloop.errors import FleetFailed
+from perfloop.process.channel.unacknowledged import Sent
+from perfloop.process.launching import WorkerExit
+from perfloop.process.supervisor.endings import cause_of
+from perfloop.process.supervisor.events import EventLog
+from perfloop.process.supervisor.post import Post
+from perfloop.process.supervisor.restarting import restarted_with
+from perfloop.process.supervisor.running import Running
+from perfloop.process.supervisor.slot import Slot, WorkerState
+from perfloop.process.supervisor.specs import GroupSpec
+
+Launch = Callable[["Group", str], Awaitable[Running]]
+
+
+class Group:
+    """The workers of one group.
+
+    Args:
+        spec: What it is to be.
+        log: Of the fleet.
+        launch: Starts a process.
+        on_line: Is told the worker, the stream and the line of what workers write.
+        on_change: Is called when a worker is in another state.
+    """
+
+    def __init__(
+        self,
+        spec: GroupSpec,
+        log: EventLog,
+        *,
+        launch: Launch,
+        on_line: Callable[[str, str, str], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.log = log
+        self.slots: dict[str, Slot] = {}
+        self.fault: BaseException | None = None
+        self.post = Post(spec, log, self._processes, on_line=on_line)
+        self._on_change = on_change
+        self._launch = launch
+        self._together: asyncio.Task[None] | None = None
+
+    @property
+    def workers(self) -> list[Slot]:
+        """In the order of their start."""
+        return list(self.slots.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all its workers came to their end, or were given up; to be drained is no end."""
+        ends = (WorkerState.ENDED, WorkerState.GIVEN_UP)
+        return bool(self.slots) and not self.is_alive and all(slot.state in ends for slot in self.workers)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether any worker runs, or will."""
+        is_restarting = self._together is not None and not self._together.done()
+        return is_restarting or any(slot.is_alive for slot in self.workers)
+
+    async def start(self) -> None:
+        """Start all, and wait until each is ready, or was given up."""
+        self._grow(self.spec.count)
+        for slot in self.workers:
+            slot.begin()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until no worker is between two states."""
+        while not all(slot.is_settled for slot in self.workers):
+            await asyncio.gather(*(slot.settled() for slot in self.workers))
+
+    async def stop(self, reason: str) -> None:
+        """Drain and end all."""
+        if self._together is not None:
+            self._together.cancel()
+        await asyncio.gather(*(slot.end(reason) for slot in reversed(self.workers)))
+        if self.post.unplaced:
+            self.log.add(
+                "messages-lost",
+                self.spec.name,
+                "no worker is left to do them",
+                before={"messages": self.post.unplaced},
+            )
+
+    async def scale(self, count: int, reason: str) -> None:
+        """Have so many workers: new ones are started, the last ones drained and ended."""
+        before = len(self.slots)
+        self.log.add("scaled", self.spec.name, reason, before={"workers": before}, after={"workers": count})
+        fresh = self._grow(count)
+        for slot in fresh:
+            slot.begin()
+        surplus = self.workers[count:]
+        await asyncio.gather(*(slot.end(reason) for slot in surplus))
+        for slot in surplus:
+            del self.slots[slot.name]
+        self.post.collect()
+        await asyncio.gather(*(slot.settled() for slot in fresh))
+        self.changed()
+
+    async def send(self, message: Any, key: Hashable | None, reply: asyncio.Future[Any] | None = None) -> int:
+        """Hand a message to a worker; its id. Waits while none has room.
+
+        Raises:
+            FleetFailed: There is no worker any more.
+        """
+        if not self.is_alive:
+            raise FleetFailed(self.post.gone())
+        return await self.post.send(message, key, reply)
+
+    async def launch(self, name: str) -> Running:
+        """Start a process."""
+        running = await self._launch(self, name)
+        self.log.add("started", name, after={"pid": running.pid})
+        return running
+
+    def opened(self, slot: Slot) -> None:
+        """The worker is ready: there may be messages for it."""
+        assert slot.running is not None
+        took_s = slot.running.heard_s - slot.running.started_s
+        self.log.add("ready", slot.name, after={"pid": slot.running.pid, "after_s": round(took_s, 4)})
+        self.post.collect()
+
+    def ended(self, running: Running, end: WorkerExit) -> list[Sent]:
+        """A process ended; what of its messages is to be done again."""
+        self.log.add("ended", running.name, cause_of(running, end), before=_numbers(running, end))
+        is_regular = running.is_asked and not running.killed_for
+        return running.left if is_regular else self.post.died(running)
+
+    def place(self, left: Sequence[Sent]) -> None:
+        """Have these messages done by any worker."""
+        self.post.place(left)
+
+    def changed(self) -> None:
+        """A worker is in another state."""
+        if not self.is_alive:
+            self.post.refuse()
+        self._on_change()
+
+    def restart_together(self, slot: Slot, delay_s: float | None) -> None:
+        """Restart this worker with those that its strategy wants restarted, or end them with it."""
+        names = restarted_with(self.spec.strategy, tuple(self.slots), slot.name)
+        if self._together is not None and not self._together.done():
+            self._together.cancel()
+            names = tuple(self.slots)
+        self._together = asyncio.get_running_loop().create_task(self._restart(names, slot.name, delay_s))
+        self._together.add_done_callback(self.kept)
+
+    def kept(self, keeping: asyncio.Task[None]) -> None:
+        """A worker is not kept any more: a fault of this program is not to pass unseen."""
+        if not keeping.cancelled() and keeping.exception() is not None:
+            self.fault = keeping.exception()
+        self.changed()
+
+    def _grow(self, count: int) -> list[Slot]:
+        """Have at least so many places; the new ones."""
+        fresh = []
+        for number in range(1, count + 1):
+            name = f"{self.spec.name}-{number}"
+            if name not in self.slots and len(self.slots) < count:
+                self.slots[name] = Slot(name, self)
+                fresh.append(self.slots[name])
+        return fresh
+
+    async def _restart(self, names: Sequence[str], ended: str, delay_s: float | None) -> None:
+        """The last is ended first; then all are started in their order."""
+        slots = [self.slots[name] for name in names if name in self.slots]
+        reason = f"{ended} ended, and the strategy is {self.spec.strategy}"
+        for slot in reversed(slots):
+            if slot.name != ended:
+                await slot.end(reason, then=WorkerState.ENDED if delay_s is None else WorkerState.WAITING)
+        if delay_s is None:
+            return
+        await asyncio.sleep(delay_s)
+        for slot in slots:
+            slot.begin()
+            await slot.settled()
+
+    def _processes(self) -> Iterable[Running]:
+        return [slot.running for slot in self.slots.values() if slot.running is not None]
+
+
+def _numbers(running: Running, end: WorkerExit) -> dict[str, object]:
+    numbers: dict[str, object] = {
+        "pid": running.pid,
+        "handled": running.handled,
+        "left": sum(each.left for each in running.left),
+        "cpu_s": round(end.cpu_s, 3),
+        "peak_rss_mb": round(end.peak_rss_bytes / 2**20, 1),
+    }
+    with suppress(IndexError):
+        numbers["message"] = running.in_hand or running.left[0].next_id
+    return numbers

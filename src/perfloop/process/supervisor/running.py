@@ -1,0 +1,248 @@
+"""One process of a worker, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from perfloop.errors import LaunchFailed
+from perfloop.process.channel.async_end import AsyncChannelEnd
+from perfloop.process.channel.end import socket_pair
+from perfloop.process.channel.policy import ChannelPolicy
+from perfloop.process.channel.unacknowledged import Sent
+from perfloop.process.launching import Launcher, WorkerExit, WorkerOrder
+from perfloop.process.supervisor.output import Output
+from perfloop.process.supervisor.specs import GroupSpec
+from perfloop.process.worker import ALIVE, AT, FAILED, PING, READY, REPLY
+
+_LAUNCH_S: Final = 10.0
+_CHANNEL_END_S: Final = 0.5
+"""For the last words of a worker that has ended: what it started may hold its end of the channel."""
+Watch = Callable[["Running", int], None]
+
+
+class Listener(Protocol):
+    """Who is told what a worker says."""
+
+    def acknowledged(self, first_id: int, last_id: int) -> None:
+        """Messages from the first to the last are done."""
+
+    def replied(self, message_id: int, value: Any) -> None:
+        """A message was answered; it is acknowledged later."""
+
+    def failed(self, message_id: int, fault: str, name: str) -> None:
+        """A message could not be done; it is acknowledged later."""
+
+    def wrote(self, name: str, stream: str, line: str) -> None:
+        """The worker wrote a line."""
+
+
+class Running:
+    """A started process with its channel and its output.
+
+    Args:
+        name: Of the worker.
+        group: That it is of.
+        first_id: Of the messages that are first sent to it.
+        listener: Is told what it says.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        group: GroupSpec,
+        *,
+        first_id: int,
+        listener: Listener,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.group = group
+        self.pid = 0
+        self.is_open = False
+        """Whether it may be sent messages."""
+        self.is_asked = False
+        """Whether the supervisor ends it."""
+        self.killed_for = ""
+        """Why the supervisor killed it."""
+        self.handled = 0
+        self.in_hand: int | None = None
+        """The message sent again that it has begun last."""
+        self.left: list[Sent] = []
+        """What it had not done when it ended."""
+        loop = asyncio.get_running_loop()
+        self.said_ready: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[WorkerExit] = loop.create_future()
+        self.started_s = self.heard_s = clock()
+        self.on_line: Callable[[str], None] | None = None
+        """Is told each line as well, while it is not ready."""
+        self.output = Output(self._wrote)
+        self._clock = clock
+        self._first_id = first_id
+        self._listener = listener
+        self._channel: AsyncChannelEnd | None = None
+        self._channel_over = asyncio.Event()
+        self._finishing: asyncio.Task[None] | None = None
+
+    async def start(self, launcher: Launcher, fleet_id: str) -> None:
+        """Start the process.
+
+        Raises:
+            LaunchFailed: It cannot be started.
+        """
+        ours, theirs = socket_pair()
+        out, err = self.output.open()
+        self._channel = AsyncChannelEnd(
+            ours,
+            policy=ChannelPolicy(max_unacknowledged=self.group.max_under_way),
+            first_id=self._first_id,
+            on_word=self._hear,
+            on_acknowledged=self._acknowledged,
+            on_end=self._channel_over.set,
+        )
+        try:
+            await self._channel.open()
+            starting = launcher.start(
+                _order(self.name, self.group, fleet_id), channel=theirs, stdout=out, stderr=err
+            )
+            self.pid = await asyncio.wait_for(starting, _LAUNCH_S)
+        except (LaunchFailed, OSError) as error:
+            self._channel.abort()
+            raise LaunchFailed(f"{self.name} cannot be started: {error or 'nothing was heard'}") from error
+        finally:
+            theirs.close()
+            os.close(out)
+            os.close(err)
+            if not self.pid:
+                self.output.end()
+        self.started_s = self.heard_s = self._clock()
+
+    @property
+    def under_way(self) -> int:
+        """Messages that it has and did not acknowledge."""
+        return 0 if self._channel is None else self._channel.under_way
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another message."""
+        return self.is_open and self._channel is not None and not self._channel.is_full
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._finishing is not None
+
+    def send(self, message: Any) -> int:
+        """Send a message; its id."""
+        assert self._channel is not None
+        return self._channel.send_now(message)
+
+    def resend(self, left: list[Sent]) -> None:
+        """Send what another one has left."""
+        assert self._channel is not None
+        self._channel.resend(left)
+
+    def ping(self) -> None:
+        """Ask for a word."""
+        assert self._channel is not None
+        self._channel.say([PING])
+
+    async def stop(self) -> None:
+        """End it by its policy; returns when it is gone."""
+        self.is_asked = True
+        self.is_open = False
+        policy = self.group.stop
+        if self.group.has_channel and self.under_way:
+            await self._until(self._drained(), policy.drain_s)
+        self.signal(policy.number)
+        await self._until(asyncio.shield(self.ended), policy.grace_s)
+        if not self.ended.done():
+            if not self.has_ended:
+                self.kill(f"it did not end within {policy.grace_s:g} s of SIG{policy.signal}")
+            await asyncio.shield(self.ended)
+
+    def kill(self, reason: str) -> None:
+        """End it and all it started, at once."""
+        self.killed_for = self.killed_for or reason
+        if not self.has_ended:
+            self._kill_group()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def has_exited(self, end: WorkerExit) -> None:
+        """The process is gone: take its last words, then tell that it has ended."""
+        self.is_open = False
+        self._finishing = asyncio.get_running_loop().create_task(self._finish(end))
+
+    async def _finish(self, end: WorkerExit) -> None:
+        assert self._channel is not None
+        self._kill_group()
+        await self._until(self._channel_over.wait(), _CHANNEL_END_S)
+        self._channel.abort()
+        self.output.end()
+        self.left = self._channel.left()
+        self.ended.set_result(end)
+
+    async def _drained(self) -> None:
+        assert self._channel is not None
+        with suppress(ConnectionError):
+            await self._channel.all_done()
+
+    async def _until(self, done: Any, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(done, timeout_s)
+
+    def _kill_group(self) -> None:
+        """It leads a session of its own, so that its children are of its process group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _hear(self, word: Any) -> None:
+        self.heard_s = self._clock()
+        match word:
+            case [kind] if kind == READY:
+                if not self.said_ready.done():
+                    self.said_ready.set_result(None)
+            case [kind] if kind == ALIVE:
+                pass
+            case [kind, int(message_id)] if kind == AT:
+                self.in_hand = message_id
+            case [kind, int(message_id), value] if kind == REPLY:
+                self._listener.replied(message_id, value)
+            case [kind, int(message_id), str(fault)] if kind == FAILED:
+                self._listener.failed(message_id, fault, self.name)
+
+    def _acknowledged(self, first_id: int, last_id: int) -> None:
+        self.heard_s = self._clock()
+        self.handled += last_id - first_id + 1
+        self._listener.acknowledged(first_id, last_id)
+
+    def _wrote(self, stream: str, line: str) -> None:
+        if self.on_line is not None:
+            self.on_line(line)
+        self._listener.wrote(self.name, stream, line)
+
+
+def _order(name: str, group: GroupSpec, fleet_id: str) -> WorkerOrder:
+    kind, arguments = "run_command", group.command
+    if group.handler is not None:
+        kind, arguments = "run_handler", (group.handler, str(group.concurrency))
+    elif group.target is not None:
+        kind, arguments = "run_target", (group.target, *group.arguments)
+    own = {"PERFLOOP_FLEET": fleet_id, "PERFLOOP_WORKER": name}
+    return WorkerOrder(
+        name=name,
+        target=f"perfloop.process.worker:{kind}",
+        arguments=arguments,
+        environment={**os.environ, **own, **group.environment},
+        folder=group.folder,
+    )
