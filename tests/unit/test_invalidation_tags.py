@@ -18,7 +18,7 @@ def change(table: str, *rows: dict[str, str | None]) -> TableChange:
 def test_a_row_that_moves_clears_the_tags_of_both_places() -> None:
     moved = change("orders", {"id": "7", "customer": "1"}, {"id": "7", "customer": None})
 
-    assert {"order-7", "orders-of-1", "orders-of-None", "orders"} == set(TAGS.tags_of(moved))
+    assert {"order-7", "orders-of-1", "orders-of-None", "orders", "table:orders"} == set(TAGS.tags_of(moved))
 
 
 def test_a_table_without_templates_has_tags_of_its_own() -> None:
@@ -30,14 +30,24 @@ def test_a_table_without_templates_has_tags_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("told", "tags"),
     [
-        (TableChange(table="orders", rows=None), {"every:orders", "orders"}),
+        (TableChange(table="orders", rows=None), {"every:orders", "table:orders", "orders"}),
         (TableChange(table="users", rows=None), {"every:users", "table:users"}),
-        (change("orders", {"id": "7"}), {"every:orders", "orders", "order-7"}),
-        (ANY_TABLE, {"every:orders", "orders", "every:sales.lines", "{lines}"}),
+        (change("orders", {"id": "7"}), {"every:orders", "table:orders", "orders", "order-7"}),
+        (
+            ANY_TABLE,
+            {"every:orders", "table:orders", "orders", "every:sales.lines", "table:sales.lines", "{lines}"},
+        ),
     ],
 )
 def test_what_is_not_known_by_the_row_clears_the_table_as_a_whole(told: TableChange, tags: set[str]) -> None:
     assert tags == set(TAGS.tags_of(told))
+
+
+@pytest.mark.parametrize("reader", [TagMap(), TagMap({"orders": ["order-{id}"]})], ids=["none", "rows only"])
+def test_results_of_statements_are_cleared_by_a_listener_with_templates_of_its_own(reader: TagMap) -> None:
+    (tag,) = reader.table_tags([("public", "orders")])
+
+    assert tag in TAGS.tags_of(change("orders", {"id": "7", "customer": "1"}))
 
 
 def test_an_entry_carries_the_tags_that_changes_of_its_rows_clear() -> None:

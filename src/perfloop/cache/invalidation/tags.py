@@ -3,7 +3,9 @@
 `{"orders": ("order-{id}", "orders-of-{customer_id}", "orders")}` says: a change of a row clears the tags
 of that row, made from its values before and after, so that a row which moves from one customer to another
 clears both; and every change of the table clears `orders`. A table without templates has `orders:id=7`,
-of its watched columns in the order of their names, and `table:orders`.
+of its watched columns in the order of their names. Every change of a table also clears `table:orders`, which
+results of statements carry where no template says otherwise: a map that one side was not given, or that has
+templates for rows only, leaves nothing that is never cleared.
 
 It is not always known which rows changed: a TRUNCATE, a statement over very many rows, a gap in what was
 heard. Then `every:orders` is cleared, too. An entry made from some rows of a table therefore carries it
@@ -89,7 +91,7 @@ class TagMap:
         found = self._tables.get(change.table)
         if found is None:
             needed = self._watched.get(change.table, frozenset())
-            made = [_whole(change.table), *(_default_tag(change.table, row) for row in change.rows)]
+            made = [_default_tag(change.table, row) for row in change.rows]
         else:
             needed = found.columns
             made = [
@@ -102,9 +104,9 @@ class TagMap:
                 ),
             ]
         if all(needed <= row.keys() for row in change.rows):
-            return made
+            return [_whole(change.table), *made]
         # A column that is not told: what cannot be named is cleared as a whole.
-        return [f"every:{change.table}", *made]
+        return [f"every:{change.table}", _whole(change.table), *made]
 
     def row_tags(self, table: str, **columns: object) -> tuple[str, ...]:
         """The tags for an entry made from rows of `table` with these values; for templates that they fill.
@@ -126,26 +128,17 @@ class TagMap:
         return (*made, f"every:{name}")
 
     def table_tags(self, tables: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-        """The tags that every change of these tables clears, given by schema and relation.
-
-        Raises:
-            InvalidInput: One has templates for its rows only.
-        """
+        """The tags that every change of these tables clears, given by schema and relation."""
         tags: list[str] = []
         for schema, relation in tables:
             name = table_name(schema, relation)
             found = self._tables.get(name)
-            if found is not None and not found.table:
-                raise InvalidInput(
-                    f"no tag stands for all of {name}: each of its templates has columns in it; add"
-                    f" one that has none, as {name!r}"
-                )
-            tags += found.table if found else (_whole(name),)
+            tags += found.table if found is not None and found.table else (_whole(name),)
         return tuple(dict.fromkeys(tags))
 
     def _all_of(self, table: str) -> list[str]:
         found = self._tables.get(table)
-        return [f"every:{table}", *(found.table if found else (_whole(table),))]
+        return [f"every:{table}", _whole(table), *(found.table if found else ())]
 
 
 def _table_tags(table: str, templates: Sequence[str]) -> TableTags:
@@ -173,7 +166,7 @@ def _fields(template: str) -> frozenset[str]:
 
 
 def _whole(table: str) -> str:
-    """The tag of a table that has no templates."""
+    """The tag that every change of a table clears, whatever its templates."""
     return f"table:{table}"
 
 
