@@ -1,13 +1,23 @@
-"""A cache that shares nothing takes no reader for all."""
+"""Which caches a listener takes: with a reader for all only what is shared, and none of the other kind."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 from perfloop.cache import AsyncTieredCache, InMemoryRemote, InMemoryServer, TieredCache
-from perfloop.cache.invalidation import AsyncChangeListener, ChangeListener, Outbox, ReplicationSlot, TagMap
+from perfloop.cache.invalidation import (
+    AsyncChangeListener,
+    ChangeListener,
+    DjangoHook,
+    Outbox,
+    ReplicationSlot,
+    SqlalchemyHook,
+    TagMap,
+)
 from perfloop.errors import InvalidInput
 
 NOWHERE = "postgresql://127.0.0.1:1/nowhere"
@@ -36,3 +46,24 @@ def test_a_cache_with_a_shared_tier_takes_it_and_one_without_reads_for_itself() 
             faults = [each.statistics().last_fault for each in (named, own)]
 
     assert all(faults)
+
+
+@pytest.mark.parametrize(
+    "listening",
+    [
+        ChangeListener(Outbox(NOWHERE, reader=None), TagMap(), AsyncTieredCache()),
+        SqlalchemyHook(create_engine("sqlite://"), TagMap(), AsyncTieredCache()),
+        DjangoHook(TagMap(), AsyncTieredCache()),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_nobody_who_does_not_await_takes_a_cache_for_asyncio(listening: Any) -> None:
+    with pytest.raises(InvalidInput, match="nobody would await AsyncTieredCache"):
+        listening.open()
+
+
+def test_a_listener_for_asyncio_takes_no_cache_for_threads() -> None:
+    listener = AsyncChangeListener(Outbox(NOWHERE, reader=None), TagMap(), TieredCache())  # type: ignore[arg-type]  # the mistake
+
+    with pytest.raises(InvalidInput, match="cannot be awaited"):
+        asyncio.run(listener.open())

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from perfloop.adapters.changes.django_commits import DjangoCommits
 from perfloop.adapters.changes.sqlalchemy_commits import SqlalchemyCommits
-from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
+from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates, require_kind
 from perfloop.cache.invalidation.tags import TagMap
 from perfloop.model.changes import TableChange
 
@@ -36,8 +36,9 @@ class SqlalchemyHook:
         """Begin to listen.
 
         Raises:
-            InvalidInput: SQLAlchemy is not installed.
+            InvalidInput: SQLAlchemy is not installed; or the cache is of another kind than the engine.
         """
+        require_kind(self._cache, is_async=self._is_async)
         self._commits.open()
 
     def close(self) -> None:
@@ -79,8 +80,9 @@ class DjangoHook:
         """Begin to listen, from an AppConfig's ready() or later.
 
         Raises:
-            InvalidInput: Django is not installed.
+            InvalidInput: Django is not installed; or the cache is for asyncio.
         """
+        require_kind(self._cache, is_async=False)
         self._commits.open()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from perfloop import metrics
 from perfloop.adapters.changes.source import ChangeSource
 from perfloop.cache import AsyncTieredCache, TieredCache
 from perfloop.cache.invalidation.freshness import InvalidationStatistics
-from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates
+from perfloop.cache.invalidation.invalidates import AsyncInvalidates, Invalidates, require_kind
 from perfloop.cache.invalidation.listening import ListenerPolicy, Listening
 from perfloop.cache.invalidation.tags import TagMap
 from perfloop.errors import InvalidInput
@@ -57,9 +57,11 @@ class ChangeListener:
 
         Raises:
             InvalidInput: The database is not set up for this source, or does not watch what the tags are
-                of; or one process would read for all and the cache shares nothing with them.
+                of; or one process would read for all and the cache shares nothing with them; or the cache
+                is one for asyncio.
             MissingRights: The role may not read it.
         """
+        require_kind(self._cache, is_async=False)
         _check_reader(self._source, self._cache)
         self._listening.open()
 
@@ -109,6 +111,7 @@ class AsyncChangeListener:
 
     async def open(self) -> None:
         """Start to listen; raises as that of `ChangeListener`."""
+        require_kind(self._cache, is_async=True)
         _check_reader(self._source, self._cache)
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._listening.open)
