@@ -134,7 +134,7 @@ def test_pickle_needs_a_secret() -> None:
 
 
 def test_a_short_secret_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="16 bytes"):
+    with pytest.raises(InvalidInput, match="bytes, 16 or more"):
         Codec(secret=b"hunter2")
 
 
