@@ -16,8 +16,11 @@ _COMMANDS: Final = (
 
 
 def grants(address: Address, prefix: str) -> str:
-    """The command by which an administrator gives the user all that the cache needs, and nothing else."""
-    return f"ACL SETUSER {address.user} '~{prefix}*' '&{prefix}news' {' '.join(_COMMANDS)}"
+    """The command by which an administrator gives the user all that the cache needs, and nothing else.
+
+    Redis 6.2 gives each new user all channels, and then takes none by name unless they are taken back first.
+    """
+    return f"ACL SETUSER {address.user} '~{prefix}*' resetchannels '&{prefix}news' {' '.join(_COMMANDS)}"
 
 
 def fault_of(error: ServerError, address: Address, prefix: str) -> PerfloopError:
