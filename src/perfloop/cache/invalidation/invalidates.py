@@ -25,7 +25,7 @@ def require_kind(cache: Invalidates | AsyncInvalidates, *, is_async: bool) -> No
     """Raise InvalidInput for a cache of the other kind, which would be told of all and clear nothing."""
     if is_async and isinstance(cache, TieredCache):
         raise InvalidInput(
-            "what is awaited here is no TieredCache; give an AsyncTieredCache, or listen in a thread"
+            "a TieredCache cannot be awaited; take ChangeListener, or give an AsyncTieredCache"
         )
     if not is_async and inspect.iscoroutinefunction(cache.invalidate_tag):
         raise InvalidInput(
