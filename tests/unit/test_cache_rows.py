@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
@@ -93,6 +93,7 @@ def test_a_value_comes_back_of_the_type_that_it_had(value: Any, serializer: Any)
     assert (types(value), repr(value)) == (types(row.value), repr(row.value))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine that others load
 @given(st.lists(st.tuples(nested, nested), max_size=4))
 def test_whatever_a_row_holds_comes_back_as_it_was(rows: list[tuple[Any, ...]]) -> None:
     found = returned(rows, ("a", "b"), Codec())
