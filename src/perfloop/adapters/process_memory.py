@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import psutil  # type: ignore[import-untyped]  # ships no types
-
 from perfloop.errors import InvalidInput, MissingRights
 from perfloop.model.value import Value
 
@@ -106,6 +104,9 @@ class MemoryReader:
 
     def _resident(self) -> tuple[int, int]:
         if self._statm < 0:
+            # Imported here, and only where /proc is missing: every worker reads its memory.
+            import psutil  # type: ignore[import-untyped]  # ships no types
+
             rss = int(psutil.Process().memory_info().rss)
             return rss, rss
         fields = os.pread(self._statm, 128, 0).split()
@@ -132,6 +133,8 @@ def outside_memory(pid: int) -> OutsideMemory:
         InvalidInput: There is no such process.
         MissingRights: It belongs to somebody else.
     """
+    import psutil
+
     try:
         process = psutil.Process(pid)
         full: Any = process.memory_full_info()

@@ -94,9 +94,17 @@ def traced(found: Examination, looks: Sequence[Look], policy: GrowthPolicy) -> E
         found,
         traced_s=looks[-1].at_s - looks[0].at_s,
         lines=tuple(lines),
-        is_native=found.bytes_per_s is not None and len(looks) >= MIN_LOOKS and not lines,
+        is_native=len(looks) >= MIN_LOOKS and not lines and _is_untraced(found, looks),
     )
 
 
+def _is_untraced(found: Examination, looks: Sequence[Look]) -> bool:
+    """Whether all lines together grew by less than even a program that tracing makes slow would."""
+    first, last = (sum(held.size_bytes for held in look.lines.values()) for look in (looks[0], looks[-1]))
+    expected = (found.bytes_per_s or 0.0) * (looks[-1].at_s - looks[0].at_s)
+    return last - first < _SLOWED_RATIO * expected
+
+
+_SLOWED_RATIO: Final = 0.1
 _SMALL: Final = GrowthPolicy(min_bytes_per_s=20.0, min_bytes=500)
 """The objects behind a descriptor or a thread are small."""

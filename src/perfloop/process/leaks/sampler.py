@@ -45,23 +45,14 @@ class Sampler:
     """Samples the process that it is made in, from then on.
 
     Args:
-        requests: How many this process has done.
         clock: Seconds, never going back.
     """
 
-    def __init__(
-        self, requests: Callable[[], int] = int, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._reader = MemoryReader()
-        self._requests = requests
         self._clock = clock
         self._began_s = clock()
         self._size = BlockSize()
-
-    @property
-    def knows_in_use(self) -> bool:
-        """Whether malloc tells what is in use; else the process's own resident pages stand for it."""
-        return self._reader.read().malloc_in_use_bytes is not None
 
     def sample(self) -> MemorySample:
         """The memory now."""
@@ -71,7 +62,6 @@ class Sampler:
             in_use_bytes=in_use_bytes(memory, self._size),
             rss_bytes=memory.rss_bytes,
             free_bytes=memory.malloc_free_bytes or 0,
-            requests=self._requests(),
             descriptors=memory.descriptors,
             threads=memory.threads,
         )

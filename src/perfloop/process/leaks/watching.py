@@ -1,0 +1,173 @@
+"""Watches the memory of one group's workers, and carries out what the ladder says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import structs
+
+from perfloop.errors import PerfloopError
+from perfloop.model.value import Value
+from perfloop.process.leaks.contrast import Peer, suspect_among
+from perfloop.process.leaks.floors import FLOOR_S, Floor, MemorySample, floors
+from perfloop.process.leaks.ladder import Act, Ladder, LadderPolicy, Rung, Seen
+from perfloop.process.leaks.suspicion import LeakPolicy, Suspicion
+
+
+class Seat(Value, frozen=True, kw_only=True):
+    """A worker that runs."""
+
+    name: str
+    pid: int
+    under_way: int
+    handled: int
+    """Messages, by this process."""
+
+
+class Keeper(Protocol):
+    """Who keeps the workers, as their memory's watch needs it."""
+
+    def seats(self) -> Sequence[Seat]:
+        """The workers that are ready."""
+
+    async def memory(self, worker: str) -> MemorySample | None:
+        """What a worker holds; None where it does not answer in time."""
+
+    async def trim(self, worker: str) -> MemorySample | None:
+        """Have it collect garbage and give back what is free; what it holds then."""
+
+    async def recycle(self, worker: str, reason: str) -> None:
+        """Put a new process in its place, without losing a message.
+
+        Raises:
+            PerfloopError: The new one did not become ready.
+        """
+
+    def note(
+        self, kind: str, worker: str, reason: str, before: Mapping[str, object], after: Mapping[str, object]
+    ) -> None:
+        """Write down what was done."""
+
+
+class _Record:
+    """One process's samples: those of the floor that is not over, and the floors."""
+
+    def __init__(self, pid: int, first: MemorySample, at_s: float) -> None:
+        self.pid = pid
+        self.started_at_s = at_s - first.at_s
+        self.began_bytes = first.in_use_bytes
+        self.floors: list[Floor] = []
+        self.last = first
+        self._open: list[MemorySample] = []
+
+    def add(self, sample: MemorySample, kept: int) -> bool:
+        """Whether a floor is complete with it."""
+        self.last = sample
+        self._open.append(sample)
+        found = floors(self._open)
+        if not found:
+            return False
+        self.floors = [*self.floors, *found][-kept:]
+        self._open = [sample]
+        return True
+
+
+class MemoryWatch:
+    """One group's memory; `look` is called every ten seconds or so, by one event loop.
+
+    Args:
+        keeper: Of the workers.
+        ladder: How far and how often something is done.
+        policy: When growth is called a leak.
+    """
+
+    def __init__(
+        self, keeper: Keeper, *, ladder: LadderPolicy | None = None, policy: LeakPolicy | None = None
+    ) -> None:
+        self._keeper = keeper
+        self._ladder = Ladder(ladder or LadderPolicy())
+        self._policy = policy or LeakPolicy()
+        self._records: dict[str, _Record] = {}
+        self._suspected: dict[str, Suspicion] = {}
+        self._kept = int(2 * self._policy.window_s / FLOOR_S) + self._policy.times + 1
+
+    async def look(self, *, at_s: float, rand: float) -> None:
+        """Ask all workers, and do the next thing that is to be done; `rand` is from 0 to 1."""
+        seats = {each.name: each for each in self._keeper.seats()}
+        self._forget(seats)
+        is_new = False
+        for name, seat in seats.items():
+            sample = await self._keeper.memory(name)
+            if sample is not None:
+                is_new |= self._take(seat, structs.replace(sample, requests=seat.handled), at_s)
+        if is_new:
+            peers = {
+                name: Peer(started_at_s=each.started_at_s, floors=tuple(each.floors))
+                for name, each in self._records.items()
+            }
+            self._suspected = suspect_among(peers, self._policy)
+        seen = [self._seen(seats[name], each) for name, each in self._records.items() if name in seats]
+        act = self._ladder.next(seen, at_s=at_s)
+        if act is not None:
+            await self._do(act, at_s, rand)
+
+    def _take(self, seat: Seat, sample: MemorySample, at_s: float) -> bool:
+        record = self._records.get(seat.name)
+        if record is None or record.pid != seat.pid:
+            record = self._records[seat.name] = _Record(seat.pid, sample, at_s)
+            self._suspected.pop(seat.name, None)
+        return record.add(sample, self._kept)
+
+    def _forget(self, seats: Mapping[str, Seat]) -> None:
+        """Processes that are gone: of the place's name the ladder remembers what was done."""
+        for name in [each for each in self._records if each not in seats]:
+            del self._records[name]
+            self._suspected.pop(name, None)
+
+    def _seen(self, seat: Seat, record: _Record) -> Seen:
+        return Seen(
+            worker=seat.name,
+            own_bytes=max(0, record.last.in_use_bytes - record.began_bytes),
+            in_use_bytes=record.last.in_use_bytes,
+            free_bytes=record.last.free_bytes,
+            under_way=seat.under_way,
+            suspicion=self._suspected.get(seat.name),
+        )
+
+    async def _do(self, act: Act, at_s: float, rand: float) -> None:
+        record = self._records[act.worker]
+        before = _numbers(record.last)
+        if act.rung is Rung.ALARM:
+            self._ladder.done(act, act.before_bytes, at_s=at_s, rand=rand)
+            self._keeper.note("leak-alarm", act.worker, act.reason, before, {})
+            return
+        try:
+            after = await self._carry_out(act)
+        except PerfloopError as error:
+            self._ladder.failed(act, at_s=at_s, rand=rand)
+            self._keeper.note(f"{act.rung}-failed", act.worker, f"{act.reason}: {error}", before, {})
+            return
+        held = after.free_bytes if act.cause == "fragmentation" else after.in_use_bytes - record.began_bytes
+        outcome = self._ladder.done(act, max(0, held), at_s=at_s, rand=rand)
+        kind = "trimmed" if act.rung is Rung.TRIM else "recycled"
+        self._keeper.note(kind, act.worker, act.reason, before, {**_numbers(after), "helped": outcome.helped})
+
+    async def _carry_out(self, act: Act) -> MemorySample:
+        """What is held after it."""
+        if act.rung is Rung.TRIM:
+            after = await self._keeper.trim(act.worker)
+        else:
+            await self._keeper.recycle(act.worker, act.reason)
+            after = await self._keeper.memory(act.worker)
+        if after is None:
+            raise PerfloopError("it does not answer; it may be busy with one long message")
+        return after
+
+
+def _numbers(sample: MemorySample) -> dict[str, Any]:
+    return {
+        "in_use_mb": round(sample.in_use_bytes / 2**20, 1),
+        "rss_mb": round(sample.rss_bytes / 2**20, 1),
+        "free_mb": round(sample.free_bytes / 2**20, 1),
+    }
