@@ -11,6 +11,7 @@ import psycopg
 from perfloop.adapters import catalog
 from perfloop.adapters.activity import read_activity
 from perfloop.adapters.health import read_health
+from perfloop.adapters.jobs.procrastinate import read_procrastinate
 from perfloop.adapters.probe import ProbeLog, grant_monitor, quoted
 from perfloop.adapters.statement_counters import (
     SUBJECT,
@@ -70,6 +71,7 @@ def take_snapshot(
         activity=read_activity(connection, log, role.user),
         host=host,
         health=read_health(connection, log, role, tables),
+        jobs=read_procrastinate(connection, log),
         limitations=tuple(log.limitations),
     )
 

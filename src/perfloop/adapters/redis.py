@@ -7,7 +7,8 @@ costs a few seconds at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -40,20 +41,46 @@ def read_redis(url: str, *, timeout_s: float = TIMEOUT_S) -> RedisReading:
     Raises:
         InvalidInput: The URL is none of redis://, rediss:// or unix://.
     """
+    with open_redis(url, timeout_s=timeout_s) as (client, log):
+        if client is None:
+            return _only(*log.limitations)
+        info = log.read("INFO", client.info, None)
+        if not info:
+            return _only(*log.limitations)
+        slow: list[Any] = log.read("SLOWLOG GET", lambda: client.slowlog_get(SLOW_ENTRIES), [])
+        latest: list[Any] = log.read("LATENCY LATEST", lambda: client.execute_command("LATENCY LATEST"), [])
+    state = _state(info, _slow_commands(slow), _latencies(latest))
+    return RedisReading(state=state, limitations=tuple(log.limitations))
+
+
+@contextmanager
+def open_redis(
+    url: str, *, timeout_s: float = TIMEOUT_S, subject: str = SUBJECT, rights: str = _RIGHTS
+) -> Iterator[tuple[Any, CommandLog]]:
+    """A client that gives bytes, tries once and connects with its first command; and the log to read by.
+
+    The client is None, and the log says why, where the driver is not installed.
+
+    Args:
+        url: As for `read_redis`.
+        timeout_s: Of connecting, and of each answer.
+        subject: Of the Limitations.
+        rights: What a user who is refused something should be given.
+
+    Raises:
+        InvalidInput: The URL is none of redis://, rediss:// or unix://.
+    """
     if urlsplit(url).scheme not in _SCHEMES:
         raise InvalidInput(
             "the URL of Redis cannot be read; expected redis://user@host:6379/0 or unix:///path"
         )
+    log = CommandLog(subject, rights)
     try:
         import redis
     except ImportError:
-        remedy = "pip install 'perfloop[redis]'"
-        return _only(Limitation(subject=SUBJECT, reason="its driver is not installed", remedy=remedy))
-    return _read(redis, url, timeout_s)
-
-
-def _read(redis: Any, url: str, timeout_s: float) -> RedisReading:
-    """The module is an argument, because only its import is optional."""
+        log.refuse("its driver is not installed", "pip install 'perfloop[redis]'")
+        yield None, log
+        return
     try:
         client = redis.Redis.from_url(
             url,
@@ -64,32 +91,36 @@ def _read(redis: Any, url: str, timeout_s: float) -> RedisReading:
         )
     except ValueError as error:
         raise InvalidInput(f"the URL of Redis cannot be read: {error}") from None
+    log.expect(redis, client.connection_pool.connection_kwargs.get("username") or "default")
     with client:
-        user = client.connection_pool.connection_kwargs.get("username") or "default"
-        log = _Log(redis, user)
-        info = log.read("INFO", client.info, None)
-        if not info:
-            return _only(*log.limitations)
-        slow: list[Any] = log.read("SLOWLOG GET", lambda: client.slowlog_get(SLOW_ENTRIES), [])
-        latest: list[Any] = log.read("LATENCY LATEST", lambda: client.execute_command("LATENCY LATEST"), [])
-    state = _state(info, _slow_commands(slow), _latencies(latest))
-    return RedisReading(state=state, limitations=tuple(log.limitations))
+        yield client, log
 
 
 def _only(*limitations: Limitation) -> RedisReading:
     return RedisReading(limitations=limitations)
 
 
-class _Log:
-    """Reads one command at a time; after a lost connection no further one."""
+class CommandLog:
+    """Reads one command at a time, and keeps a Limitation for each refusal; none after a lost connection."""
 
-    def __init__(self, redis: Any, user: str) -> None:
+    def __init__(self, subject: str, rights: str) -> None:
         self.limitations: list[Limitation] = []
-        self._errors = redis.exceptions
-        self._user = user
+        self._subject = subject
+        self._rights = rights
+        self._errors: Any = None
+        self._user = "default"
         self._is_lost = False
 
+    def expect(self, module: Any, user: str) -> None:
+        """Take the errors of this driver for refusals; an argument, because its import is optional."""
+        self._errors = module.exceptions
+        self._user = user
+
+    def refuse(self, reason: str, remedy: str) -> None:
+        self.limitations.append(Limitation(subject=self._subject, reason=reason, remedy=remedy))
+
     def read(self, command: str, ask: Callable[[], ResultT], otherwise: ResultT) -> ResultT:
+        """What `ask` returns, or `otherwise` where the server refused."""
         if self._is_lost:
             return otherwise
         try:
@@ -106,7 +137,7 @@ class _Log:
             reason, remedy = "it refused the user or the password", "put both into the URL, as user:password@"
         elif isinstance(error, errors.NoPermissionError):
             reason = f"{command} is not allowed to user {self._user}"
-            remedy = f"ACL SETUSER {self._user} {_RIGHTS}"
+            remedy = f"ACL SETUSER {self._user} {self._rights}"
         elif isinstance(error, errors.TimeoutError):
             reason, remedy = (
                 f"it did not answer {command} in time",
@@ -116,7 +147,7 @@ class _Log:
             reason, remedy = text, "check host, port and TLS in the URL, and that the server is up"
         else:
             reason, remedy = f"{command}: {text}", "see the server's log around this moment"
-        return Limitation(subject=SUBJECT, reason=reason, remedy=remedy)
+        return Limitation(subject=self._subject, reason=reason, remedy=remedy)
 
 
 def _state(

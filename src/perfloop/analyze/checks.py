@@ -29,6 +29,7 @@ from perfloop.analyze.host import host_pressure
 from perfloop.analyze.hot_updates import hot_updates
 from perfloop.analyze.index_upkeep import duplicate_indexes, invalid_indexes, unused_indexes
 from perfloop.analyze.jit import counted_jit_overhead
+from perfloop.analyze.jobs import job_failures, job_queue_grows, job_queue_late, jobs_stuck
 from perfloop.analyze.locks import (
     blocked_sessions,
     idle_in_transaction,
@@ -158,6 +159,10 @@ CHECKS: tuple[Check, ...] = (
         name="redis-persistence", purpose="snapshots and logs that cannot be written", run=redis_persistence
     ),
     Check(name="redis-latency", purpose="forks and other events that stop Redis", run=redis_latency),
+    Check(name="job-queue-grows", purpose="queues that fill faster than they empty", run=job_queue_grows),
+    Check(name="job-queue-late", purpose="jobs that have been due for long", run=job_queue_late),
+    Check(name="job-failures", purpose="jobs that end badly", run=job_failures),
+    Check(name="job-stuck", purpose="jobs that dead workers left behind", run=jobs_stuck),
     Check(name="host-pressure", purpose="processors or memory used up", run=host_pressure),
 )
 

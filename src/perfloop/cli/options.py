@@ -28,14 +28,14 @@ class Size(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-def _refuse_empty(context: click.Context, parameter: click.Parameter, dsn: str) -> str:
+def refuse_empty(context: click.Context, parameter: click.Parameter, dsn: str | None) -> str | None:
     """An unset variable in quotes would otherwise be the database that libpq takes by itself."""
-    if not dsn.strip():
+    if dsn is not None and not dsn.strip():
         raise click.BadParameter("it is empty; is the variable set that it comes from?", context, parameter)
     return dsn
 
 
-dsn_argument = click.argument("dsn", envvar="DATABASE_URL", callback=_refuse_empty)
+dsn_argument = click.argument("dsn", envvar="DATABASE_URL", callback=refuse_empty)
 workload_option = click.option(
     "--workload",
     metavar="PATH",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from perfloop.model.health import Health
+from perfloop.model.jobs import JobQueue
 from perfloop.model.plan import Plan
 from perfloop.model.redis import RedisState
 from perfloop.model.target import (
@@ -146,6 +147,8 @@ class Snapshot(Value, frozen=True, kw_only=True):
     host: Host
     health: Health = Health()
     redis: RedisState | None = None
+    jobs: tuple[JobQueue, ...] = ()
+    """Queues of background jobs, in this database and in that Redis."""
     limitations: tuple[Limitation, ...] = ()
 
     def setting(self, name: str) -> Setting | None:

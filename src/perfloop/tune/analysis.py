@@ -10,6 +10,8 @@ import psycopg
 
 from perfloop.adapters.connection import connect
 from perfloop.adapters.explain import explain
+from perfloop.adapters.jobs.reading import JobReading
+from perfloop.adapters.jobs.redis_jobs import read_redis_jobs
 from perfloop.adapters.postgres import take_snapshot
 from perfloop.adapters.pressure import read_target_host
 from perfloop.adapters.redis import RedisReading, read_redis
@@ -68,7 +70,11 @@ def analyze_target(
     Raises:
         TargetUnreachable, MissingRights, InvalidInput: from connecting, with the way out.
     """
-    redis = RedisReading() if redis_url is None else read_redis(redis_url)
+    redis, jobs = RedisReading(), JobReading()
+    if redis_url is not None:
+        redis = read_redis(redis_url)
+        if redis.state is not None:
+            jobs = read_redis_jobs(redis_url, now_s=time.time())
     observer.phase("reading the target")
     with connect(dsn, read_only=True, statement_timeout_s=statement_timeout_s) as connection:
         earlier = None
@@ -98,7 +104,7 @@ def analyze_target(
         generic = _generic_plans(connection, snapshot, workload)
         snapshot = msgspec.structs.replace(snapshot, plans=plans, generic_plans=generic)
         snapshot = with_names(with_logged_plans(snapshot, given.logged), workload)
-    snapshot = _with_redis(snapshot, redis)
+    snapshot = _with_redis(snapshot, redis, jobs)
     findings = analyze(snapshot)
     observer.found(findings)
     return Analysis(
@@ -109,9 +115,13 @@ def analyze_target(
     )
 
 
-def _with_redis(snapshot: Snapshot, redis: RedisReading) -> Snapshot:
-    limitations = snapshot.limitations + redis.limitations
-    return msgspec.structs.replace(snapshot, redis=redis.state, limitations=limitations)
+def _with_redis(snapshot: Snapshot, redis: RedisReading, jobs: JobReading) -> Snapshot:
+    return msgspec.structs.replace(
+        snapshot,
+        redis=redis.state,
+        jobs=snapshot.jobs + jobs.queues,
+        limitations=snapshot.limitations + redis.limitations + jobs.limitations,
+    )
 
 
 def _remembering(connection: psycopg.Connection) -> Callable[[str], Plan]:
