@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ from perfloop.cache.remote import Fetched
 
 POLICY = CachePolicy(ttl_s=10, jitter_ratio=0)
 AHEAD = CachePolicy(ttl_s=10, jitter_ratio=0, refresh_ahead_ratio=0.5)
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
 
 
 class FaultyServer(InMemoryServer):
@@ -110,3 +116,17 @@ def test_a_batch_that_cannot_begin_leaves_its_keys_to_other_processes(kind: Any,
         loading = kind.start(other.get_or_load, "row:7", lambda: "of another")
 
         assert loading.result(5) == "of another"
+
+
+def test_that_a_member_has_no_value_is_shared_although_values_have_a_type(kind: Any) -> None:
+    def load(members: Sequence[int]) -> dict[int, Point]:
+        return {member: Point(member) for member in members if member < 100}
+
+    server = InMemoryServer()
+    with kind.cache(server, policy=POLICY) as one, kind.cache(server, policy=POLICY) as other:
+        one.cached_many("point:{}")(load).many([1, 200])
+        found = other.cached_many("point:{}")(load).many([1, 200])
+        told = [one.statistics().unencodable, other.statistics().loads, other.statistics().remote_hits]
+
+    assert {1: Point(1)} == found
+    assert [0, 0, 2] == told

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfloop.cache import codec as codec_module
+from perfloop.cache import compression
 from perfloop.cache.codec import Codec, Rejection
 from perfloop.errors import InvalidInput
 
@@ -98,6 +98,8 @@ def test_plain_values_come_back_as_they_were(value: object, key: str) -> None:
         ((1, "a"), tuple[int, str]),
         ({1, 2}, set[int]),
         (None, User | None),
+        (None, User),
+        (None, int),
         (datetime.datetime(2026, 1, 1), datetime.datetime),  # noqa: DTZ001 - naive, as many columns are
     ],
 )
@@ -249,7 +251,7 @@ def test_without_zstd_values_are_stored_plain_and_compressed_ones_are_misses(
 ) -> None:
     codec = Codec()
     compressed = codec.encode(KEY, "x" * 2000)
-    monkeypatch.setattr(codec_module, "_zstd", None)
+    monkeypatch.setattr(compression, "_zstd", None)
     plain = codec.encode(KEY, "x" * 2000)
 
     assert len(plain) > 2000

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import importlib
 import pickle
 from enum import StrEnum
 from types import UnionType
@@ -30,14 +29,13 @@ from typing import Annotated, Any, Final, Literal, Protocol, TypeVar, Union, get
 
 import msgspec
 
+from perfloop.cache.compression import compressed, decompressed, is_there
 from perfloop.errors import InvalidInput
 
 ValueT = TypeVar("ValueT")
 
 COMPRESS_ABOVE_BYTES: Final = 1024
 """A single row does not shrink: 0.9 to 1.08 times at 200 bytes, 2.7 times at 3 kB."""
-MAX_BODY_BYTES: Final = 256 * 2**20
-"""No more is decompressed: half of what Redis keeps in one value."""
 MIN_SECRET_BYTES: Final = 16
 
 _MAGIC: Final = 0xB5
@@ -48,7 +46,8 @@ _TYPED: Final = 4
 _HEAD_BYTES: Final = 4
 _DIGEST_BYTES: Final = 32
 _BLOCK_BYTES: Final = 64
-_ZSTD_LEVEL: Final = 1
+_NIL: Final = b"\xc0"
+"""None in msgpack: there is no value, whatever the type of one would be."""
 _PLAIN: Final = (None, type(None), bool, int, float, str, bytes, list, dict, Any)
 
 
@@ -125,12 +124,12 @@ class Codec:
         """
         body = self._serializer.dumps(value, kind)
         flags = 0 if self._signer is None else _SIGNED
-        if self._serializer.needs_kind(kind):
+        if value is not None and self._serializer.needs_kind(kind):
             flags |= _TYPED
-        if len(body) > COMPRESS_ABOVE_BYTES and _zstd is not None:
-            compressed = _zstd.compress(body, _ZSTD_LEVEL)
-            if len(compressed) < len(body):
-                body, flags = compressed, flags | _COMPRESSED
+        if len(body) > COMPRESS_ABOVE_BYTES and is_there():
+            smaller = compressed(body)
+            if len(smaller) < len(body):
+                body, flags = smaller, flags | _COMPRESSED
         head = bytes((_MAGIC, _VERSION, self._name, flags))
         if self._signer is None:
             return head + body
@@ -157,12 +156,12 @@ class Codec:
         else:
             body = payload[at:]
         if head[3] & _COMPRESSED:
-            if _zstd is None:
+            if not is_there():
                 return Rejection.COMPRESSED
-            decompressed = _decompress(body)
-            if decompressed is None:
+            whole = decompressed(body)
+            if whole is None:
                 return Rejection.UNREADABLE
-            body = decompressed
+            body = whole
         try:
             return self._serializer.loads(body, kind)
         except Exception:  # noqa: BLE001 - bytes of others run other people's constructors; any failure is a miss
@@ -215,6 +214,8 @@ class _Msgpack:
         self._plain: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 
     def dumps(self, value: object, kind: Any) -> bytes:
+        if value is None:
+            return _NIL
         try:
             body = self._encoder.encode(value)
             returned = self.loads(body, kind)
@@ -230,7 +231,7 @@ class _Msgpack:
         return self._typed[kind]
 
     def loads(self, body: bytes, kind: Any) -> Any:
-        if kind is None:
+        if kind is None or body == _NIL:
             return self._plain.decode(body)
         decoder = self._decoders.get(kind)
         if decoder is None:
@@ -308,41 +309,3 @@ def _is_same(returned: object, value: object) -> bool:
 
 def _named(value: object) -> str:
     return f"a value of type {type(value).__qualname__}"
-
-
-class _Zstd(Protocol):
-    """As much of `compression.zstd` as is used."""
-
-    ZstdError: type[Exception]
-    ZstdDecompressor: Any
-
-    def compress(self, data: bytes, level: int, /) -> bytes: ...
-
-    def get_frame_info(self, frame_buffer: bytes, /) -> Any: ...
-
-
-def _find_zstd() -> Any:
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
-
-
-_zstd: _Zstd | None = _find_zstd()
-
-
-def _decompress(body: bytes) -> bytes | None:
-    """None where the frame is damaged, says no size, or is larger than any value may be."""
-    assert _zstd is not None
-    try:
-        size = _zstd.get_frame_info(body).decompressed_size
-        if size is None or size > MAX_BODY_BYTES:
-            return None
-        decompressor = _zstd.ZstdDecompressor()
-        decompressed: bytes = decompressor.decompress(body, size + 1)
-    except _zstd.ZstdError:
-        return None
-    is_whole = decompressor.eof and not decompressor.unused_data and len(decompressed) == size
-    return decompressed if is_whole else None
