@@ -54,6 +54,18 @@ def throttled_ratio(root: Path, process: str) -> float | None:
     return max((ratio for ratio in ratios if ratio is not None), default=None)
 
 
+def out_of_memory_kills(root: Path) -> int | None:
+    """Processes of this group that the kernel killed for want of memory; None where it does not count."""
+    groups = dict(_groups(root))
+    mount = root / _MOUNT
+    for level in (*_levels(mount, groups.get("")), *_levels(mount / "memory", groups.get("memory"))):
+        for line in (_text(level / "memory.events") or _text(level / "memory.oom_control")).splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.isdigit():
+                return int(count)
+    return None
+
+
 def _throttled(level: Path) -> float | None:
     counters = dict(line.split(maxsplit=1) for line in _text(level / "cpu.stat").splitlines() if " " in line)
     periods = int(counters.get("nr_periods", "0"))

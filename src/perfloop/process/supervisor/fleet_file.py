@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from perfloop.errors import InvalidInput, InvalidValue
+from perfloop.errors import InvalidInput
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.specs import FleetSpec, GroupSpec
 
@@ -107,9 +107,7 @@ def _group(document: _Document, name: str, table: Any, folder: str) -> GroupSpec
     try:
         spec = msgspec.convert({"name": name, **given}, GroupSpec)
     except msgspec.ValidationError as error:
-        raise _fault(document, path, str(error), given) from error
-    except InvalidValue as error:
-        raise document.error((*path, str(error).partition(":")[0]), str(error)) from error
+        raise _fault(document, path, str(error)) from error
     return msgspec.structs.replace(spec, folder=_below(folder, spec.folder))
 
 
@@ -125,7 +123,7 @@ def _options(document: _Document, table: Mapping[str, Any], folder: str) -> dict
     return found
 
 
-def _fault(document: _Document, path: tuple[str, ...], told: str, table: Mapping[str, Any]) -> InvalidInput:
+def _fault(document: _Document, path: tuple[str, ...], told: str) -> InvalidInput:
     unknown = _UNKNOWN.match(told)
     if unknown:
         inner = tuple(filter(None, (unknown["path"] or "").split(".")))
@@ -133,11 +131,13 @@ def _fault(document: _Document, path: tuple[str, ...], told: str, table: Mapping
         fact = f"{unknown['key']} is not known; there are {known}"
         return document.error((*path, *inner, unknown["key"]), fact)
     wrong = _WRONG.match(told)
-    if wrong is None:
-        return document.error(path, told)
-    inner = tuple(each.partition("[")[0] for each in wrong["path"].split("."))
-    own = inner[-1] if inner else ""
-    return document.error((*path, *inner), f"{own}: {wrong['fact'][:1].lower()}{wrong['fact'][1:]}")
+    fact, at = (wrong["fact"], wrong["path"]) if wrong else (told, "")
+    inner = tuple(each.partition("[")[0] for each in at.split(".") if each)
+    rule = re.match(r"(\w+): ", fact)
+    if rule and not at.endswith("]"):
+        return document.error((*path, *inner, rule[1]), fact)
+    key = f"{inner[-1]}: " if inner else ""
+    return document.error((*path, *inner), f"{key}{fact[:1].lower()}{fact[1:]}")
 
 
 def _known(path: tuple[str, ...]) -> tuple[str, ...]:

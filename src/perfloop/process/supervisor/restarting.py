@@ -35,7 +35,7 @@ class Strategy(StrEnum):
     """It, and those of its group that were started after it."""
 
 
-class RestartPolicy(Value, frozen=True, kw_only=True):
+class RestartPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a worker is restarted."""
 
     kind: RestartKind = RestartKind.PERMANENT

@@ -169,6 +169,7 @@ class Running:
     def kill(self, reason: str) -> None:
         """End it and all it started, at once."""
         self.killed_for = self.killed_for or reason
+        self.signal(signal.SIGKILL)  # a process that was just forked leads no group yet
         if not self.has_ended:
             self._kill_group()
 

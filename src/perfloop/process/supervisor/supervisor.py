@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from perfloop.adapters.cgroup import out_of_memory_kills
 from perfloop.errors import FleetFailed, InvalidInput
 from perfloop.process.launching import WorkerExit
 from perfloop.process.supervisor.control_place import usual_place
@@ -85,6 +87,7 @@ class Supervisor:
         self._early: dict[int, WorkerExit] = {}
         """Ends of processes whose starts were not heard of yet."""
         self._over = asyncio.Event()
+        self._memory_kills: int | None = None
         self._is_open = False
         self._opened_s = 0.0
 
@@ -117,6 +120,7 @@ class Supervisor:
         """
         self._opened_s = time.monotonic()
         self._is_open = True
+        self._memory_kills = out_of_memory_kills(Path("/"))
         if self._control is not None:
             await self._control.open()
         await self._zygotes.open()
@@ -133,12 +137,12 @@ class Supervisor:
         if not self._is_open:
             return
         self._is_open = False
+        if self._control is not None:
+            await self._control.close()
         for names in reversed(self._rounds):
             await asyncio.gather(*(self._groups[name].stop(reason) for name in names))
         await self._zygotes.close()
         self.log.add("closed", "fleet", reason)
-        if self._control is not None:
-            await self._control.close()
         self._over.set()
 
     def kill(self) -> None:
@@ -292,9 +296,16 @@ class Supervisor:
     def _exited(self, end: WorkerExit) -> None:
         running = self._running.pop(end.pid, None)
         if running is not None:
+            if end.code == -signal.SIGKILL and not running.killed_for:
+                end = msgspec.structs.replace(end, is_out_of_memory=self._memory_kill())
             running.has_exited(end)
         elif len(self._early) < _EARLY:
             self._early[end.pid] = end
+
+    def _memory_kill(self) -> bool:
+        """Whether the system has killed a process for want of memory since the last look."""
+        before, self._memory_kills = self._memory_kills, out_of_memory_kills(Path("/"))
+        return (self._memory_kills or 0) > (before or 0)
 
     def _changed(self) -> None:
         if self._is_open and all(group.is_over for group in self._groups.values()):

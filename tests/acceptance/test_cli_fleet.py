@@ -1,0 +1,235 @@
+"""`perfloop supervise` and `perfloop fleet`, as people, init systems and containers use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEADLINE_S = 20.0
+ROOT = Path(__file__).parents[2]
+PERFLOOP = [sys.executable, "-m", "perfloop"]
+BOTS = """
+[groups.bots]
+handler = "tests.fleet_handlers:who"
+count = 2
+"""
+STUBBORN = """
+[groups.stubborn]
+command = ["bash", "-c", "trap '' TERM; echo up; while :; do read -t 0.1 < <(:); done"]
+ready = { output = "up" }
+stop = { grace_s = 60 }
+"""
+
+
+class Fleet:
+    """A supervised fleet in its folder."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self.folder = folder
+        self.process = process
+
+    def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PERFLOOP, "fleet", *arguments, "--fleet", "bots.toml"],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+            env=environment(self.folder),
+        )
+
+    def status(self) -> Any:
+        return json.loads(self.ask("status", "--json").stdout)
+
+    def log(self) -> str:
+        return (self.folder / "err").read_text()
+
+    def end(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "XDG_RUNTIME_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+
+
+def until(condition: Callable[[], object], told: Callable[[], str] = str) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, told()
+        time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@contextmanager
+def supervised(folder: Path, text: str, *before: str, options: tuple[str, ...] = ()) -> Iterator[Fleet]:
+    (folder / "bots.toml").write_text(text)
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        command = [*before, *PERFLOOP, "supervise", "bots.toml", *options]
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, env=environment(folder))
+    fleet = Fleet(folder, process)
+    try:
+        yield fleet
+    finally:
+        process.kill()
+        process.wait()
+
+
+def opened(fleet: Fleet) -> None:
+    until(lambda: "fleet: open" in fleet.log() or fleet.process.poll() is not None, fleet.log)
+
+
+def test_a_fleet_is_looked_at_changed_and_ended_as_it_is_told(tmp_path: Path) -> None:
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+        (bots,) = fleet.status()["groups"]
+        pids = [each["pid"] for each in bots["workers"]]
+        place = next((tmp_path / "perfloop").glob("bots-*.sock"))
+
+        assert ["bots-1", "bots-2"] == [each["name"] for each in bots["workers"]]
+        assert 0o600 == place.stat().st_mode & 0o777
+        assert "bots-3" in fleet.ask("scale", "bots", "3").stdout
+        assert 0 == fleet.ask("restart", "bots-1").returncode
+        assert "drained" in fleet.ask("drain", "bots-2").stdout
+        assert [True, True] == [is_gone(pid) for pid in pids]
+        events = fleet.ask("events", "--json", "--count", "1").stdout
+        assert ("ended", "bots-2") == (json.loads(events)["kind"], json.loads(events)["name"])
+        unknown = fleet.ask("restart", "bot-1")
+        assert (3, True) == (unknown.returncode, "no worker or group bot-1; there are bots" in unknown.stderr)
+
+        fleet.process.send_signal(signal.SIGTERM)
+
+        assert 0 == fleet.end()
+        assert "fleet: closed: SIGTERM came" in fleet.log()
+        assert not place.exists()
+        asked = fleet.ask("status")
+        assert (3, True) == (asked.returncode, "no fleet answers at" in asked.stderr)
+
+
+def test_a_second_signal_ends_what_does_not_end_at_once(tmp_path: Path) -> None:
+    with supervised(tmp_path, STUBBORN) as fleet:
+        opened(fleet)
+        fleet.process.send_signal(signal.SIGINT)
+        until(lambda: "stopping" in fleet.log(), fleet.log)
+        fleet.process.send_signal(signal.SIGINT)
+
+        assert 130 == fleet.end()
+
+
+def test_a_fleet_of_which_a_worker_is_given_up_ends_with_3_and_says_why(tmp_path: Path) -> None:
+    text = """
+[groups.web]
+command = ["sh", "-c", "echo no such port >&2; exit 7"]
+ready = { delay_s = 0.0 }
+restart = { max_restarts = 1, first_s = 0.01 }
+"""
+    with supervised(tmp_path, text) as fleet:
+        assert 3 == fleet.end()
+        assert "web-1: ended: with exit code 7; last on its standard error: no such port" in fleet.log()
+        assert "perfloop: given up: web-1" in fleet.log() or "web did not become ready" in fleet.log()
+
+
+def test_a_fleet_ends_with_0_when_all_its_workers_did_their_work(tmp_path: Path) -> None:
+    text = '[groups.once]\ncommand = ["echo", "done"]\nrestart = { kind = "transient" }\n'
+    with supervised(tmp_path, text, options=("--json",)) as fleet:
+        assert 0 == fleet.end()
+        lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+        assert [("once-1", "out", "done")] == [(each["name"], each["stream"], each["line"]) for each in lines]
+
+
+def test_a_supervisor_that_is_killed_leaves_nothing_and_its_socket_is_replaced(tmp_path: Path) -> None:
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+        pids = [each["pid"] for each in fleet.status()["groups"][0]["workers"]]
+        fleet.process.kill()
+
+        until(lambda: all(is_gone(pid) for pid in pids))
+        asked = fleet.ask("status")
+        assert (3, True) == (asked.returncode, "no fleet answers" in asked.stderr)
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+
+        assert "ready" in fleet.ask("status").stdout
+        second = subprocess.run(
+            [*PERFLOOP, "supervise", "bots.toml"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=environment(tmp_path),
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert (3, True) == (second.returncode, "a fleet answers at" in second.stderr)
+
+
+def test_a_hangup_restarts_every_worker(tmp_path: Path) -> None:
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+        before = {each["pid"] for each in fleet.status()["groups"][0]["workers"]}
+        fleet.process.send_signal(signal.SIGHUP)
+
+        until(lambda: all(is_gone(pid) for pid in before), fleet.log)
+        until(lambda: all(each["state"] == "ready" for each in fleet.status()["groups"][0]["workers"]))
+
+
+def test_events_are_followed_until_the_fleet_ends(tmp_path: Path) -> None:
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+        command = [*PERFLOOP, "fleet", "events", "--follow", "--count", "0", "--json", "--fleet", "bots.toml"]
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, env=environment(tmp_path)
+        ) as following:
+            assert following.stdout is not None
+            pid = fleet.status()["groups"][0]["workers"][0]["pid"]
+            until(lambda: os.kill(pid, signal.SIGKILL) is None)
+            kinds = [json.loads(following.stdout.readline())["kind"] for _ in range(4)]
+            fleet.process.terminate()
+
+            assert ["ended", "restarting", "started", "ready"] == kinds
+            assert 0 == following.wait(DEADLINE_S)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has PID namespaces")
+def test_as_process_1_it_reaps_what_nobody_else_does_and_takes_all_along(tmp_path: Path) -> None:
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make a PID namespace")
+    text = """
+[groups.orphans]
+command = ["sh", "-c", "(sleep 0.01 & ) ; (sleep 1000 & ); echo up; exec sleep 1000"]
+ready = { output = "up" }
+"""
+    with supervised(tmp_path, text, *unshare) as fleet:
+        opened(fleet)
+        seen = ["nsenter", "--target", str(child_of(fleet.process.pid)), "--user", "--pid", "--mount"]
+
+        def states() -> list[str]:
+            told = subprocess.run(
+                [*seen, "ps", "-eo", "stat,comm"], capture_output=True, text=True, check=True
+            )
+            return [line.split()[0][0] for line in told.stdout.splitlines()[1:] if "sleep" in line]
+
+        until(lambda: states() == ["S", "S"], lambda: str(states()))
+        os.kill(child_of(fleet.process.pid), signal.SIGTERM)
+
+        assert 0 == fleet.end()
+
+
+def child_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
