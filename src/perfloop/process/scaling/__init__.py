@@ -1,0 +1,1 @@
+"""How many workers a group needs: from what waits, arrives and is done, and what more workers gained."""
