@@ -128,19 +128,21 @@ class AsyncStage(StageRun):
 
     async def _do(self, work: Work, begun_at_s: float) -> None:
         again: list[tuple[Work, float]] = [(work, 0.0)]
+        back: list[Any] = []
         try:
             self._begun(work)
             run = run_batch_async if self.spec.is_batch else run_items_async
-            outcome = await run(self.spec.function, work.items, self.spec.is_ordered)
+            spec = self.spec
+            outcome = await run(spec.function, work.items, spec.is_ordered, spec.longest_call_s)
             settled = self._ended(work, outcome, begun_at_s)
-            again = settled.again
+            again, back = settled.again, settled.back
             for outputs in self._passed_on(work, settled):
                 if self.next is not None:
                     await put(self.next, outputs)
         except Exception as error:  # noqa: BLE001  # the boundary of a task: the run ends with it
             self._fail(error)
         finally:
-            self.queue.finish(again)
+            self.queue.finish(again, back)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._calls_under_way.discard(task)

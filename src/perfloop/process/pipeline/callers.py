@@ -40,12 +40,13 @@ class ThreadCaller:
         self._run = run_batch if spec.is_batch else run_items
         self._function = spec.function
         self._is_ordered = spec.is_ordered
+        self._time_s = spec.longest_call_s
 
     def open(self) -> None:
         pass
 
     def call(self, items: list[Any]) -> Outcome:
-        return self._run(self._function, items, self._is_ordered)
+        return self._run(self._function, items, self._is_ordered, self._time_s)
 
     def abort(self) -> None:
         """A thread cannot be ended from outside; its call may finish."""
@@ -62,6 +63,7 @@ class ExecutorCaller:
         self._run = run_batch if spec.is_batch else run_items
         self._function = spec.function
         self._is_ordered = spec.is_ordered
+        self._time_s = spec.longest_call_s
         self._task: Future[Outcome] | None = None
         self._is_aborted = False
 
@@ -70,7 +72,13 @@ class ExecutorCaller:
 
     def call(self, items: list[Any]) -> Outcome:
         self._task = self._executor.submit(
-            run_sent, self._run, self._function, items, self._is_ordered, uuid.uuid4().hex
+            run_sent,
+            self._run,
+            self._function,
+            items,
+            self._is_ordered,
+            self._time_s,
+            uuid.uuid4().hex,
         )
         if self._is_aborted:
             self._task.cancel()
@@ -132,5 +140,11 @@ def _maker(spec: StageSpec) -> Callable[[], Caller]:
         return lambda: ExecutorCaller(spec, executor)
     if executor == "processes":
         sent = pickled(spec)
-        return lambda: ProcessCaller(spec.name, sent, is_batch=spec.is_batch, is_ordered=spec.is_ordered)
+        return lambda: ProcessCaller(
+            spec.name,
+            sent,
+            is_batch=spec.is_batch,
+            is_ordered=spec.is_ordered,
+            longest_call_s=spec.longest_call_s,
+        )
     return lambda: ThreadCaller(spec)

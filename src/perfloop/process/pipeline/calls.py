@@ -27,16 +27,25 @@ class Outcome:
     """Positions of the items that failed, with their errors; position 0 where the call failed as a whole."""
     is_whole: bool = False
     """Whether a failure is one of all items together."""
+    left: int | None = None
+    """Position of the first item that was not called, as the time was up."""
     took_s: float = 0.0
     """Within the functions, where they ran."""
 
 
-def run_items(function: Function, items: list[Any], is_ordered: bool) -> Outcome:
-    """One item after the other; the first failure ends it where order is kept."""
+def run_items(function: Function, items: list[Any], is_ordered: bool, time_s: float) -> Outcome:
+    """One item after the other; the first failure ends it where order is kept.
+
+    After `time_s` no more are begun: when items have become slower, others may help with what is left.
+    """
     outcome = Outcome()
     outputs = outcome.outputs
     began_s = perf_counter()
+    until_s = began_s + time_s
     for position, item in enumerate(items):
+        if position and perf_counter() >= until_s:
+            outcome.left = position
+            break
         try:
             result = function(item)
             if type(result) in _PLAIN:
@@ -51,7 +60,7 @@ def run_items(function: Function, items: list[Any], is_ordered: bool) -> Outcome
     return outcome
 
 
-def run_batch(function: Function, items: list[Any], is_ordered: bool) -> Outcome:
+def run_batch(function: Function, items: list[Any], is_ordered: bool, time_s: float) -> Outcome:
     """All items in one call."""
     outcome = Outcome(is_whole=True)
     began_s = perf_counter()
@@ -65,11 +74,15 @@ def run_batch(function: Function, items: list[Any], is_ordered: bool) -> Outcome
     return outcome
 
 
-async def run_items_async(function: Function, items: list[Any], is_ordered: bool) -> Outcome:
+async def run_items_async(function: Function, items: list[Any], is_ordered: bool, time_s: float) -> Outcome:
     """The same as `run_items`, for a coroutine function or an async generator function."""
     outcome = Outcome()
     began_s = perf_counter()
+    until_s = began_s + time_s
     for position, item in enumerate(items):
+        if position and perf_counter() >= until_s:
+            outcome.left = position
+            break
         try:
             await _pass_on_async(function(item), outcome.outputs)
         except Exception as error:  # noqa: BLE001  # of a user's function: its item is retried or given up
@@ -80,7 +93,7 @@ async def run_items_async(function: Function, items: list[Any], is_ordered: bool
     return outcome
 
 
-async def run_batch_async(function: Function, items: list[Any], is_ordered: bool) -> Outcome:
+async def run_batch_async(function: Function, items: list[Any], is_ordered: bool, time_s: float) -> Outcome:
     """The same as `run_batch`, for a coroutine function."""
     outcome = Outcome(is_whole=True)
     began_s = perf_counter()
@@ -95,17 +108,18 @@ async def run_batch_async(function: Function, items: list[Any], is_ordered: bool
 
 
 def run_sent(
-    run: Callable[[Function, list[Any], bool], Outcome],
+    run: Callable[[Function, list[Any], bool, float], Outcome],
     function: Function,
     items: list[Any],
     is_ordered: bool,
+    time_s: float,
     mark: str = "",
 ) -> Outcome:
     """In another process: what comes of it has to survive the way back.
 
     `mark` is of this call alone: dask takes calls with the same arguments for one.
     """
-    outcome = run(function, items, is_ordered)
+    outcome = run(function, items, is_ordered, time_s)
     outcome.failures = [(position, _portable(error)) for position, error in outcome.failures]
     return outcome
 

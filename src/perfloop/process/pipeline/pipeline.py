@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterable, Iterable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 from perfloop.control.choice import LimitChoice, SizeChoice
@@ -32,6 +34,8 @@ class Pipeline:
     """
 
     def __init__(self, source: Source, *, dead_letter: DeadLetterSink | None = None) -> None:
+        if not isinstance(source, Iterable | AsyncIterable):
+            raise InvalidInput(f"{source!r} is not iterable; give an iterable or an async iterable of items")
         self._source = source
         self._dead_letter = dead_letter
         self._specs: list[StageSpec] = []
@@ -121,15 +125,19 @@ class Pipeline:
         )
         return self
 
-    def run(self) -> PipelineSummary:
+    def run(self, *, progress: bool = False) -> PipelineSummary:
         """Run to the end of the source, or to `stop`; no thread and no process is left afterwards.
+
+        `progress` draws the stages on standard error, where that is a terminal.
 
         Raises what the source raised, once all that was read is through, and StageFailed for an item that was
         given up without a place for it. Ctrl-C drops what is queued and waits for the calls under way.
         """
-        return self._begin(None).go()
+        run = self._begin(None)
+        with _shown(run, progress):
+            return run.go()
 
-    async def run_async(self) -> PipelineSummary:
+    async def run_async(self, *, progress: bool = False) -> PipelineSummary:
         """The same, with coroutine functions and async sources in the running event loop.
 
         Cancelling it is as Ctrl-C is to `run`.
@@ -138,13 +146,17 @@ class Pipeline:
         run = self._begin(loop)
         ended: Future[PipelineSummary] = Future()
         going = asyncio.wrap_future(ended)
-        threading.Thread(target=_go, args=(run, ended), name="perfloop-run", daemon=True).start()
-        try:
-            return await asyncio.shield(going)
-        except asyncio.CancelledError:
-            run.cancel()
-            await asyncio.wait([going])
-            raise
+        thread = threading.Thread(target=_go, args=(run, ended), name="perfloop-run", daemon=True)
+        thread.start()
+        with _shown(run, progress):
+            try:
+                return await asyncio.shield(going)
+            except asyncio.CancelledError:
+                run.cancel()
+                await asyncio.wait([going])
+                raise
+            finally:
+                thread.join()  # it has told its result, and does nothing more
 
     def stop(self, *, drain: bool = True) -> None:
         """Read no more; from any thread, or a signal's handler.
@@ -193,6 +205,14 @@ class Pipeline:
         return next(
             f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken
         )
+
+
+def _shown(run: PipelineRun, progress: bool) -> AbstractContextManager[None]:
+    if not progress:
+        return nullcontext()
+    from perfloop.process.pipeline.display import shown  # rich is loaded for those who want to see something
+
+    return shown(run.statistics)
 
 
 def _go(run: PipelineRun, ended: Future[PipelineSummary]) -> None:

@@ -28,11 +28,14 @@ class ProcessDied(PerfloopError):
 class ProcessCaller:
     """Starts its process when it is opened. Raises LaunchFailed where none comes up."""
 
-    def __init__(self, name: str, function: bytes, *, is_batch: bool, is_ordered: bool) -> None:
+    def __init__(
+        self, name: str, function: bytes, *, is_batch: bool, is_ordered: bool, longest_call_s: float
+    ) -> None:
         self._name = name
         self._function = function
         self._is_batch = is_batch
         self._is_ordered = is_ordered
+        self._longest_call_s = longest_call_s
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
         self._pid: int | None = None
@@ -99,7 +102,7 @@ class ProcessCaller:
             1,
             mp_context=multiprocessing.get_context(method),
             initializer=_prepare,
-            initargs=(self._function, self._is_batch, self._is_ordered),
+            initargs=(self._function, self._is_batch, self._is_ordered, self._longest_call_s),
         )
         try:
             pid, fault = pool.submit(_say_ready).result()
@@ -135,12 +138,13 @@ class _Child:
     fault: str | None = None
     is_batch = False
     is_ordered = False
+    longest_call_s = 0.0
 
 
-def _prepare(function: bytes, is_batch: bool, is_ordered: bool) -> None:
+def _prepare(function: bytes, is_batch: bool, is_ordered: bool, longest_call_s: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the pipeline ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Child.is_batch, _Child.is_ordered = is_batch, is_ordered
+    _Child.is_batch, _Child.is_ordered, _Child.longest_call_s = is_batch, is_ordered, longest_call_s
     try:
         _Child.function = pickle.loads(function)
     except Exception as error:  # noqa: BLE001  # importing a user's module may raise anything; it is told
@@ -159,4 +163,5 @@ def _say_ready() -> tuple[int, str | None]:
 
 
 def _call(items: list[Any]) -> Outcome:
-    return run_sent(run_batch if _Child.is_batch else run_items, _Child.function, items, _Child.is_ordered)
+    run = run_batch if _Child.is_batch else run_items
+    return run_sent(run, _Child.function, items, _Child.is_ordered, _Child.longest_call_s)

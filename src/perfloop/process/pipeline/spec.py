@@ -20,6 +20,7 @@ from perfloop.control.linger import Linger
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.search_hold import SearchHold
 from perfloop.errors import InvalidInput
+from perfloop.model.value import require
 from perfloop.process.pipeline.calls import Function
 from perfloop.process.pipeline.marks import DeadLetter, RetryPolicy
 from perfloop.process.pipeline.sizing import ChunkSize
@@ -35,6 +36,8 @@ MOST_TASKS: Final = 1000
 LARGEST_CHUNK: Final = 100
 CALL_S: Final = {"threads": 0.001, "processes": 0.01, "async": 0.001}
 """How long a call aims to be, so that handing it over costs about a hundredth of that."""
+LONGEST_CALL: Final = 10
+"""Times that, after which a call hands its other items back: they have become slower."""
 SENT_CALL_S: Final = 0.1
 """The same for an executor of one's own, which may be a cluster: 2.6 ms a task were measured on dask's."""
 IN_FLIGHT: Final = 2
@@ -59,9 +62,25 @@ class StageSpec:
     p99_budget_s: float | None = None
     queue_items: int = 1000
 
+    def __post_init__(self) -> None:
+        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}; the least is 1")
+        require(self.queue_items >= 1, f"queue_items is {self.queue_items}; the least is 1")
+        linger_s = self.linger_s
+        require(linger_s is None or linger_s >= 0, f"linger_s is {linger_s}; it must not be below 0")
+
     @property
     def executor_name(self) -> str:
         return self.executor if isinstance(self.executor, str) else type(self.executor).__name__
+
+    @property
+    def call_s(self) -> float:
+        """How long a call of items one by one aims to be."""
+        return CALL_S.get(self.executor_name, SENT_CALL_S)
+
+    @property
+    def longest_call_s(self) -> float:
+        """After which such a call begins no further items."""
+        return LONGEST_CALL * self.call_s
 
     @property
     def is_async(self) -> bool:
@@ -71,10 +90,9 @@ class StageSpec:
         """The laws of one run. Raises InvalidInput where they were not told as they must be."""
         law = self._law()
         if not self.is_batch:
-            call_s = CALL_S.get(self.executor_name, SENT_CALL_S)
             linger_s = 0.0 if isinstance(self.executor, str) else SENT_CALL_S / 2
             largest = LARGEST_CHUNK if isinstance(self.executor, str) else self.queue_items
-            return ItemSteering(law, ChunkSize(call_s, largest), linger_s)
+            return ItemSteering(law, ChunkSize(self.call_s, largest), linger_s)
         is_adaptive = self.size == "adaptive"
         size = size_law_for(self.size, p99_budget_s=self.p99_budget_s if is_adaptive else None)
         linger: Linger | float = self.linger_s or 0.0

@@ -90,7 +90,7 @@ class StageRun:
     def _ended(self, work: Work, outcome: Outcome, begun_at_s: float) -> Settled:
         """The books of a call; what is to be passed on is left to the caller."""
         now_s = perf_counter()
-        count = len(work.items)
+        count = len(work.items) if outcome.left is None else outcome.left
         took_s = now_s - begun_at_s
         # The law sees the time of an item where items go one by one, and so not how many are handed over.
         seen_s = took_s if self.spec.is_batch else took_s / count
@@ -222,6 +222,7 @@ class ThreadStage(StageRun):
 
     def _do(self, caller: Caller, work: Work) -> None:
         again: list[tuple[Work, float]] = []
+        back: list[Any] = []
         try:
             begun_at_s = self.limiter.acquire()
             self._begun(work)
@@ -229,9 +230,9 @@ class ThreadStage(StageRun):
             for outputs in self._passed_on(work, settled):
                 if self.next is not None:
                     self.next.put(outputs)
-            again = settled.again
+            again, back = settled.again, settled.back
         finally:
-            self.queue.finish(again)
+            self.queue.finish(again, back)
 
     def _retires(self) -> bool:
         with self._lock:

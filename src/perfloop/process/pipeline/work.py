@@ -36,6 +36,8 @@ class Settled:
     """To pass on; None while the ticket is not through."""
     again: list[tuple[Work, float]] = field(default_factory=list)
     """To be tried again, each after a pause in seconds."""
+    back: list[Any] = field(default_factory=list)
+    """Not called yet; for whoever takes next."""
     given_up: list[tuple[Any, BaseException]] = field(default_factory=list)
     attempts: int = 1
     """Of each item given up."""
@@ -51,7 +53,7 @@ def settle(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float, *, 
     A call of many that failed as a whole is halved once its retries are used up, until single items fail: one
     bad row does not take its batch with it. Where order is kept, all of a ticket stays with its Work.
     """
-    if not outcome.failures and not work.rest and not work.outputs:
+    if not outcome.failures and outcome.left is None and not work.rest and not work.outputs:
         return Settled(outcome.outputs, through=len(work.items))
     part = _settle_in_order if is_ordered else _settle_apart
     return part(work, outcome, policy, chance)
@@ -60,10 +62,12 @@ def settle(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float, *, 
 def _settle_apart(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float) -> Settled:
     attempt = work.attempt + 1
     failed = work.items if outcome.is_whole else [work.items[position] for position, _ in outcome.failures]
-    settled = Settled(outcome.outputs, attempts=attempt, through=len(work.items) - len(failed))
+    called = len(work.items) if outcome.left is None else outcome.left
+    settled = Settled(outcome.outputs, back=work.items[called:], attempts=attempt, through=called)
     if not outcome.failures:
-        settled.through = len(work.items)
-    elif attempt <= policy.retries:
+        return settled
+    settled.through -= len(failed)
+    if attempt <= policy.retries:
         again = Work(failed, work.came_at_s, attempt=attempt)
         settled.again.append((again, policy.pause_s(attempt, chance)))
         settled.retried = len(failed)
@@ -73,7 +77,7 @@ def _settle_apart(work: Work, outcome: Outcome, policy: RetryPolicy, chance: flo
     else:
         errors = [error for _, error in outcome.failures]
         settled.given_up += zip(failed, errors, strict=True)
-        settled.through = len(work.items)
+        settled.through = called
     return settled
 
 
@@ -81,7 +85,10 @@ def _settle_in_order(work: Work, outcome: Outcome, policy: RetryPolicy, chance: 
     """The call ended at its first failure, so that what was done is a beginning of the items."""
     settled = Settled(None, through=len(work.items))
     left, attempt, pause_s = work.rest, 0, 0.0
-    if outcome.failures:
+    if outcome.left is not None:
+        settled.through = outcome.left
+        left = [work.items[outcome.left :], *left]
+    elif outcome.failures:
         position, error = outcome.failures[0]
         items = work.items[position:]
         attempt = settled.attempts = work.attempt + 1 if position == 0 else 1

@@ -10,7 +10,7 @@ import heapq
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
@@ -174,14 +174,18 @@ class WorkQueue:
                 self.takers.remove(wake)
                 self._woke(wake)
 
-    def finish(self, again: list[tuple[Work, float]]) -> None:
-        """A Work is through, all but what is tried `again`, each after a pause in seconds."""
+    def finish(self, again: list[tuple[Work, float]], back: Sequence[Any] = ()) -> None:
+        """A Work is through, all but what is tried `again`, each after a pause in seconds.
+
+        What comes `back` was not called, and is the first to be taken.
+        """
         with self._lock:
             self._under_way -= 1
             if self._is_cancelled:
-                self._dropped += sum(_items_of(work) for work, _ in again)
+                self._dropped += sum(_items_of(work) for work, _ in again) + len(back)
             else:
                 now_s = self._clock()
+                self._put_back(back, now_s)
                 for work, pause_s in again:
                     self._shelved += 1
                     heapq.heappush(self._later, (now_s + pause_s, self._shelved, work))
@@ -223,6 +227,17 @@ class WorkQueue:
         """For how long it kept others waiting until there was room."""
         since_s = self._full_since_s
         return self._full_s + (self._clock() - since_s if since_s is not None else 0.0)
+
+    def _put_back(self, items: Sequence[Any], now_s: float) -> None:
+        if not items:
+            return
+        if self._used_of_first:
+            at_s, chunk = self._chunks[0]
+            self._chunks[0] = (at_s, chunk[self._used_of_first :])
+            self._used_of_first = 0
+        self._chunks.appendleft((now_s, list(items)))
+        self._count += len(items)
+        self._items_taken -= len(items)
 
     def _has_room(self, wake: Wake) -> bool:
         if self._count < self.capacity:

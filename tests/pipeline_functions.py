@@ -1,0 +1,54 @@
+"""Functions for stages in other processes, which have to be in a module that can be imported there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def squared(number: int) -> int:
+    return number * number
+
+
+def halves(number: int) -> list[float]:
+    return [number / 2, number / 2]
+
+
+def refusing_tens(number: int) -> int:
+    if number % 10 == 0:
+        raise ValueError(f"{number} is refused")
+    return number
+
+
+def ending_its_process(number: int) -> int:
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def ending_its_process_once(given: tuple[int, str]) -> int:
+    number, mark = given
+    if number == 7 and not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def returning_what_cannot_be_sent(number: int) -> object:
+    return (lambda: number) if number == 3 else number
+
+
+def sleeping(number: int) -> int:
+    time.sleep(60)
+    return number
+
+
+def napping(number: int) -> int:
+    time.sleep(0.001)
+    return number * number
+
+
+def process_id(number: int) -> int:
+    return os.getpid()

@@ -1,0 +1,180 @@
+"""Pipelines with coroutine functions: in a loop of their own, or in the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from perfloop.errors import StageFailed
+from perfloop.process import DeadLetter, Pipeline, RetryPolicy
+
+DEADLINE_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+
+    assert set() == set(threading.enumerate()) - before
+
+
+async def doubled(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield number
+
+
+def test_coroutine_functions_run_in_a_loop_of_the_pipeline() -> None:
+    seen: list[int] = []
+    Pipeline(range(500)).stage(doubled, limiter=8).batch(seen.extend, limiter=1).run()
+
+    assert [2 * number for number in range(500)] == sorted(seen)
+
+
+def test_an_async_source_and_async_batches() -> None:
+    seen: list[int] = []
+
+    async def store(items: list[int]) -> None:
+        await asyncio.sleep(0)
+        seen.extend(items)
+
+    summary = Pipeline(numbers(300)).stage(doubled).batch(store, size=50, linger_s=0.01).run()
+
+    assert [2 * number for number in range(300)] == sorted(seen)
+    assert ["async", "async"] == [stage.executor for stage in summary.stages]
+
+
+def test_an_async_generator_function_makes_many_items() -> None:
+    async def twice(number: int) -> AsyncIterator[int]:
+        yield number
+        yield number
+
+    seen: list[int] = []
+    Pipeline([1, 2]).stage(twice).batch(seen.extend, limiter=1).run()
+
+    assert [1, 1, 2, 2] == sorted(seen)
+
+
+def test_as_many_tasks_run_at_once_as_the_limit_says() -> None:
+    under_way: list[int] = []
+    most = 0
+    all_there = asyncio.Event()
+
+    async def meet(number: int) -> None:
+        nonlocal most
+        under_way.append(number)
+        most = max(most, len(under_way))
+        if len(under_way) == 20:
+            all_there.set()
+        await asyncio.wait_for(all_there.wait(), DEADLINE_S)
+        under_way.remove(number)
+
+    Pipeline(range(20)).stage(meet, limiter=20).run()
+
+    assert 20 == most
+
+
+def test_order_is_kept_among_tasks() -> None:
+    seen: list[int] = []
+
+    async def early_ones_late(number: int) -> int:
+        await asyncio.sleep(0.002 if number % 5 == 0 else 0.0)
+        return number
+
+    Pipeline(range(200)).stage(early_ones_late, limiter=10, ordered=True).stage(seen.append, limiter=1).run()
+
+    assert list(range(200)) == seen
+
+
+def test_failing_coroutines_are_tried_again_and_given_up() -> None:
+    letters: list[DeadLetter] = []
+
+    async def refuse(number: int) -> int:
+        if number == 3:
+            raise ValueError("refused")
+        return number
+
+    policy = RetryPolicy(retries=1, first_s=0.0)
+    Pipeline(range(10), dead_letter=letters.append).stage(refuse, retries=policy).run()
+
+    assert [(3, 2)] == [(letter.item, letter.attempts) for letter in letters]
+
+
+def test_a_failure_cancels_the_calls_under_way() -> None:
+    ended: list[str] = []
+
+    async def hang(number: int) -> None:
+        if number == 5:
+            raise ValueError("refused")
+        try:
+            await asyncio.sleep(DEADLINE_S)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    with pytest.raises(StageFailed):
+        Pipeline(range(6)).stage(hang, limiter=6).run()
+
+    assert ["cancelled"] * 5 == ended
+
+
+def test_run_async_calls_in_the_running_loop() -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        seen: list[int] = []
+
+        async def check(number: int) -> int:
+            assert asyncio.get_running_loop() is loop
+            return number
+
+        await Pipeline(numbers(200)).stage(check).batch(seen.extend, limiter=1).run_async()
+        await Pipeline(range(200)).stage(check).batch(seen.extend, limiter=1).run_async()
+        return seen
+
+    assert sorted([*range(200), *range(200)]) == sorted(asyncio.run(main()))
+
+
+def test_cancelling_run_async_ends_the_run() -> None:
+    async def main() -> None:
+        under_way = asyncio.Event()
+
+        async def hang(number: int) -> None:
+            under_way.set()
+            await asyncio.sleep(DEADLINE_S)
+
+        running = asyncio.create_task(Pipeline(itertools.count()).stage(hang, limiter=3).run_async())
+        await under_way.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+        assert 1 == len(asyncio.all_tasks())
+
+    asyncio.run(main())
+
+
+def test_stopping_an_async_source_without_an_end() -> None:
+    async def endless() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(DEADLINE_S)
+
+    seen: list[int] = []
+    pipeline = Pipeline(endless())
+
+    def work(number: int) -> None:
+        seen.append(number)
+        pipeline.stop()
+
+    summary = pipeline.stage(work).run()
+
+    assert ([1], False) == (seen, summary.is_complete)

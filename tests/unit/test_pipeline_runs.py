@@ -1,0 +1,413 @@
+"""Pipelines in threads: what comes out, what is bounded, what fails, and that nothing is left."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from perfloop.errors import InvalidInput, StageFailed
+from perfloop.process import SKIP, DeadLetter, Pipeline, RetryPolicy
+
+AT_ONCE = RetryPolicy(retries=2, first_s=0.0)
+DEADLINE_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+
+    assert set() == set(threading.enumerate()) - before
+
+
+def test_items_go_through_stages_and_batches() -> None:
+    stored: list[int] = []
+    summary = (
+        Pipeline(range(1000))
+        .stage(lambda number: number + 1, limiter="adaptive")
+        .stage(lambda number: number * 2)
+        .batch(stored.extend, size="adaptive", linger_s=0.01)
+        .run()
+    )
+
+    assert [2 * number for number in range(1, 1001)] == sorted(stored)
+    assert (True, 1000, 0) == (summary.is_complete, summary.items_read, summary.dropped)
+    assert [1000, 1000, 1000] == [stage.items for stage in summary.stages]
+
+
+@pytest.mark.parametrize(
+    ("expected", "function"),
+    [
+        ([1, 1, 2, 2], lambda number: [number, number]),
+        ([1, 1, 2, 2], lambda number: iter((number, number))),
+        ([1, 2], lambda number: (each for each in [number])),
+        ([(1, 1), (2, 2)], lambda number: (number, number)),
+        (["1", "2"], str),
+        ([None, None], lambda number: None),
+        ([2], lambda number: SKIP if number == 1 else number),
+        ([], lambda number: []),
+    ],
+    ids=["list", "iterator", "generator", "tuple", "text", "None", "SKIP", "nothing"],
+)
+def test_a_stage_returns_one_item_or_many_or_none(
+    expected: list[Any], function: Callable[[int], Any]
+) -> None:
+    seen: list[Any] = []
+    Pipeline([1, 2]).stage(function, limiter=1).stage(seen.append, limiter=1).run()
+
+    assert expected == seen
+
+
+def test_what_a_batch_returns_goes_on() -> None:
+    seen: list[int] = []
+    Pipeline(range(10)).batch(lambda items: [sum(items)], size=5, linger_s=DEADLINE_S, limiter=1).stage(
+        seen.append
+    ).run()
+
+    assert [10, 35] == sorted(seen)
+
+
+def test_no_more_is_read_than_there_is_room_for() -> None:
+    read = itertools.count()
+    done, leads = 0, []
+
+    def source() -> Iterator[int]:
+        yield from read
+
+    def slow(number: int) -> None:
+        nonlocal done
+        time.sleep(0.0001)
+        done += 1
+        leads.append(number - done)
+        if done == 3000:
+            pipeline.stop()
+
+    pipeline = Pipeline(source()).stage(lambda number: number, queue_items=100, limiter=1)
+    summary = pipeline.stage(slow, queue_items=100, limiter=1).run()
+
+    assert 3000 <= done == summary.items_read
+    # Two queues, and before and behind them a chunk of at most a hundred each.
+    assert max(next(read) - done, *leads) <= 2 * 100 + 4 * 100
+
+
+def test_items_do_not_wait_for_a_source_that_pauses() -> None:
+    came = threading.Event()
+
+    def source() -> Iterator[int]:
+        for number in range(5):
+            yield number
+            assert came.wait(DEADLINE_S), "the item was kept back"
+            came.clear()
+
+    summary = Pipeline(source()).stage(lambda number: number).batch(lambda items: came.set()).run()
+
+    assert 5 == summary.stages[1].calls
+
+
+def test_a_batch_waits_for_company_no_longer_than_its_linger() -> None:
+    sizes: list[int] = []
+    came = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield from range(3)
+        assert came.wait(DEADLINE_S), "the batch was kept back"
+
+    def store(items: list[int]) -> None:
+        sizes.append(len(items))
+        came.set()
+
+    Pipeline(source()).batch(store, size=100, linger_s=0.05).run()
+
+    assert 3 == sum(sizes)
+
+
+def test_batches_are_of_their_size() -> None:
+    sizes: Counter[int] = Counter()
+    Pipeline(range(1003)).batch(
+        lambda items: sizes.update([len(items)]), size=100, linger_s=DEADLINE_S, limiter=1
+    ).run()
+
+    assert {100: 10, 3: 1} == sizes
+
+
+def test_as_many_calls_run_at_once_as_the_limit_says() -> None:
+    together = threading.Barrier(4)
+
+    def meet(number: int) -> None:
+        together.wait(DEADLINE_S)
+
+    summary = Pipeline(range(4)).stage(meet, limiter=4).run()
+
+    assert (4, 4) == (summary.stages[0].items, summary.stages[0].limit)
+
+
+def test_items_that_become_slow_are_shared_with_idle_workers() -> None:
+    workers: set[int] = set()
+
+    def fast_then_slow(number: int) -> None:
+        if number >= 1000:
+            time.sleep(0.02)
+            workers.add(threading.get_ident())
+
+    summary = Pipeline(range(1030)).stage(fast_then_slow, limiter=4).run()
+
+    assert (4, 1030) == (len(workers), summary.stages[0].items)
+
+
+def test_no_more_calls_run_at_once_than_the_limit_says() -> None:
+    under_way, most = 0, 0
+    lock = threading.Lock()
+
+    def count(number: int) -> None:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.0005)
+        with lock:
+            under_way -= 1
+
+    Pipeline(range(300)).stage(count, limiter=3).run()
+
+    assert 3 == most
+
+
+def test_an_adaptive_limit_grows_where_that_pays_and_says_why() -> None:
+    summary = Pipeline(range(1500)).stage(lambda number: time.sleep(0.005), workers=16).run()
+    [stage] = summary.stages
+
+    assert 1 < stage.limit <= 16
+    assert all(adjustment.reason for adjustment in stage.adjustments)
+    assert "<lambda>" == summary.bottleneck
+
+
+def test_order_is_kept_where_it_is_asked_for() -> None:
+    last_first = threading.Event()
+    seen: list[int] = []
+
+    def work(number: int) -> int:
+        if number == 0:
+            assert last_first.wait(DEADLINE_S)
+        if number == 3:
+            last_first.set()
+        time.sleep(0.0001)  # so that items are handed over one by one
+        return number
+
+    Pipeline(range(300)).stage(work, limiter=8, ordered=True).stage(seen.append, limiter=1).run()
+
+    assert list(range(300)) == seen
+
+
+def test_order_is_kept_around_items_that_fail() -> None:
+    seen: list[int] = []
+    letters: list[DeadLetter] = []
+
+    def work(number: int) -> int:
+        if number % 7 == 0:
+            raise ValueError(number)
+        return number
+
+    Pipeline(range(200), dead_letter=letters.append).stage(
+        work, limiter=4, ordered=True, retries=AT_ONCE
+    ).stage(seen.append, limiter=1).run()
+
+    assert [number for number in range(200) if number % 7] == seen
+    assert dict.fromkeys(range(0, 200, 7), 3) == {one.item: one.attempts for one in letters}
+
+
+def test_an_item_that_fails_is_tried_again() -> None:
+    attempts: Counter[int] = Counter()
+    seen: list[int] = []
+
+    def work(number: int) -> int:
+        attempts[number] += 1
+        if number == 5 and attempts[5] < 3:
+            raise ValueError("not yet")
+        return number
+
+    summary = Pipeline(range(10)).stage(work, limiter=1, retries=AT_ONCE).stage(seen.append, limiter=1).run()
+
+    assert (3, list(range(10)), 2) == (attempts[5], sorted(seen), summary.stages[0].retries)
+
+
+def test_nothing_is_lost_between_what_is_done_and_what_is_given_up() -> None:
+    stored: list[int] = []
+    letters: list[DeadLetter] = []
+
+    def refuse(items: list[int]) -> None:
+        if {13, 77} & set(items):
+            raise ValueError("refused")
+        stored.extend(items)
+
+    summary = Pipeline(range(200), dead_letter=letters.append).batch(refuse, size=50, retries=AT_ONCE).run()
+
+    assert {13, 77} == {letter.item for letter in letters}
+    assert [number for number in range(200) if number not in (13, 77)] == sorted(stored)
+    assert ("refuse", 2) == (letters[0].stage, summary.stages[0].dead_letters)
+
+
+def test_without_a_place_for_it_the_first_failure_ends_the_run() -> None:
+    def refuse(number: int) -> int:
+        raise ValueError("refused")
+
+    with pytest.raises(
+        StageFailed, match=r"refuse failed on 0: refused; say retries= or dead_letter="
+    ) as caught:
+        Pipeline(itertools.count()).stage(refuse, limiter=1).run()
+
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_sink_of_dead_letters_that_fails_ends_the_run() -> None:
+    def refuse(thing: object) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        Pipeline(itertools.count(), dead_letter=refuse).stage(refuse).run()
+
+
+def test_what_was_read_before_the_source_failed_is_worked_on() -> None:
+    seen: list[int] = []
+
+    def source() -> Iterator[int]:
+        yield from range(150)
+        raise OSError("the feed is gone")
+
+    with pytest.raises(OSError, match="the feed is gone"):
+        Pipeline(source()).stage(seen.append, limiter=1).run()
+
+    assert list(range(150)) == seen
+
+
+def test_stopping_reads_no_more_and_works_on_what_was_read() -> None:
+    seen: list[int] = []
+
+    def work(number: int) -> None:
+        seen.append(number)
+        if number == 500:
+            pipeline.stop()
+
+    pipeline = Pipeline(itertools.count()).stage(work, limiter=1)
+    summary = pipeline.run()
+
+    assert list(range(summary.items_read)) == seen
+    assert (False, 0) == (summary.is_complete, summary.dropped)
+
+
+def test_stopping_at_once_says_how_much_was_dropped() -> None:
+    seen: list[int] = []
+
+    def work(number: int) -> None:
+        seen.append(number)
+        if number == 500:
+            pipeline.stop(drain=False)
+
+    pipeline = Pipeline(itertools.count()).stage(work, limiter=1)
+    summary = pipeline.run()
+
+    assert summary.items_read == len(seen) + summary.dropped
+    assert summary.dropped > 0
+
+
+def test_a_pipeline_stopped_before_it_runs_reads_nothing() -> None:
+    pipeline = Pipeline(itertools.count()).stage(print)
+    pipeline.stop()
+
+    assert 0 == pipeline.run().items_read
+
+
+def test_an_interrupt_is_raised_and_leaves_nothing() -> None:
+    def source() -> Iterator[int]:
+        yield from range(500)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(source()).stage(lambda number: time.sleep(0.001)).run()
+
+
+def test_an_executor_of_ones_own_is_used_and_left_open() -> None:
+    seen: list[int] = []
+    with ThreadPoolExecutor(2) as executor:
+        summary = (
+            Pipeline(range(500))
+            .stage(lambda number: number * number, executor=executor)
+            .stage(seen.append, limiter=1)
+            .run()
+        )
+
+        assert 1 == executor.submit(lambda: 1).result()
+    assert [number * number for number in range(500)] == sorted(seen)
+    assert ("ThreadPoolExecutor", 4) == (summary.stages[0].executor, summary.stages[0].limit)
+
+
+class Unmeasured(Executor):
+    """Does not tell how many workers it has."""
+
+
+async def fetch(number: int) -> int:
+    return number
+
+
+MISUSES: list[tuple[str, Callable[[], Any]]] = [
+    (
+        r'fetch is a coroutine function; say executor="async"',
+        lambda: Pipeline([1]).stage(fetch, executor="threads"),
+    ),
+    (
+        r'len is no coroutine function .* say executor="threads"',
+        lambda: Pipeline([1]).stage(len, executor="async"),
+    ),
+    (
+        r"there is no executor 'thread'; say one of threads, ",
+        lambda: Pipeline([1]).stage(len, executor="thread"),
+    ),
+    (
+        r"<lambda> cannot be sent to another process .* at the top of a module",
+        lambda: Pipeline([1]).stage(lambda number: number, executor="processes"),
+    ),
+    (
+        r"Unmeasured does not tell how many workers it has; say workers=",
+        lambda: Pipeline([1]).stage(len, executor=Unmeasured()),
+    ),
+    (r"there is no law 'quick'; say one of adaptive, ", lambda: Pipeline([1]).stage(len, limiter="quick")),
+    (r"two stages are called 'a'", lambda: Pipeline([1]).stage(len, name="a").stage(len, name="a")),
+    (r"a pipeline without stages does nothing", lambda: Pipeline([1]).run()),
+    (r"statistics of a pipeline that was never run", lambda: Pipeline([1]).stage(len).statistics()),
+    (r"p99_budget_s is 0", lambda: Pipeline([1]).batch(len, p99_budget_s=0)),
+    (r"linger_s is -1; it must not be below 0", lambda: Pipeline([1]).batch(len, linger_s=-1)),
+    (r"workers is 0; the least is 1", lambda: Pipeline([1]).stage(len, workers=0)),
+    (r"queue_items is 0; the least is 1", lambda: Pipeline([1]).stage(len, queue_items=0)),
+    (r"5 is not iterable", lambda: Pipeline(5)),  # type: ignore[arg-type]  # the misuse under test
+]
+
+
+@pytest.mark.parametrize(("expected", "misuse"), MISUSES, ids=[text for text, _ in MISUSES])
+def test_misuse_is_told_with_the_way_out(expected: str, misuse: Callable[[], Any]) -> None:
+    with pytest.raises(InvalidInput, match=expected):
+        misuse()
+
+
+def test_a_function_that_makes_a_coroutine_is_told_of() -> None:
+    with pytest.raises(StageFailed, match='the function returned a coroutine; say executor="async"'):
+        Pipeline([1]).stage(lambda number: fetch(number)).run()
+
+
+def test_a_pipeline_runs_once() -> None:
+    pipeline = Pipeline([1]).stage(str)
+    pipeline.run()
+
+    with pytest.raises(InvalidInput, match="a pipeline runs once"):
+        pipeline.run()
+
+
+def test_stages_of_one_function_have_names_of_their_own() -> None:
+    summary = Pipeline([1]).stage(str).stage(str).stage(str).run()
+
+    assert ["str", "str-2", "str-3"] == [stage.name for stage in summary.stages]
