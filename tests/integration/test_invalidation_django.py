@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, models, transaction
 from perfloop.cache.invalidation import DjangoHook, TagMap
 
 TAGS = TagMap({"orders": ("order-{id}", "orders-of-{customer_id}", "orders"), "labels": ("label-{id}",)})
-WHOLE = {"every:orders", "orders"}
+WHOLE = {"every:orders", "orders", "table:orders"}
 
 if not settings.configured:
     AppConfig.path = str(Path(__file__).parent)
@@ -92,7 +92,7 @@ def test_a_saved_object_clears_the_tags_of_its_row_before_and_after(heard: Heard
         before = heard.take()
 
     assert set() == before
-    assert {"order-1", "orders-of-7", "orders-of-8", "orders"} == heard.take()
+    assert {"order-1", "orders-of-7", "orders-of-8", "orders", "table:orders"} == heard.take()
 
 
 def test_a_new_object_and_a_deleted_one_clear_their_rows(heard: Heard) -> None:
@@ -100,7 +100,7 @@ def test_a_new_object_and_a_deleted_one_clear_their_rows(heard: Heard) -> None:
     created = heard.take()
     Order.objects.get(id=2).delete()
 
-    assert {"order-3", "orders-of-None", "orders"} == created
+    assert {"order-3", "orders-of-None", "orders", "table:orders"} == created
     assert {"order-2", "orders-of-7", "orders"} == {tag for tag in heard.take() if ":" not in tag}
 
 
@@ -120,7 +120,7 @@ def test_what_is_rolled_back_is_not_heard_nor_is_a_savepoint(heard: Heard) -> No
             add_and_fail(5)
 
     assert set() == nothing
-    assert {"order-4", "orders-of-None", "orders"} == heard.take()
+    assert {"order-4", "orders-of-None", "orders", "table:orders"} == heard.take()
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,11 @@ def test_a_relation_of_many_to_many_clears_its_table_and_reading_nothing(heard: 
     related = heard.take()
     list(Order.objects.filter(labels=label))
 
-    assert ({"label-5"}, set()) == (created, heard.take())
+    assert ({"label-5", "table:labels"}, set()) == (created, heard.take())
     assert {"every:order_labels", "table:order_labels"} == related
 
 
 def test_a_text_that_cannot_be_made_out_clears_all(heard: Heard) -> None:
     connection.cursor().execute("WITH old AS (SELECT 1) UPDATE orders SET code = 5 WHERE id = 1")
 
-    assert {*WHOLE, "every:labels"} == heard.take()
+    assert {*WHOLE, "every:labels", "table:labels"} == heard.take()

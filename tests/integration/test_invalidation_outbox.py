@@ -116,25 +116,25 @@ def heard(watched_shop: str) -> Iterator[Heard]:
 @pytest.mark.parametrize(
     ("statement", "tags"),
     [
-        ("INSERT INTO orders VALUES (101, 7, '')", {"order-101", "orders-of-7", "orders"}),
-        ("UPDATE orders SET note = 'x' WHERE id = 3", {"order-3", "orders-of-0", "orders"}),
+        ("INSERT INTO orders VALUES (101, 7, '')", {"order-101", "orders-of-7", "orders", "table:orders"}),
+        ("UPDATE orders SET note = 'x' WHERE id = 3", {"order-3", "orders-of-0", "orders", "table:orders"}),
         (
             "UPDATE orders SET customer_id = 9 WHERE id = 3",
-            {"order-3", "orders-of-0", "orders-of-9", "orders"},
+            {"order-3", "orders-of-0", "orders-of-9", "orders", "table:orders"},
         ),
         (
             "UPDATE orders SET customer_id = NULL WHERE id = 1",
-            {"order-1", "orders-of-1", "orders-of-None", "orders"},
+            {"order-1", "orders-of-1", "orders-of-None", "orders", "table:orders"},
         ),
         (
             "DELETE FROM orders WHERE id IN (1, 2)",
-            {"order-1", "order-2", "orders-of-1", "orders-of-2", "orders"},
+            {"order-1", "order-2", "orders-of-1", "orders-of-2", "orders", "table:orders"},
         ),
         (
             "INSERT INTO orders VALUES (5, 1, '') ON CONFLICT (id) DO UPDATE SET customer_id = 1",
-            {"order-5", "orders-of-2", "orders-of-1", "orders"},
+            {"order-5", "orders-of-2", "orders-of-1", "orders", "table:orders"},
         ),
-        ("TRUNCATE orders", {"every:orders", "orders"}),
+        ("TRUNCATE orders", {"every:orders", "orders", "table:orders"}),
     ],
 )
 def test_a_statement_clears_the_tags_of_its_rows_before_and_after(
@@ -244,7 +244,7 @@ def test_what_is_rolled_back_or_changes_nothing_is_not_heard(watched_shop: str, 
     execute(watched_shop, "UPDATE orders SET note = 'x' WHERE id = -1", "DELETE FROM orders WHERE id = 2")
     eventually(lambda: heard.counts["order-2"])
 
-    assert {"order-2", "orders-of-2", "orders"} == set(heard.counts)
+    assert {"order-2", "orders-of-2", "orders", "table:orders"} == set(heard.counts)
 
 
 def test_a_transaction_that_is_long_open_is_heard_once_it_is_committed(

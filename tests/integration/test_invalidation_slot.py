@@ -108,13 +108,13 @@ def test_every_statement_clears_the_tags_of_its_rows_before_and_after(
     watched_shop: str, heard: Heard
 ) -> None:
     for statement, tags in [
-        ("INSERT INTO orders VALUES (101, 7, '')", {"order-101", "orders-of-7", "orders"}),
+        ("INSERT INTO orders VALUES (101, 7, '')", {"order-101", "orders-of-7", "orders", "table:orders"}),
         (
             "UPDATE orders SET customer_id = 9 WHERE id = 3",
-            {"order-3", "orders-of-0", "orders-of-9", "orders"},
+            {"order-3", "orders-of-0", "orders-of-9", "orders", "table:orders"},
         ),
-        ("DELETE FROM orders WHERE id = 1", {"order-1", "orders-of-1", "orders"}),
-        ("TRUNCATE orders", {"every:orders", "orders"}),
+        ("DELETE FROM orders WHERE id = 1", {"order-1", "orders-of-1", "orders", "table:orders"}),
+        ("TRUNCATE orders", {"every:orders", "orders", "table:orders"}),
     ]:
         execute(watched_shop, statement)
         eventually(lambda tags=tags: len(heard.counts) >= len(tags))
