@@ -5,7 +5,7 @@ Catch `PerfloopError` to catch them all::
     PerfloopError
     ├── InvalidInput              what was given cannot be used: a DSN, a file, an option
     │   ├── InvalidValue          a value of the model breaks its own rule
-    │   └── UnsupportedStatement  a statement that cannot be analysed; it is listed, never fatal
+    │   └── UnsupportedStatement  a statement that cannot be analysed, or whose result cannot be kept
     ├── ServerNotFound            no PostgreSQL or Redis binaries on this machine
     ├── ServerFailed              a server that perfloop started did not come up, or died
     ├── TargetUnreachable         the target refused, timed out, or hung up
@@ -44,7 +44,10 @@ class InvalidValue(InvalidInput):
 
 
 class UnsupportedStatement(InvalidInput):
-    """A statement that cannot be analysed; callers list it with this reason and go on."""
+    """A statement that cannot be analysed, or whose result cannot be kept, and why.
+
+    An analysis of many statements lists it and goes on; a `QueryCache` raises it to whoever asks for rows.
+    """
 
 
 class ServerNotFound(PerfloopError):

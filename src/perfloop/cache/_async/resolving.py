@@ -27,8 +27,17 @@ async def tables_behind(
     Raises:
         UnsupportedStatement: Its result may not be kept, and why.
     """
+    relations = await _relations(reads, read)
+    tables = tables_read(relations, policies_are_known=policies_are_known)
+    definitions = [relation.definition for relation in relations if relation.definition is not None]
+    statements = [read, *(read_statement(definition, has_params=False) for definition in definitions)]
+    require_repeatable(statements, await _functions(reads, statements), frozenset(allowed))
+    return tables
+
+
+async def _relations(reads: AsyncReads, read: ReadStatement) -> list[Relation]:
     names = [".".join(_quoted(part) for part in name if part) for name in sorted(read.relations)]
-    relations = [
+    return [
         Relation(
             schema=schema,
             name=name,
@@ -41,18 +50,16 @@ async def tables_behind(
             "read_relations", names=names
         )
     ]
-    tables = tables_read(relations, policies_are_known=policies_are_known)
-    definitions = [relation.definition for relation in relations if relation.definition is not None]
-    statements = [read, *(read_statement(definition, has_params=False) for definition in definitions)]
+
+
+async def _functions(reads: AsyncReads, statements: Sequence[ReadStatement]) -> list[Function]:
     called = sorted(frozenset().union(*(each.functions for each in statements)))
-    functions = [
+    return [
         Function(name=name, schema=schema, volatility=volatility, is_of_extension=is_of_extension)
         for name, schema, volatility, is_of_extension in await reads.ask(
             "read_functions", schemas=[schema for schema, _ in called], names=[name for _, name in called]
         )
     ]
-    require_repeatable(statements, functions, frozenset(allowed))
-    return tables
 
 
 def _quoted(name: str) -> str:

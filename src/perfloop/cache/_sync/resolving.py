@@ -28,8 +28,17 @@ def tables_behind(
     Raises:
         UnsupportedStatement: Its result may not be kept, and why.
     """
+    relations = _relations(reads, read)
+    tables = tables_read(relations, policies_are_known=policies_are_known)
+    definitions = [relation.definition for relation in relations if relation.definition is not None]
+    statements = [read, *(read_statement(definition, has_params=False) for definition in definitions)]
+    require_repeatable(statements, _functions(reads, statements), frozenset(allowed))
+    return tables
+
+
+def _relations(reads: Reads, read: ReadStatement) -> list[Relation]:
     names = [".".join(_quoted(part) for part in name if part) for name in sorted(read.relations)]
-    relations = [
+    return [
         Relation(
             schema=schema,
             name=name,
@@ -42,18 +51,16 @@ def tables_behind(
             "read_relations", names=names
         )
     ]
-    tables = tables_read(relations, policies_are_known=policies_are_known)
-    definitions = [relation.definition for relation in relations if relation.definition is not None]
-    statements = [read, *(read_statement(definition, has_params=False) for definition in definitions)]
+
+
+def _functions(reads: Reads, statements: Sequence[ReadStatement]) -> list[Function]:
     called = sorted(frozenset().union(*(each.functions for each in statements)))
-    functions = [
+    return [
         Function(name=name, schema=schema, volatility=volatility, is_of_extension=is_of_extension)
         for name, schema, volatility, is_of_extension in reads.ask(
             "read_functions", schemas=[schema for schema, _ in called], names=[name for _, name in called]
         )
     ]
-    require_repeatable(statements, functions, frozenset(allowed))
-    return tables
 
 
 def _quoted(name: str) -> str:
