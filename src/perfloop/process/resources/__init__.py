@@ -1,0 +1,1 @@
+"""What each worker may have of the machine: planned from what the host allows, taken before its work."""
