@@ -118,3 +118,17 @@ def test_a_bound_method_of_many_members_may_be_cached(cache: Any) -> None:
     bound = cache.cached_many("other:{}", ttl_s=60)(Shop({8: "eight"}).many)
 
     assert ({7: "seven"}, "eight") == (many.many([7]), bound(8))
+
+
+@pytest.mark.parametrize("call", ["load_many", "many", "refresh"])
+def test_a_function_of_many_members_has_to_say_whose_each_value_is(cache: Any, call: str) -> None:
+    def rows(ids: list[Any]) -> list[str]:
+        return ["a row" for _ in ids]
+
+    with pytest.raises(InvalidInput, match="rows returned a list; it has to return a mapping"):
+        if call == "load_many":
+            cache.load_many(["k"], rows, ttl_s=60)
+        elif call == "many":
+            cache.cached_many("thing:{}", ttl_s=60)(rows).many([7])
+        else:
+            cache.cached_many("thing:{}", ttl_s=60)(rows).refresh(7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from perfloop.cache.usage_counts import UsageCounts
@@ -58,3 +58,13 @@ def require_batch(function: Callable[..., Any]) -> None:
             f"{_name(_identity(function))}{signature} has to take the list of members and nothing else; of a"
             " method, decorate a bound one: `self.many = cache.cached_many(…)(self.load)`"
         ) from None
+
+
+def by_member(returned: Mapping[Any, Any], function: Callable[..., Any]) -> Mapping[Any, Any]:
+    """What a function of many members returned; raises InvalidInput unless that says whose each value is."""
+    if isinstance(returned, Mapping):
+        return returned
+    raise InvalidInput(
+        f"{_name(_identity(function))} returned a {type(returned).__name__}; it has to return a mapping of the"
+        " members that it was given to their values, as {member: value}"
+    )

@@ -13,6 +13,7 @@ from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.bundles import Trail
 from perfloop.cache.entry import Entry
 from perfloop.cache.flights import Boarding
+from perfloop.cache.functions import by_member
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
@@ -47,7 +48,7 @@ class Group:
         """The same load for one key alone."""
 
         async def load_one() -> Any:
-            return (await self.loader([member])).get(member)
+            return by_member(await self.loader([member]), self.loader).get(member)
 
         return Request(key, load_one, self.policy, tuple(self.tags(member)), self.kind)
 
@@ -316,7 +317,8 @@ class AsyncBatch:
         runner = AsyncRunner.current()
         for seat in seats:
             seat.landing.runner = runner
-        found, load_s = await self._loading.timed(requests, group.loader, asked)
+        returned, load_s = await self._loading.timed(requests, group.loader, asked)
+        found = by_member(returned, group.loader)
         await self._storing.keep_batch(
             [
                 (seat.request, seat.boarding.flight, seat.lease, found.get(members[seat.request.key]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from perfloop.cache._async.batch import Group
 from perfloop.cache._async.renewing import AsyncRenewing
-from perfloop.cache.functions import require_batch
+from perfloop.cache.functions import by_member, require_batch
 from perfloop.cache.key_list import MemberReader
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.cache.loaded import Loaded, Request, kind_of
@@ -213,7 +213,7 @@ class AsyncCachedMany(Generic[MemberT, ValueT]):
         asked = {self.key(member): member for member in members}
 
         async def load(requests: Sequence[Request]) -> Mapping[str, Any]:
-            found = await self.original([asked[each.key] for each in requests])
+            found = by_member(await self.original([asked[each.key] for each in requests]), self.original)
             return {each.key: found.get(asked[each.key]) for each in requests}
 
         requests = [self._group.request(key, member) for key, member in asked.items()]

@@ -14,6 +14,7 @@ from perfloop.cache._sync.storing import Storing
 from perfloop.cache.bundles import Trail
 from perfloop.cache.entry import Entry
 from perfloop.cache.flights import Boarding
+from perfloop.cache.functions import by_member
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
@@ -48,7 +49,7 @@ class Group:
         """The same load for one key alone."""
 
         def load_one() -> Any:
-            return (self.loader([member])).get(member)
+            return by_member(self.loader([member]), self.loader).get(member)
 
         return Request(key, load_one, self.policy, tuple(self.tags(member)), self.kind)
 
@@ -313,7 +314,8 @@ class Batch:
         runner = Runner.current()
         for seat in seats:
             seat.landing.runner = runner
-        found, load_s = self._loading.timed(requests, group.loader, asked)
+        returned, load_s = self._loading.timed(requests, group.loader, asked)
+        found = by_member(returned, group.loader)
         self._storing.keep_batch(
             [
                 (seat.request, seat.boarding.flight, seat.lease, found.get(members[seat.request.key]))

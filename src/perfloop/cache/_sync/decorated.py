@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from perfloop.cache._sync.batch import Group
 from perfloop.cache._sync.renewing import Renewing
-from perfloop.cache.functions import require_batch
+from perfloop.cache.functions import by_member, require_batch
 from perfloop.cache.key_list import MemberReader
 from perfloop.cache.keys import bound_key, bound_tags, member_key, member_tag
 from perfloop.cache.loaded import Loaded, Request, kind_of
@@ -212,7 +212,7 @@ class CachedMany(Generic[MemberT, ValueT]):
         asked = {self.key(member): member for member in members}
 
         def load(requests: Sequence[Request]) -> Mapping[str, Any]:
-            found = self.original([asked[each.key] for each in requests])
+            found = by_member(self.original([asked[each.key] for each in requests]), self.original)
             return {each.key: found.get(asked[each.key]) for each in requests}
 
         requests = [self._group.request(key, member) for key, member in asked.items()]
