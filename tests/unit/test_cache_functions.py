@@ -120,15 +120,17 @@ def test_a_bound_method_of_many_members_may_be_cached(cache: Any) -> None:
     assert ({7: "seven"}, "eight") == (many.many([7]), bound(8))
 
 
-@pytest.mark.parametrize("call", ["load_many", "many", "refresh"])
-def test_a_function_of_many_members_has_to_say_whose_each_value_is(cache: Any, call: str) -> None:
+CALLS: dict[str, Any] = {
+    "load_many": lambda cache, rows: cache.load_many(["k"], rows, ttl_s=60),
+    "many": lambda cache, rows: cache.cached_many("thing:{}", ttl_s=60)(rows).many([7]),
+    "refresh": lambda cache, rows: cache.cached_many("thing:{}", ttl_s=60)(rows).refresh(7),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_function_of_many_members_has_to_say_whose_each_value_is(cache: Any, call: Any) -> None:
     def rows(ids: list[Any]) -> list[str]:
         return ["a row" for _ in ids]
 
     with pytest.raises(InvalidInput, match="rows returned a list; it has to return a mapping"):
-        if call == "load_many":
-            cache.load_many(["k"], rows, ttl_s=60)
-        elif call == "many":
-            cache.cached_many("thing:{}", ttl_s=60)(rows).many([7])
-        else:
-            cache.cached_many("thing:{}", ttl_s=60)(rows).refresh(7)
+        call(cache, rows)

@@ -65,6 +65,6 @@ def by_member(returned: Mapping[Any, Any], function: Callable[..., Any]) -> Mapp
     if isinstance(returned, Mapping):
         return returned
     raise InvalidInput(
-        f"{_name(_identity(function))} returned a {type(returned).__name__}; it has to return a mapping of the"
-        " members that it was given to their values, as {member: value}"
+        f"{_name(_identity(function))} returned a {type(returned).__name__}; it has to return a mapping of"
+        " the members that it was given to their values, as {member: value}"
     )
