@@ -15,7 +15,6 @@ A `command` is any program; it has no channel.
 from __future__ import annotations
 
 import inspect
-import os
 import signal
 import socket
 import sys
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self
 
 from perfloop.errors import InvalidInput
 from perfloop.process.channel.end import ChannelEnd, Delivery
@@ -140,16 +139,6 @@ def run_target(name: str, channel: int, target: str, *arguments: str) -> object:
     _write_lines()
     with Worker(name, socket.socket(fileno=channel)) as worker:
         return call(worker, *arguments)
-
-
-def run_command(name: str, channel: int, *command: str) -> NoReturn:
-    """Become the command."""
-    os.close(channel)
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        print(f"perfloop: cannot run {command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201  # to the log
-        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
 def named(place: str) -> Callable[..., Any]:

@@ -103,13 +103,12 @@ class Running:
             first_id=self._first_id,
             on_word=self._hear,
             on_acknowledged=self._acknowledged,
-            on_end=self._channel_over.set,
+            on_end=self._channel_ended,
         )
+        order = _order(self.name, self.group, fleet_id)
+        starting = asyncio.create_task(launcher.start(order, channel=theirs, stdout=out, stderr=err))
         try:
-            await self._channel.open()
-            starting = launcher.start(
-                _order(self.name, self.group, fleet_id), channel=theirs, stdout=out, stderr=err
-            )
+            await self._channel.open()  # while the process is started
             self.pid = await asyncio.wait_for(starting, _LAUNCH_S)
         except (LaunchFailed, OSError) as error:
             self._channel.abort()
@@ -186,7 +185,6 @@ class Running:
 
     async def _finish(self, end: WorkerExit) -> None:
         assert self._channel is not None
-        self._kill_group()
         await self._until(self._channel_over.wait(), _CHANNEL_END_S)
         self._channel.abort()
         self.output.end()
@@ -201,6 +199,18 @@ class Running:
     async def _until(self, done: Any, timeout_s: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(done, timeout_s)
+
+    def _channel_ended(self) -> None:
+        """Mostly the process has ended too, which is told next; one that has not is of no use any more."""
+        self.is_open = False
+        self._channel_over.set()
+        if self.group.has_channel and not self.has_ended:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.group.stop.grace_s, self._outlived)
+
+    def _outlived(self) -> None:
+        if not self.has_ended:
+            self.kill("it closed its channel, or wrote on it what is none of its words")
 
     def _kill_group(self) -> None:
         """It leads a session of its own, so that its children are of its process group."""
@@ -234,16 +244,17 @@ class Running:
 
 
 def _order(name: str, group: GroupSpec, fleet_id: str) -> WorkerOrder:
-    kind, arguments = "run_command", group.command
+    target, arguments = None, group.arguments
     if group.handler is not None:
-        kind, arguments = "run_handler", (group.handler, str(group.concurrency))
+        target, arguments = "run_handler", (group.handler, str(group.concurrency))
     elif group.target is not None:
-        kind, arguments = "run_target", (group.target, *group.arguments)
+        target, arguments = "run_target", (group.target, *group.arguments)
     own = {"PERFLOOP_FLEET": fleet_id, "PERFLOOP_WORKER": name}
     return WorkerOrder(
         name=name,
-        target=f"perfloop.process.worker:{kind}",
+        target=target and f"perfloop.process.worker:{target}",
         arguments=arguments,
+        command=group.command,
         environment={**os.environ, **own, **group.environment},
         folder=group.folder,
     )
