@@ -10,14 +10,13 @@ from perfloop.control.fixed import Fixed, FixedSize
 from perfloop.control.linger import Linger
 from perfloop.control.window import Window, summarise
 from perfloop.errors import InvalidInput
-from perfloop.process.pipeline.calls import Outcome
 from perfloop.process.pipeline.marks import RetryPolicy
 from perfloop.process.pipeline.sequencing import Sequencer
 from perfloop.process.pipeline.sizing import ChunkSize
 from perfloop.process.pipeline.slots import Slots
 from perfloop.process.pipeline.statistics import PipelineStatistics, StageStatistics
 from perfloop.process.pipeline.steering import FREE_WINDOWS, BatchSteering
-from perfloop.process.pipeline.work import Work, settle
+from perfloop.process.pipeline.work import Outcome, Work, settle
 
 TWO_RETRIES = RetryPolicy(retries=2, first_s=0.5, jitter_ratio=0)
 ERROR = ValueError("no")

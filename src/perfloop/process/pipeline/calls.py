@@ -8,29 +8,14 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from perfloop.errors import InvalidInput, PerfloopError
 from perfloop.process.pipeline.marks import SKIP
+from perfloop.process.pipeline.work import Outcome
 
 Function: TypeAlias = Callable[[Any], Any]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of one call."""
-
-    outputs: list[Any] = field(default_factory=list)
-    failures: list[tuple[int, BaseException]] = field(default_factory=list)
-    """Positions of the items that failed, with their errors; position 0 where the call failed as a whole."""
-    is_whole: bool = False
-    """Whether a failure is one of all items together."""
-    left: int | None = None
-    """Position of the first item that was not called, as the time was up."""
-    took_s: float = 0.0
-    """Within the functions, where they ran."""
 
 
 def run_items(function: Function, items: list[Any], is_ordered: bool, time_s: float) -> Outcome:

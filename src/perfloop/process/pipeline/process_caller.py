@@ -18,7 +18,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from perfloop.errors import InvalidInput, LaunchFailed, PerfloopError
-from perfloop.process.pipeline.calls import Function, Outcome, run_batch, run_items, run_sent
+from perfloop.process.pipeline.calls import Function, run_batch, run_items, run_sent
+from perfloop.process.pipeline.work import Outcome
 
 
 class ProcessDied(PerfloopError):

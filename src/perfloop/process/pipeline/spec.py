@@ -34,7 +34,7 @@ WORDS: Final = ("threads", "processes", "async")
 MOST_THREADS: Final = 128
 MOST_TASKS: Final = 1000
 LARGEST_CHUNK: Final = 100
-CALL_S: Final = {"threads": 0.001, "processes": 0.01, "async": 0.001}
+CALL_S: Final = {"threads": 0.001, "processes": 0.05, "async": 0.001}
 """How long a call aims to be, so that handing it over costs about a hundredth of that."""
 LONGEST_CALL: Final = 10
 """Times that, after which a call hands its other items back: they have become slower."""

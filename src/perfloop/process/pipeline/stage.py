@@ -14,13 +14,12 @@ from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.tally import Tally
 from perfloop.errors import StageFailed
 from perfloop.process.pipeline.callers import Caller, Callers
-from perfloop.process.pipeline.calls import Outcome
 from perfloop.process.pipeline.marks import DeadLetter
 from perfloop.process.pipeline.metering import StageMeter
 from perfloop.process.pipeline.sequencing import Sequencer
 from perfloop.process.pipeline.spec import StageSpec
 from perfloop.process.pipeline.statistics import StageStatistics
-from perfloop.process.pipeline.work import Settled, Work, settle
+from perfloop.process.pipeline.work import Outcome, Settled, Work, settle
 from perfloop.process.pipeline.work_queue import WorkQueue
 
 PACE: Final = AdjustmentPolicy()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from perfloop.process.pipeline.calls import Outcome
 from perfloop.process.pipeline.marks import RetryPolicy
 
 
@@ -26,6 +25,21 @@ class Work:
     """Of earlier items of the same ticket."""
     rest: list[list[Any]] = field(default_factory=list)
     """Later items of the same ticket, each list a call of its own."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one call."""
+
+    outputs: list[Any] = field(default_factory=list)
+    failures: list[tuple[int, BaseException]] = field(default_factory=list)
+    """Positions of the items that failed, with their errors; position 0 where the call failed as a whole."""
+    is_whole: bool = False
+    """Whether a failure is one of all items together."""
+    left: int | None = None
+    """Position of the first item that was not called, as the time was up."""
+    took_s: float = 0.0
+    """Within the functions, where they ran."""
 
 
 @dataclass(slots=True)
