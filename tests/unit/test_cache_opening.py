@@ -75,6 +75,25 @@ def test_the_one_for_asyncio_does_so_too() -> None:
     assert 1 == asyncio.run(use())
 
 
+def test_a_cache_whose_loop_has_ended_serves_nothing_of_which_it_heard_no_more() -> None:
+    server = InMemoryServer()
+    cache = AsyncTieredCache(remote=AsyncInMemoryRemote(server))
+
+    async def use() -> object:
+        await cache.open()
+        await cache.set("k", "old", ttl_s=60)
+        return await cache.get("k")
+
+    async def use_on() -> object:
+        return await cache.get("k")
+
+    before = asyncio.run(use())
+    with TieredCache(remote=InMemoryRemote(server)) as other:
+        other.set("k", "new", ttl_s=60)
+
+    assert ("old", "new") == (before, asyncio.run(use_on()))
+
+
 @pytest.fixture
 def silent_url() -> Iterator[str]:
     """A server that takes connections and never says a word."""

@@ -119,7 +119,8 @@ class Hearing:
                 _log.warning("the cache hears nothing from other processes: %s", error)
             except Exception:  # noqa: BLE001  # supervised: the memory tier must know that nobody listens
                 _log.exception("the cache hears nothing from other processes, and keeps nothing in memory")
-            self.hear(Gap(is_over=False))
+            finally:  # cancelled, too, as where the loop ends and the cache is used on in another
+                self.hear(Gap(is_over=False))
             self._closing.wait(LISTEN_AGAIN_S)
 
     def hear(self, news: News) -> None:
