@@ -198,3 +198,11 @@ def test_many_members_are_loaded_in_one_call_and_kept_one_by_one(cache: Any) -> 
     cache.invalidate_tag("products")
     assert products(7) == "product 7"
     assert [7] == calls[-1]
+
+
+def test_a_parameter_may_have_the_name_of_a_type() -> None:
+    def find(str: int, int: object) -> None:  # noqa: A002 - users write that
+        """Nothing."""
+
+    assert "find:7:x" == bound_key("find:{str}:{int}", find)(7, "x")
+    assert ("str-7", "int-8") == bound_tags(("str-{str}", "int-{int}"), find)(7, 8)

@@ -170,7 +170,8 @@ def _compiled(
     those of parameters, which are identifiers; all else goes in by reference.
     """
     signature = inspect.signature(function)
-    scope: dict[str, Any] = {}
+    # By names of ours: a parameter may be called `str` or `int`.
+    scope: dict[str, Any] = {"_escape_text": str, "_escape_int": int}
 
     def write(template: str) -> str:
         parts = parsed(template)
@@ -219,7 +220,9 @@ def _expression(template: str, parts: tuple[Part, ...], signature: inspect.Signa
         _require_parameter(template, part, signature)
         value = ".".join(part)
         if len(part) == 1:
-            written.append(f"(str({value}) if {value}.__class__ is int else {escape}({value}))")
+            written.append(
+                f"(_escape_text({value}) if {value}.__class__ is _escape_int else {escape}({value}))"
+            )
         else:
             written.append(f"{escape}({value})")
     return " + ".join(written) or "''"
