@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from perfloop.errors import FleetFailed, InvalidInput, MessageFailed
@@ -192,6 +193,47 @@ def test_who_sends_waits_while_no_worker_has_room(tmp_path: Path) -> None:
             (tmp_path / "go").touch()
 
             assert 5 == await fifth
+
+    run(work())
+
+
+def test_a_key_that_has_to_wait_lets_others_pass(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with fleet_of(group(count=2, max_under_way=1)) as fleet:
+            await fleet.send("bots", {"do": "wait", "value": str(tmp_path / "go")}, key="slow")
+            slow = [
+                asyncio.create_task(fleet.ask("bots", {"do": "echo", "value": n}, key="slow")) for n in (1, 2)
+            ]
+            await until(lambda: fleet.statistics().groups[0].waiting == 2)
+
+            assert 3 == await fleet.ask("bots", {"do": "echo", "value": 3})
+            (tmp_path / "go").touch()
+            assert [1, 2] == await asyncio.gather(*slow)
+
+    run(work())
+
+
+def test_workers_whose_zygote_is_killed_are_replaced() -> None:
+    async def work() -> None:
+        async with fleet_of(group(count=2)) as fleet:
+            before = pids(fleet)
+            zygote = psutil.Process(before[0]).ppid()
+            os.kill(zygote, signal.SIGKILL)
+
+            await until(lambda: len(pids(fleet)) == 2 and not set(before) & set(pids(fleet)))
+            assert 1 == await fleet.ask("bots", {"do": "echo", "value": 1})
+
+    run(work())
+
+
+def test_a_target_that_listens_to_nobody_does_not_hang() -> None:
+    async def work() -> None:
+        health = HealthPolicy(heartbeat_s=0.1)
+        async with fleet_of(group(target="tests.fleet_handlers:deaf", health=health)) as fleet:
+            begun_s = time.monotonic()
+            await until(lambda: time.monotonic() - begun_s > 0.4)
+
+            assert ["started", "ready"] == kinds(fleet, "bots-1")
 
     run(work())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from queue import Full, Queue
 from typing import Any, Final, Self, TextIO
 
@@ -36,8 +37,9 @@ class FleetLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._queue.put(None)
-        self._thread.join(_END_S)
+        with suppress(Full):  # nobody reads
+            self._queue.put(None, timeout=_END_S)
+            self._thread.join(_END_S)
 
     def line(self, name: str, stream: str, text: str) -> None:
         """A worker wrote a line."""

@@ -33,7 +33,7 @@ def supervise(file: Path, as_json: bool) -> int:
     perfloop fleet status
     """
     spec = fleet_of(file)
-    started = start_zygote(spec.preloaded, spec.path)
+    started = start_zygote(spec.preloaded, spec.path)  # before asyncio is loaded
     with FleetLines(as_json=as_json) as lines:
         fleet = Supervisor(spec, on_line=lines.line, on_event=lines.event, started=started)
         return asyncio.run(_Foreground(fleet).run())

@@ -127,7 +127,11 @@ class ControlSocket:
         for event in self._fleet.log.newest(asked.count):
             writer.write(to_line(Answer(value=event, is_last=False)))
         if asked.follow:
-            listener = news.put_nowait
+
+            def listener(event: Event) -> None:
+                with suppress(asyncio.QueueFull):  # who does not read does not hold up the fleet
+                    news.put_nowait(event)
+
             self._fleet.log.listeners.append(listener)
             try:
                 while True:

@@ -140,6 +140,10 @@ class Group:
         """Have these messages done by any worker."""
         self.post.place(left)
 
+    def hand(self, left: list[Sent], running: Running) -> None:
+        """Have these messages done by this process."""
+        self.post.hand(left, running)
+
     def changed(self) -> None:
         """A worker is in another state."""
         if not self.is_alive:

@@ -97,6 +97,8 @@ async def _silence(running: Running, heartbeat_s: float) -> str:
         await asyncio.sleep(step_s)
         if loop.time() - slept_s > 2 * step_s:
             running.heard_s = loop.time()  # the supervisor itself stood still: nobody could be heard
+        if running.group.target and not running.is_answering and not running.under_way:
+            running.heard_s = loop.time()
         silent_s = loop.time() - running.heard_s
         if silent_s >= heartbeat_s:
             return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final
 
@@ -49,6 +49,8 @@ class Post:
         self._dispatch: Dispatch[Running] = Dispatch(is_serial=spec.concurrency > 1)
         self._deaths = Deaths(spec.max_deliveries)
         self._waiting: deque[_Waiting] = deque()
+        self._blocked: Counter[Hashable] = Counter()
+        """How many wait, by key: who comes after them must not pass them."""
         self._orphans: list[Sent] = []
         """Messages of which no worker can take care yet."""
         self._asked: dict[int, asyncio.Future[Any]] = {}
@@ -67,13 +69,19 @@ class Post:
 
     async def send(self, message: Any, key: Hashable | None, reply: asyncio.Future[Any] | None = None) -> int:
         """Hand a message to a worker; its id. Waits while none has room."""
-        if not self._waiting:
+        if key is None or key not in self._blocked:
             message_id = self._give(message, key, reply)
             if message_id is not None:
                 return message_id
         waiting = _Waiting(message, key, reply)
         self._waiting.append(waiting)
-        return await waiting.given
+        self._blocked[key] += 1
+        try:
+            return await waiting.given
+        finally:
+            self._blocked[key] -= 1
+            if not self._blocked[key]:
+                del self._blocked[key]
 
     def place(self, left: Sequence[Sent]) -> None:
         """Have these messages done by any worker: those with a key by one, so that they keep their order."""
@@ -85,6 +93,12 @@ class Post:
         for part in [whole, *([each] for each in loose)]:
             if part:
                 self._resend(part)
+
+    def hand(self, left: list[Sent], running: Running) -> None:
+        """Have these messages done by this worker."""
+        running.resend(left)
+        for sent in left:
+            self._dispatch.moved(range(sent.first_id, sent.end_id), running)
 
     def collect(self) -> None:
         """A worker is ready: give it what is there."""
@@ -170,10 +184,7 @@ class Post:
         if not seats:
             self._orphans += left
             return
-        seat = min(seats, key=lambda each: each.under_way)
-        seat.resend(left)
-        for sent in left:
-            self._dispatch.moved(range(sent.first_id, sent.end_id), seat)
+        self.hand(left, min(seats, key=lambda each: each.under_way))
 
     def _answer(self, message_id: int) -> None:
         reply = self._asked.pop(message_id, None)
@@ -211,7 +222,7 @@ class Post:
     def gone(self) -> str:
         """What to tell who sends."""
         name = self._spec.name
-        return f"{name} has no worker any more; `perfloop fleet restart {name}` starts them again"
+        return f"{name} has no worker any more; `perfloop fleet restart {name}` brings back those it had"
 
 
 class _Waiting:

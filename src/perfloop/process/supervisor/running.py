@@ -70,6 +70,8 @@ class Running:
         """Whether the supervisor ends it."""
         self.killed_for = ""
         """Why the supervisor killed it."""
+        self.is_answering = False
+        """Whether it has ever answered, or done a message: a target may listen to nobody."""
         self.handled = 0
         self.in_hand: int | None = None
         """The message sent again that it has begun last."""
@@ -224,7 +226,7 @@ class Running:
                 if not self.said_ready.done():
                     self.said_ready.set_result(None)
             case [kind] if kind == ALIVE:
-                pass
+                self.is_answering = True
             case [kind, int(message_id)] if kind == AT:
                 self.in_hand = message_id
             case [kind, int(message_id), value] if kind == REPLY:
@@ -234,6 +236,7 @@ class Running:
 
     def _acknowledged(self, first_id: int, last_id: int) -> None:
         self.heard_s = self._clock()
+        self.is_answering = True
         self.handled += last_id - first_id + 1
         self._listener.acknowledged(first_id, last_id)
 

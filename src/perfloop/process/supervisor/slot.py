@@ -59,6 +59,9 @@ class Host(Protocol):
     def place(self, left: Sequence[Sent]) -> None:
         """Have these messages done by any worker."""
 
+    def hand(self, left: list[Sent], running: Running) -> None:
+        """Have these messages done by this process."""
+
     def restart_together(self, slot: Slot, delay_s: float | None) -> None:
         """The strategy wants others restarted with this one, which is done for it; None ends them."""
 
@@ -274,7 +277,7 @@ class Slot:
     def _open(self, running: Running) -> None:
         running.is_open = running.group.has_channel
         if self.left:
-            running.resend(self._take())
+            self._host.hand(self._take(), running)
         self._to(WorkerState.READY)
         self._host.opened(self)
 

@@ -51,8 +51,8 @@ class HealthPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How a worker that hangs is found; it is killed, and started again by the rules."""
 
     heartbeat_s: float = 60.0
-    """A handler or target from which nothing is heard for this long hangs: longer than the longest message
-    takes, or it calls `heartbeat()` in between. 0 for never."""
+    """A worker from which nothing is heard for this long hangs: longer than the longest message takes, or it
+    calls `heartbeat()` in between. A target that takes no messages is left alone. 0 for never."""
     http: str | None = None
     """Hangs where this URL does not answer with a status below 400."""
     probe: tuple[str, ...] = ()
