@@ -58,7 +58,7 @@ class ChangeListener:
         Raises:
             InvalidInput: The database is not set up for this source, or does not watch what the tags are
                 of; or one process would read for all and the cache shares nothing with them; or the cache
-                is one for asyncio.
+                is of the other kind.
             MissingRights: The role may not read it.
         """
         require_kind(self._cache, is_async=False)
