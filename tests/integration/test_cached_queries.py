@@ -180,7 +180,7 @@ def test_names_are_looked_up_on_the_search_path(own_dsn: str, cache: TieredCache
         ("SELECT * INTO copied FROM orders", "writes"),
         ("INSERT INTO orders VALUES (3)", "writes"),
         ("SELECT 1; SELECT 2", "one statement"),
-        ("EXPLAIN SELECT 1", "none that only reads"),
+        ("EXPLAIN SELECT 1", "only results of SELECT"),
         ("SELECT * FROM orders TABLESAMPLE SYSTEM (50)", "TABLESAMPLE"),
         ("SELECT * FROM secret", "row-level security"),
         ("SELEC 1", "cannot be read|only results|none that only reads"),

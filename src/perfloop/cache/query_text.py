@@ -7,7 +7,7 @@ broadly: what could be a relation or a function is looked up in the catalogue, w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -63,8 +63,9 @@ def read_statement(text: str, *, has_params: bool = True) -> ReadStatement:
     """
     plain, names = _numbered(text) if has_params else (text, ())
     try:
-        trees = [tree for tree in sqlglot.parse(plain, dialect="postgres") if tree is not None]
         tokens = Postgres().tokenize(plain)
+        _require_beginning(tokens)
+        trees = [tree for tree in sqlglot.parse(plain, dialect="postgres") if tree is not None]
     except (SqlglotError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UnsupportedStatement(
@@ -104,12 +105,27 @@ _REFUSED: Final[tuple[tuple[type[Any], str], ...]] = (
 )
 
 
+_BEGINNINGS: Final = frozenset(
+    {
+        *(TokenType.SELECT, TokenType.VALUES, TokenType.TABLE, TokenType.WITH, TokenType.L_PAREN),
+        *(TokenType.INSERT, TokenType.UPDATE, TokenType.DELETE, TokenType.MERGE),  # refused by what they are
+    }
+)
+_OTHER = "only results of SELECT, VALUES and TABLE are kept; run it as it is"
+
+
+def _require_beginning(tokens: Sequence[Token]) -> None:
+    """Of what begins otherwise sqlglot would write to the service's log that it cannot read it."""
+    if tokens and tokens[0].token_type not in _BEGINNINGS:
+        raise UnsupportedStatement(_OTHER)
+
+
 def _require_read(tree: exp.Expr) -> None:
     for kind, reason in _REFUSED:
         if tree.find(kind):
             raise UnsupportedStatement(f"the result of this statement is not kept: {reason}")
     if not isinstance(tree, exp.Query | exp.Values):
-        raise UnsupportedStatement("only results of SELECT, VALUES and TABLE are kept; run it as it is")
+        raise UnsupportedStatement(_OTHER)
 
 
 def _relations(tree: exp.Expr) -> Iterator[Name]:
