@@ -171,6 +171,19 @@ def test_in_open_loop_the_slots_come_first_and_then_the_linger() -> None:
     assert 0.004 < steered.linger_s < 0.01
 
 
+def test_one_stall_of_the_host_moves_nothing_and_two_do() -> None:
+    steered = BatchSteering(
+        Fixed(4), FixedSize(50), most=1000, linger=Linger(0.02, start_s=0.01), p99_budget_s=0.02
+    )
+    steered.update(window(at_s=1.0), 0.0)
+    lingers = []
+    for at_s in (2.5, 3.5):
+        steered.update_linger(window(at_s=at_s, p99_s=0.2), is_late=False)
+        lingers.append(steered.linger_s)
+
+    assert [0.01, 0.0] == lingers
+
+
 def test_a_window_in_which_something_moved_moves_nothing_else() -> None:
     steered = steering(Linger(0.02), Slots(0.02, highest=32))
     steered.update(window(at_s=1.0), 0.0)
