@@ -15,6 +15,7 @@ import time
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.cache_kinds import AsyncKind, SyncKind, until
@@ -278,3 +279,6 @@ TestOutages = Outages.TestCase
 TestOutages.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestAsyncOutages = AsyncOutages.TestCase
 TestAsyncOutages.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+for machine in (TestOutages, TestAsyncOutages):
+    # What fails is made smaller for up to five minutes, which the usual limit would end without a word.
+    machine.pytestmark = [pytest.mark.timeout(600)]  # type: ignore[attr-defined]  # pytest looks for it
