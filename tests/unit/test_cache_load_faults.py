@@ -9,6 +9,7 @@ import pytest
 from tests.cache_kinds import FakeClock, Gate, until, waiters
 
 from perfloop.cache import CachePolicy, InMemoryRemote, InMemoryServer, Loaded, TieredCache
+from perfloop.cache.memory import MemoryTier
 from perfloop.cache.remote import Fetched
 
 FAIL_SAFE = CachePolicy(ttl_s=10, fail_safe_for_s=1000, jitter_ratio=0)
@@ -109,6 +110,89 @@ def test_a_spare_value_of_the_shared_tier_is_for_those_before_the_invalidation_o
         assert early.result() == "old"
         with pytest.raises(OSError, match="away"):
             late.result()
+
+
+class Outcome(BaseException):
+    """As test frameworks and green threads raise them: no Exception."""
+
+
+class Unshowable(Exception):
+    """An error that fails where it is to be logged."""
+
+    def __repr__(self) -> str:
+        raise TypeError("no repr")
+
+    __str__ = __repr__
+
+
+class Unmeasurable:
+    """A value that fails where its size is asked for."""
+
+    @property
+    def nbytes(self) -> int:
+        raise TypeError("no size")
+
+
+@pytest.mark.parametrize("hard_timeout_s", [None, 60.0])
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_whatever_a_loader_raises_all_who_wait_get_it_and_nobody_loads_again(
+    kind: Any, by_batch: bool, hard_timeout_s: float | None
+) -> None:
+    begun, failing = Gate(None), []
+
+    def load(keys: Sequence[str] = ()) -> Any:
+        failing.append(keys)
+        begun()
+        raise Outcome
+
+    with kind.cache(policy=CachePolicy(ttl_s=60, hard_timeout_s=hard_timeout_s)) as cache:
+        ask, key = (cache.load_many, ["k"]) if by_batch else (cache.get_or_load, "k")
+        callers = [kind.start(ask, key, load) for _ in range(3)]
+        until(lambda: waiters(cache, "k") == 3)
+        begun.let()
+        errors = [caller.exception(timeout=5) for caller in callers]
+        begun.let()  # where it is called again, it fails again
+
+    assert [Outcome] * 3 == [type(error) for error in errors]
+    assert 1 == len(failing)
+
+
+def test_an_error_that_cannot_be_shown_gives_the_lease_back_as_any_other(kind: Any) -> None:
+    def fail() -> Any:
+        raise Unshowable
+
+    server = InMemoryServer()
+    with kind.cache(server, policy=CachePolicy(ttl_s=60)) as one, kind.cache(server) as other:
+        with pytest.raises(Unshowable):
+            one.get_or_load("k", fail)
+
+        assert 7 == other.get_or_load("k", lambda: 7, ttl_s=60)
+        assert 0 == other.statistics().remote_hits
+
+
+@pytest.mark.parametrize("bounds", [{}, {"max_bytes": 100_000}])
+def test_a_value_that_cannot_be_measured_is_kept_as_any_other(kind: Any, bounds: dict[str, int]) -> None:
+    value = Unmeasurable()
+    with kind.cache(policy=CachePolicy(ttl_s=60), **bounds) as cache:
+        assert [value] * 3 == [cache.get_or_load("k", lambda: value) for _ in range(3)]
+        assert (1, 1) == (cache.statistics().loads, cache.statistics().memory.entries)
+
+
+def test_a_fault_in_keeping_what_get_found_keeps_nobody_waiting(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(*_: object, **__: object) -> bool:
+        raise TypeError("by the test")
+
+    server = InMemoryServer()
+    with kind.cache(server, policy=CachePolicy(ttl_s=60)) as one, kind.cache(server) as other:
+        one.set("k", "value")
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryTier, "store", store)
+            with pytest.raises(TypeError):
+                other.get("k")
+
+        assert "value" == kind.start(other.get_or_load, "k", lambda: 1, ttl_s=60).result(timeout=5)
 
 
 @pytest.mark.parametrize("by_batch", [False, True])

@@ -78,5 +78,13 @@ def guarded(listener: Callable[[CacheEvent], None] | None) -> Callable[[CacheEve
     return tell
 
 
+def told(error: BaseException, show: Callable[[object], str] = repr) -> str:
+    """An error as events have it, also where its own code fails."""
+    try:
+        return show(error)
+    except Exception:  # noqa: BLE001 - an error that cannot be shown ends no load otherwise than others do
+        return f"{type(error).__name__}, which cannot be shown"
+
+
 def _nobody(event: CacheEvent) -> None:
     """Nobody listens."""

@@ -10,6 +10,7 @@ from typing import Final
 WALKED_ITEMS: Final = 32
 """Items of one collection that are looked at; the others are taken to be like them."""
 DEPTH: Final = 4
+_UNKNOWN_BYTES: Final = 64
 _PLAIN: Final = (str, bytes, bytearray, int, float, complex, bool, type(None))
 
 
@@ -17,14 +18,22 @@ def object_bytes(value: object, depth: int = DEPTH) -> int:
     """Bytes of a value with what it holds, as `sys.getsizeof` counts them.
 
     What two values share is counted in both; large collections are extrapolated from their first items. A
-    value with a `nbytes` of its own (an array) is believed. Where that is too wrong, give the size yourself.
+    value with a `nbytes` of its own (an array) is believed; one whose code fails counts as an empty object.
+    Where that is too wrong, give the size yourself.
     """
+    try:
+        return _walked_bytes(value, depth)
+    except Exception:  # noqa: BLE001 - of the value's own code, any: to be measured is no reason to fail
+        return _UNKNOWN_BYTES
+
+
+def _walked_bytes(value: object, depth: int) -> int:
     if isinstance(value, _PLAIN):
         return sys.getsizeof(value)
     nbytes = getattr(value, "nbytes", None)
     if isinstance(nbytes, int):
-        return nbytes + sys.getsizeof(value, 64)
-    own_bytes = sys.getsizeof(value, 64)
+        return nbytes + sys.getsizeof(value, _UNKNOWN_BYTES)
+    own_bytes = sys.getsizeof(value, _UNKNOWN_BYTES)
     if depth == 0:
         return own_bytes
     if isinstance(value, dict):

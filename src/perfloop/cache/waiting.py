@@ -199,11 +199,12 @@ class AsyncCrew:
     def error_for_waiters(self, error: BaseException) -> BaseException | None:
         """What those who wait for a loader get of an error in it; None where it is not theirs.
 
-        That its task was cancelled is, unless closing did it: nobody cancelled those who wait.
+        That its task was cancelled is, unless closing did it: nobody cancelled those who wait. What ends the
+        loop is not.
         """
         if isinstance(error, asyncio.CancelledError) and self._is_stopping:
             return InvalidInput("the cache was closed while this was loaded; close it after its last call")
-        return error if isinstance(error, Exception | asyncio.CancelledError) else None
+        return None if isinstance(error, KeyboardInterrupt | SystemExit) else error
 
     async def join(self) -> None:
         """Nothing is left after `stop`."""
@@ -267,8 +268,12 @@ class Crew:
         self.spawn(function)
 
     def error_for_waiters(self, error: BaseException) -> BaseException | None:
-        """What those who wait for a loader get of an error in it; None where it is its thread's alone."""
-        return error if isinstance(error, Exception) else None
+        """What those who wait for a loader get of an error in it; None where it is its thread's alone.
+
+        That is what a signal raises, in the main thread. In any other it is the loader's own.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        return error if isinstance(error, Exception) or not is_main else None
 
     def stop(self) -> None:
         """Threads cannot be cancelled; what they wait for has been told to end."""

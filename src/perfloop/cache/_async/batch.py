@@ -302,8 +302,7 @@ class AsyncBatch:
                 await self._do_without(ahead, group)
                 await self._run(seats, members, group)
                 return
-            await self._fail([*seats, *ahead], error)
-            if not isinstance(error, Exception):
+            if not await self._fail([*seats, *ahead], error):
                 raise
             return
         if group.warmed is not None:
@@ -330,11 +329,9 @@ class AsyncBatch:
             seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
         return load_s
 
-    async def _fail(self, seats: Sequence[_Seat], error: BaseException) -> None:
-        if seats:
-            await self._loading.fail(
-                [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats], error
-            )
+    async def _fail(self, seats: Sequence[_Seat], error: BaseException) -> bool:
+        loads = [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats]
+        return not loads or await self._loading.fail(loads, error)
 
     async def _do_without(self, ahead: Sequence[_Seat], group: Group) -> None:
         """Nobody asked for these, so that they may not be the reason why a load fails."""

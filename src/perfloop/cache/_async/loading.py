@@ -12,7 +12,7 @@ from perfloop.cache._async.landing import NOTHING, AsyncLanding
 from perfloop.cache._async.link import AsyncLink
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.entry import Entry
-from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed
+from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed, told
 from perfloop.cache.flights import Flight
 from perfloop.cache.loaded import Request, Source
 from perfloop.cache.memory import MemoryTier
@@ -281,8 +281,7 @@ class AsyncLoading:
             await self._storing.keep_batch([(request, flight, lease, loaded)], load_s)
             landing.land(self._storing.bare(loaded))
         except BaseException as error:
-            await self.fail([(flight, landing, lease)], error)
-            if not isinstance(error, Exception):
+            if not await self.fail([(flight, landing, lease)], error):
                 raise
 
     def tell_no_value(self, requests: Sequence[Request]) -> None:
@@ -303,18 +302,19 @@ class AsyncLoading:
 
     async def fail(
         self, loads: Sequence[tuple[Flight, AsyncLanding, Lease | None]], error: BaseException
-    ) -> None:
-        """Those who wait get the loader's error; other processes need not wait."""
-        told = self.crew.error_for_waiters(error)
+    ) -> bool:
+        """Those who wait get the loader's error, unless it is not theirs; other processes need not wait."""
+        shared = self.crew.error_for_waiters(error)
         for flight, landing, _ in loads:
             self._memory.end(flight)
-            if told is not None:
-                landing.fail(told)
+            if shared is not None:
+                landing.fail(shared)
             else:
                 landing.turn_back()
         self._note_failure([flight.key for flight, _, _ in loads], error)
         await self._storing.give_back([lease for _, _, lease in loads if lease is not None])
+        return shared is not None
 
     def _note_failure(self, keys: Sequence[str], error: BaseException) -> None:
         self.counts.load_failures.inc()
-        self._tell(LoadFailed(keys=tuple(keys), error=repr(error)))
+        self._tell(LoadFailed(keys=tuple(keys), error=told(error)))

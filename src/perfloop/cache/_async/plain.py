@@ -95,11 +95,12 @@ class AsyncPlain:
                     continue
                 values[key] = value
                 if key in led:
-                    flight, landing = led.pop(key)
+                    flight, landing = led[key]
                     landing.is_bare = self._storing.is_bare(self._request(key, entry, kind), entry)
                     self._storing.keep_fetched(self._request(key, entry, kind), flight, entry, value)
                     is_fresh = entry.ttl_s > entry.age_s
                     landing.land(value, Source.REMOTE if is_fresh else Source.STALE)
+                    del led[key]
         finally:
             for flight, landing in led.values():  # whoever joined meanwhile has a loader
                 self._memory.end(flight)

@@ -299,8 +299,7 @@ class Batch:
                 self._do_without(ahead, group)
                 self._run(seats, members, group)
                 return
-            self._fail([*seats, *ahead], error)
-            if not isinstance(error, Exception):
+            if not self._fail([*seats, *ahead], error):
                 raise
             return
         if group.warmed is not None:
@@ -327,9 +326,9 @@ class Batch:
             seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
         return load_s
 
-    def _fail(self, seats: Sequence[_Seat], error: BaseException) -> None:
-        if seats:
-            self._loading.fail([(seat.boarding.flight, seat.landing, seat.lease) for seat in seats], error)
+    def _fail(self, seats: Sequence[_Seat], error: BaseException) -> bool:
+        loads = [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats]
+        return not loads or self._loading.fail(loads, error)
 
     def _do_without(self, ahead: Sequence[_Seat], group: Group) -> None:
         """Nobody asked for these, so that they may not be the reason why a load fails."""

@@ -13,7 +13,7 @@ from perfloop.cache._sync.landing import NOTHING, Landing
 from perfloop.cache._sync.link import Link
 from perfloop.cache._sync.storing import Storing
 from perfloop.cache.entry import Entry
-from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed
+from perfloop.cache.events import CacheEvent, LoadEnded, LoadFailed, Missed, told
 from perfloop.cache.flights import Flight
 from perfloop.cache.loaded import Request, Source
 from perfloop.cache.memory import MemoryTier
@@ -274,8 +274,7 @@ class Loading:
             self._storing.keep_batch([(request, flight, lease, loaded)], load_s)
             landing.land(self._storing.bare(loaded))
         except BaseException as error:
-            self.fail([(flight, landing, lease)], error)
-            if not isinstance(error, Exception):
+            if not self.fail([(flight, landing, lease)], error):
                 raise
 
     def tell_no_value(self, requests: Sequence[Request]) -> None:
@@ -294,18 +293,19 @@ class Loading:
         self._tell(LoadEnded(keys=keys, load_s=load_s))
         return loaded, load_s
 
-    def fail(self, loads: Sequence[tuple[Flight, Landing, Lease | None]], error: BaseException) -> None:
-        """Those who wait get the loader's error; other processes need not wait."""
-        told = self.crew.error_for_waiters(error)
+    def fail(self, loads: Sequence[tuple[Flight, Landing, Lease | None]], error: BaseException) -> bool:
+        """Those who wait get the loader's error, unless it is not theirs; other processes need not wait."""
+        shared = self.crew.error_for_waiters(error)
         for flight, landing, _ in loads:
             self._memory.end(flight)
-            if told is not None:
-                landing.fail(told)
+            if shared is not None:
+                landing.fail(shared)
             else:
                 landing.turn_back()
         self._note_failure([flight.key for flight, _, _ in loads], error)
         self._storing.give_back([lease for _, _, lease in loads if lease is not None])
+        return shared is not None
 
     def _note_failure(self, keys: Sequence[str], error: BaseException) -> None:
         self.counts.load_failures.inc()
-        self._tell(LoadFailed(keys=tuple(keys), error=repr(error)))
+        self._tell(LoadFailed(keys=tuple(keys), error=told(error)))

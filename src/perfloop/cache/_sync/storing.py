@@ -10,7 +10,7 @@ from typing import Any, Final
 from perfloop.cache._sync.landing import NOTHING
 from perfloop.cache._sync.link import Link
 from perfloop.cache.codec import Codec, Rejection, needs_kind
-from perfloop.cache.events import CacheEvent, StoreRefused
+from perfloop.cache.events import CacheEvent, StoreRefused, told
 from perfloop.cache.flights import Flight
 from perfloop.cache.loaded import Loaded, Request, Terms, unpacked
 from perfloop.cache.memory import MemoryTier
@@ -166,11 +166,12 @@ class Storing:
         except Exception as error:  # of a serialiser of the user's own, or a value's `__eq__`, any
             if must:
                 raise
+            reason = told(error, str) or told(error)
             self._counts.unencodable.inc()
-            self._tell(StoreRefused(key=request.key, reason=str(error) or repr(error)))
+            self._tell(StoreRefused(key=request.key, reason=reason))
             if not self._warned:
                 self._warned = True
-                _log.warning("kept in this process only: %s (said once; statistics() counts)", error)
+                _log.warning("kept in this process only: %s (said once; statistics() counts)", reason)
             return None
 
     def decoded(self, request: Request, entry: RemoteEntry) -> Any:
