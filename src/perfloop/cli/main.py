@@ -53,6 +53,7 @@ for name, module, short_help in (
     ("cache", "cache", "Let what is committed in a database clear a cache."),
     ("leaks", "leaks", "Which line of a program holds more and more memory."),
     ("supervise", "supervise", "Keep a fleet of workers alive, in the foreground."),
+    ("startup", "startup", "Where the time of a program's start goes, and what would save it."),
     ("fleet", "fleet", "Look at a supervised fleet, and change it."),
 ):
     cli.add_command(LaterCommand(name, home=f"perfloop.cli.{module}", short_help=short_help))
