@@ -221,3 +221,38 @@ def test_nobody_waits_for_an_end_that_is_gone() -> None:
         end.send("refused")
     assert [1] == [sent.count for sent in end.left()]
     end.close()
+
+
+def test_who_is_woken_takes_what_came_before_and_waits_no_more() -> None:
+    ours, theirs = socket_pair()
+    awake, wake = socket.socketpair()
+    with awake, wake, ChannelEnd(ours) as end, ChannelEnd(theirs, wake=awake.fileno()) as other:
+        end.send("before")
+        wake.send(b".")
+
+        assert "before" == getattr(other.receive(), "message", None)
+        assert other.receive() is None
+        assert [] == list(other)
+
+
+def test_the_ranges_that_are_acknowledged_are_told_at_once_where_that_is_asked() -> None:
+    told: list[tuple[int, int]] = []
+
+    async def exchange() -> None:
+        ours, theirs = socket_pair()
+        with ChannelEnd(theirs, policy=ChannelPolicy(linger_s=60)) as other:
+            async with AsyncChannelEnd(ours, on_acknowledged=lambda *ids: told.append(ids)) as end:
+                for n in range(4):
+                    await end.send(n)
+                end.flush()
+                batch = await asyncio.to_thread(other.receive_batch)
+                assert batch is not None
+                other.acknowledge(1)
+                other.acknowledge(2)
+                other.acknowledge(4, at_once=True)
+                other.acknowledge(3, at_once=True)
+                await asyncio.wait_for(end.all_done(), 10)
+
+    asyncio.run(exchange())
+
+    assert [(1, 1), (2, 2), (4, 4), (3, 3)] == told
