@@ -2,9 +2,10 @@
 
     python -m benchmarks.cache_memory [--keys 10000000]
 
-Each bound has a process of its own, both at once, whose resident size is looked at ten times on the way. Every key is
-loaded once through `TieredCache`, with a tag of its own and one that a thousand others have; every fifth load
-lives for a moment only, and now and then a tag or a key is invalidated that nobody has, has had, or has yet.
+Each bound has a process of its own, both at once, whose resident size is looked at ten times on the way.
+Every key is loaded once through `TieredCache`, with a tag of its own and one that a thousand others have;
+every fifth load lives for a moment only, and now and then a tag or a key is invalidated that nobody has, has
+had, or has yet.
 """
 
 from __future__ import annotations
