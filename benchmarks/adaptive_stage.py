@@ -37,6 +37,8 @@ from benchmarks.sink_simulation import (
     score,
 )
 from benchmarks.sink_threads import ThreadedRun
+from benchmarks.stalls import KINDS as STALL_KINDS
+from benchmarks.stalls import Stalls
 from perfloop.control.aimd import Aimd
 from perfloop.control.batch_fit import BatchFit
 from perfloop.control.coordinator import Coordinator
@@ -103,11 +105,12 @@ CONTENDERS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One sink of the grid."""
+    """One sink of the grid, on a quiet host or on one with stalls of a kind."""
 
     kind: str
     capacity: int
     sigma: float
+    stalls: str | None = None
 
     @property
     def sink(self) -> Sink:
@@ -115,10 +118,14 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}, capacity {self.capacity}, sigma {self.sigma}"
+        name = f"{self.kind}, capacity {self.capacity}, sigma {self.sigma}"
+        return f"{name}, {self.stalls} stalls" if self.stalls else name
 
 
 GRID: Final = [Cell(kind=k, capacity=c, sigma=s) for k in KINDS for c in (6, 16, 64) for s in (0.2, 0.5)]
+STALLED: Final = [
+    replace(cell, stalls=stalls) for stalls in STALL_KINDS for cell in GRID if cell.capacity < 64
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +155,8 @@ def play_cell(name: str | None, cell: Cell, seed: int) -> Score:
     make, interval_s = _alone(lambda: Fixed(cell.capacity)), 0.1
     if name is not None:
         make, interval_s = CONTENDERS[name].make, CONTENDERS[name].interval_s
-    calls = Simulation(cell.sink, make(), seed, interval_s=interval_s).run(LENGTH_S)
+    stalls = Stalls(cell.stalls, seed, LENGTH_S) if cell.stalls else None
+    calls = Simulation(cell.sink, make(), seed, interval_s=interval_s, stalls=stalls).run(LENGTH_S)
     return score(calls, cell.sink.best_items_per_s(SIZE, cell.capacity), LENGTH_S)
 
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from benchmarks.stalls import Stalls
 from perfloop.control.adjustment import Adjustment
 from perfloop.control.coordinator import Coordinator
 from perfloop.control.law import BatchLaw, ConcurrencyLaw
@@ -132,13 +133,25 @@ class Noise:
 
 
 class Simulation:
-    """One steering on one sink. The capacity moves at the looks alone."""
+    """One steering on one sink, on a host with `stalls` or a quiet one.
 
-    def __init__(self, sink: Sink, steering: Steering, seed: int, *, interval_s: float = 0.1) -> None:
+    The capacity moves at the looks alone.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        steering: Steering,
+        seed: int,
+        *,
+        interval_s: float = 0.1,
+        stalls: Stalls | None = None,
+    ) -> None:
         self._sink = sink
         self._steering = steering
         self._noise = Noise(sink.sigma, seed)
         self._interval_s = interval_s
+        self._stalls = stalls
         self._least_calls = AdjustmentPolicy().calls
         self._tally = Tally(0.0)
         self._under_way: list[tuple[float, int, float, int]] = []
@@ -154,10 +167,14 @@ class Simulation:
                 capacity = self._sink.capacity_at(look_at_s)
                 self._look(look_at_s)
                 self._fill(look_at_s, capacity)
-                look_at_s += self._interval_s
+                look_at_s = self._next_look_s(look_at_s)
             else:
                 end_calls(min(look_at_s, length_s), capacity)
         return self.calls
+
+    def _next_look_s(self, look_at_s: float) -> float:
+        next_s = look_at_s + self._interval_s
+        return next_s if self._stalls is None else self._stalls.resumed_s(next_s)
 
     def _look(self, now_s: float) -> None:
         if self._tally.is_due(now_s, self._interval_s * 0.99, self._least_calls):
@@ -183,7 +200,9 @@ class Simulation:
             taken_s = sink.call_s + sink.item_s * size
             if len(under_way) >= capacity:
                 taken_s *= ((len(under_way) + 1) / capacity) ** sink.contention
-            ended_at_s = now_s + taken_s * self._noise.next()
+            taken_s *= self._noise.next()
+            stalls = self._stalls
+            ended_at_s = now_s + taken_s if stalls is None else stalls.ended_s(now_s, taken_s)
             heapq.heappush(under_way, (ended_at_s, self._begun, now_s, size))
             self._begun += 1
 
