@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 from benchmarks.sink_simulation import COLLAPSE, PLATEAU, Calls, Simulation, Sink, Steered, phase_ratio, score
+from benchmarks.stalls import Stalls
 
 from perfloop.control.adjustment import Outcome
-from perfloop.control.fixed import FixedSize
+from perfloop.control.fixed import Fixed, FixedSize
 from perfloop.control.law import ConcurrencyLaw
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.search_hold import SearchHold
@@ -54,6 +55,17 @@ def test_it_finds_the_best_limit_without_hints(contention: float, capacity: int,
     assert result.steady_ratio >= 0.95
     assert result.reached_s <= 10
     assert abs(law.limit - capacity) <= 1
+
+
+@pytest.mark.parametrize("seed", [901, 902])
+def test_a_host_that_stalls_most_of_the_time_does_not_keep_it_from_the_knee(seed: int) -> None:
+    sink, brought = sink_of(COLLAPSE, 16, 0.5), []
+    for law in (SearchHold(), Fixed(16)):
+        stalls = Stalls("crowded", seed, 30.0)
+        calls = Simulation(sink, Steered(law, FixedSize(SIZE)), seed, stalls=stalls).run(30.0)
+        brought.append(phase_ratio(calls, 15.0, 30.0, 1.0))
+
+    assert brought[0] >= 0.85 * brought[1]
 
 
 def test_it_follows_a_capacity_that_falls_and_rises() -> None:
@@ -117,7 +129,7 @@ def test_a_limit_on_trial_that_ends_the_waiting_stays() -> None:
         law.update(window(at_s, law.limit, in_flight=4.5))
         at_s += 0.1
 
-    assert 6 == law.limit
+    assert 8 == law.limit
     assert law.is_settled
     assert Outcome.KEPT is law.log.entries()[-1].outcome
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
+
+import numpy as np
 
 from perfloop.control.window import Window
 
-MOST_WINDOWS: Final = 64
-"""Older ones go: what a sink did long ago says little of now."""
-TRIM_FROM: Final = 5
-"""With this many Windows the best and the worst are left out, so that one stall decides nothing."""
+MOST_WINDOWS: Final = 16
+"""Older ones go: what a sink did seconds ago, on a host that has others to serve, says little of now."""
+TRIMMED_SHARE: Final = 0.25
+"""Of the Windows, left out at either end; from three on at least one, so that one stall decides nothing."""
 
 
 def log_rate(window: Window) -> float:
@@ -33,56 +36,57 @@ class Estimate:
 
     __slots__ = ("_windows", "limit")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, windows: Iterable[tuple[float, float, float]] = ()) -> None:
         self.limit = limit
-        self._windows: list[tuple[float, float, float]] = []
+        self._windows = list(windows)
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def add(self, window: Window) -> None:
-        """Take one more telling Window."""
+        """Take one more telling Window; beyond MOST_WINDOWS the oldest goes."""
         error = window.latencies.typical_error if window.latencies else 0.0
         self._windows.append((log_rate(window), error, float(window.completions)))
         del self._windows[:-MOST_WINDOWS]
 
-    def forget(self) -> None:
-        self._windows.clear()
+    def joined(self, other: Estimate) -> Estimate:
+        """What both say together, of one limit."""
+        return Estimate(self.limit, [*self._windows, *other._windows])
 
     @property
     def value(self) -> float:
-        """Logarithm of the items per second; weighted by calls, without the best and the worst Window."""
-        rated = self._trimmed()
-        return sum(rate * weight for rate, _, weight in rated) / sum(weight for _, _, weight in rated)
+        """Logarithm of the items per second: the mean of the central half, weighted by calls."""
+        central = self._central()
+        return sum(rate * weight for rate, _, weight in central) / sum(weight for _, _, weight in central)
 
     @property
     def error(self) -> float:
         """Standard error of `value`; infinite before the first Window.
 
-        The larger of what the calls say and what the Windows say among themselves: on a busy host the second.
+        The larger of what the calls say and what the Windows say among themselves: on a busy host the second,
+        from the winsorised variance, as the deviation of the outermost would be all there is to see.
         """
         if not self._windows:
             return math.inf
-        rated = self._trimmed()
-        total = sum(weight for _, _, weight in rated)
-        within = math.sqrt(sum((error * weight) ** 2 for _, error, weight in rated)) / total
-        if len(rated) < 3:
-            return within
-        mean = self.value
-        spread = sum(weight * (rate - mean) ** 2 for rate, _, weight in rated) / total
-        return max(within, math.sqrt(spread / (len(rated) - 1)))
+        central = self._central()
+        total = sum(weight for _, _, weight in central)
+        share = len(central) / len(self._windows)
+        within = math.sqrt(share * sum((error * weight) ** 2 for _, error, weight in central)) / total
+        rates = np.clip([rate for rate, _, _ in self._windows], central[0][0], central[-1][0])
+        return max(within, float(rates.std()) / (share * math.sqrt(len(rates))))
 
-    def _trimmed(self) -> list[tuple[float, float, float]]:
-        if len(self._windows) < TRIM_FROM:
-            return self._windows
-        return sorted(self._windows)[1:-1]
+    def _central(self) -> list[tuple[float, float, float]]:
+        if len(self._windows) < 3:
+            return sorted(self._windows)
+        trimmed = max(1, int(TRIMMED_SHARE * len(self._windows)))
+        return sorted(self._windows)[trimmed:-trimmed]
 
 
-def elasticity(lower: Estimate, upper: Estimate) -> float:
+def elasticity(one: Estimate, other: Estimate) -> float:
     """Per cent more items for one per cent more calls at once: 1 below the knee, 0 or less above it."""
-    return (upper.value - lower.value) / math.log(upper.limit / lower.limit)
+    return (one.value - other.value) / math.log(one.limit / other.limit)
 
 
-def elasticity_error(lower: Estimate, upper: Estimate) -> float:
+def elasticity_error(one: Estimate, other: Estimate) -> float:
     """Standard error of the elasticity."""
-    return math.hypot(upper.error, lower.error) / math.log(upper.limit / lower.limit)
+    return math.hypot(one.error, other.error) / abs(math.log(one.limit / other.limit))

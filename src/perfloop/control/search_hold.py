@@ -4,8 +4,9 @@ Source: our own, from measurements of laws on sinks whose overload merely queues
 destroys throughput (docs/explain/controllers.md). It maximises what comes out, not the time taken: a law that
 sees latency alone cannot tell the two sinks apart. The knee is where one per cent more calls at once bring
 half a per cent more items; maximising Kleinrock's power (throughput over latency) sets the same condition.
-Throughput is Little's law on trimmed medians. Assumes a source that has work waiting; Windows without are not
-counted.
+Throughput is Little's law on trimmed medians, and limits are held against each other by turns (`trial`), so
+that no call and no Window that the scheduler stalled decides anything. Assumes a source that has work
+waiting; Windows without are not counted.
 
 Rejected: latency against its minimum (Vegas, gradients), which rides up with its own queue; a fixed gain
 asked for each extra worker, which stops at a constant whatever the capacity; means, which a stalled scheduler
@@ -19,21 +20,12 @@ from typing import Final
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
 from perfloop.control.bracket import KNEE, Bracket, Direction
-from perfloop.control.estimate import Estimate, elasticity, elasticity_error, is_telling
+from perfloop.control.estimate import Estimate, is_telling
 from perfloop.control.holding import Holding, Shift
 from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.trial import LEAST_WINDOWS, Trial
 from perfloop.control.window import Window
 
-SURE: Final = 2.5
-"""Standard errors that lie between an elasticity and the knee before the matter is decided early."""
-INDIFFERENT: Final = 0.12
-"""Error of the elasticity at which it is decided all the same: so near to the knee either will do."""
-LONGEST_TRIAL: Final = 48
-"""Windows after which it is decided all the same, by whichever is likelier."""
-REVISIT: Final = 0.7
-"""A limit is measured until its error is this share of the other's; then the other has its turn."""
-FIRST_ERROR: Final = 0.15
-"""Error of the elasticity that the anchor alone may bring in, before the first trial."""
 STARVED: Final = 5
 """Windows in a row that say nothing of the limit, after which a trial ends."""
 
@@ -48,7 +40,6 @@ class SearchHold:
         "_last",
         "_moved_at_s",
         "_policy",
-        "_spent",
         "_starved",
         "_trial",
         "limit",
@@ -61,12 +52,11 @@ class SearchHold:
         self.log = AdjustmentLog()
         self._bracket: Bracket | None = Bracket(self._policy, self.limit, Direction.UP, self.limit)
         self._anchor = Estimate(self.limit)
-        self._trial: Estimate | None = None
+        self._trial: Trial | None = None
         self._holding = Holding(self._policy)
         self._last: Window | None = None
         self._moved_at_s = -math.inf
         self._starved = 0
-        self._spent = 0
 
     @property
     def is_settled(self) -> bool:
@@ -85,10 +75,10 @@ class SearchHold:
         return self._hold(window) if self._bracket is None else self._seek(self._bracket, window)
 
     def _begin_anew(self) -> None:
-        self._anchor.forget()
+        self._anchor = Estimate(self._anchor.limit)
         self._holding.forget()
         if self._trial is not None:
-            self._trial.forget()
+            self._trial.begin_anew()
 
     def _starve(self, window: Window) -> Adjustment | None:
         """End a trial that Windows say nothing of.
@@ -125,42 +115,28 @@ class SearchHold:
         trial = self._trial
         if trial is None:
             self._anchor.add(window)
-            return self._next_trial(bracket, window)
-        current = trial if self.limit == trial.limit else self._anchor
-        other = self._anchor if current is trial else trial
-        current.add(window)
-        self._spent += 1
-        if not len(other):
-            return self._move(
-                other.limit, window, f"{other.limit} once more: something else was moved meanwhile"
-            )
-        gain = self._decide(trial)
+            return self._next_trial(bracket, window) if len(self._anchor) >= LEAST_WINDOWS else None
+        trial.add(window)
+        gain = trial.decide()
         if gain is not None:
             return self._conclude(bracket, trial, gain, window)
-        if current.error <= REVISIT * other.error:
-            return self._move(
-                other.limit, window, f"{other.limit} once more: it is known less well than {current.limit}"
-            )
-        return None
+        if not trial.is_visit_over():
+            return None
+        trial.change_over()
+        other = trial.anchor_limit if self.limit == trial.limit else trial.limit
+        return self._move(other, window, f"{other} once more, to be sure against {self.limit}")
 
-    def _decide(self, trial: Estimate) -> float | None:
-        """The elasticity between trial and anchor; None while its side of the knee is not sure."""
-        lower, upper = sorted((self._anchor, trial), key=lambda estimate: estimate.limit)
-        gain, error = elasticity(lower, upper), elasticity_error(lower, upper)
-        is_sure = abs(gain - KNEE) >= SURE * error or error <= INDIFFERENT
-        return gain if is_sure or self._spent >= LONGEST_TRIAL else None
-
-    def _conclude(self, bracket: Bracket, trial: Estimate, gain: float, window: Window) -> Adjustment | None:
-        is_taken = (gain >= KNEE) == (trial.limit > self._anchor.limit)
+    def _conclude(self, bracket: Bracket, trial: Trial, gain: float, window: Window) -> Adjustment | None:
+        is_taken = (gain >= KNEE) == (trial.limit > trial.anchor_limit)
         bracket.judge(trial.limit, gain)
-        fact = _fact(self._anchor, trial)
+        fact = _fact(trial)
         self.log.settle(Outcome.KEPT if is_taken else Outcome.UNDONE, window)
+        self._anchor = trial.last_visit(trial.limit if is_taken else trial.anchor_limit)
         self._trial = None
-        if is_taken:
-            self._anchor = trial
         following = self._next_trial(bracket, window, fact)
         if following is None and self.limit != self._anchor.limit:
-            return self._move(self._anchor.limit, window, f"back to {self._anchor.limit}: {fact}")
+            word = "on to" if is_taken else "back to"
+            return self._move(self._anchor.limit, window, f"{word} {self._anchor.limit}: {fact}")
         return following
 
     def _next_trial(self, bracket: Bracket, window: Window, fact: str = "") -> Adjustment | None:
@@ -170,16 +146,11 @@ class SearchHold:
             self._bracket = None
             self._holding.begin(window.ended_at_s, self._anchor.limit)
             return None
-        if self._anchor.error > FIRST_ERROR * abs(math.log(proposed / self._anchor.limit)):
-            return None if self.limit == self._anchor.limit else self._back_to_measure(window, fact)
-        self._trial, self._spent = Estimate(proposed), 0
+        self._trial = Trial(self._anchor, proposed)
         reason = (
             f"{fact}; next {proposed}" if fact else f"whether {proposed} is better than {self._anchor.limit}"
         )
         return self._move(proposed, window, reason, Outcome.PENDING)
-
-    def _back_to_measure(self, window: Window, fact: str) -> Adjustment:
-        return self._move(self._anchor.limit, window, f"back to {self._anchor.limit}: {fact}")
 
     def _move(self, to: int, window: Window, reason: str, outcome: Outcome = Outcome.KEPT) -> Adjustment:
         before, self.limit = self.limit, to
@@ -197,8 +168,9 @@ class SearchHold:
         )
 
 
-def _fact(anchor: Estimate, trial: Estimate) -> str:
+def _fact(trial: Trial) -> str:
     """What was seen, as a clause."""
-    change = math.expm1(trial.value - anchor.value)
-    more = trial.limit / anchor.limit - 1
-    return f"{trial.limit} at once brought {change:+.1%} items over {anchor.limit}, for {more:+.0%} calls"
+    change, more = math.expm1(trial.change()), trial.limit / trial.anchor_limit - 1
+    return (
+        f"{trial.limit} at once brought {change:+.1%} items over {trial.anchor_limit}, for {more:+.0%} calls"
+    )
