@@ -11,12 +11,12 @@ from perfloop.control.linger import Linger
 from perfloop.control.window import Window, summarise
 from perfloop.errors import InvalidInput
 from perfloop.process.pipeline.marks import RetryPolicy
+from perfloop.process.pipeline.parcel import Outcome, Parcel, settle
 from perfloop.process.pipeline.sequencing import Sequencer
 from perfloop.process.pipeline.sizing import ChunkSize
 from perfloop.process.pipeline.slots import Slots
 from perfloop.process.pipeline.statistics import PipelineStatistics, StageStatistics
 from perfloop.process.pipeline.steering import FREE_WINDOWS, BatchSteering
-from perfloop.process.pipeline.work import Outcome, Work, settle
 
 TWO_RETRIES = RetryPolicy(retries=2, first_s=0.5, jitter_ratio=0)
 ERROR = ValueError("no")
@@ -53,43 +53,45 @@ def test_a_policy_of_retries_refuses_what_cannot_be() -> None:
 
 def test_only_the_items_that_failed_are_tried_again() -> None:
     settled = settle(
-        Work([1, 2, 3], 0.0), Outcome([10, 30], [(1, ERROR)]), TWO_RETRIES, 0.0, is_ordered=False
+        Parcel([1, 2, 3], 0.0), Outcome([10, 30], [(1, ERROR)]), TWO_RETRIES, 0.0, is_ordered=False
     )
 
     assert ([10, 30], [([2], 1, 0.5)], 2, 1) == (
         settled.outputs,
-        [(work.items, work.attempt, pause_s) for work, pause_s in settled.again],
+        [(parcel.items, parcel.attempt, pause_s) for parcel, pause_s in settled.again],
         settled.through,
         settled.retried,
     )
 
 
 def test_an_item_is_given_up_when_its_retries_are_used_up() -> None:
-    settled = settle(Work([2], 0.0, attempt=2), Outcome([], [(0, ERROR)]), TWO_RETRIES, 0.0, is_ordered=False)
+    settled = settle(
+        Parcel([2], 0.0, attempt=2), Outcome([], [(0, ERROR)]), TWO_RETRIES, 0.0, is_ordered=False
+    )
 
     assert ([], [(2, ERROR)], 3) == (settled.again, settled.given_up, settled.attempts)
 
 
 def test_a_batch_that_failed_for_good_is_halved() -> None:
     failed = Outcome(failures=[(0, ERROR)], is_whole=True)
-    settled = settle(Work([1, 2, 3], 0.0, attempt=2), failed, TWO_RETRIES, 0.0, is_ordered=False)
+    settled = settle(Parcel([1, 2, 3], 0.0, attempt=2), failed, TWO_RETRIES, 0.0, is_ordered=False)
 
-    assert [[1], [2, 3]] == [work.items for work, _ in settled.again]
+    assert [[1], [2, 3]] == [parcel.items for parcel, _ in settled.again]
 
 
 def run_through(items: list[Any], bad: set[Any], *, is_whole: bool, policy: RetryPolicy) -> tuple[list, list]:
-    """Settle a Work where order is kept until all of it is through: outputs and what was given up."""
-    work, given_up = Work(items, 0.0, ticket=5), []
+    """Settle a Parcel where order is kept until all of it is through: outputs and what was given up."""
+    parcel, given_up = Parcel(items, 0.0, ticket=5), []
     while True:
-        failed = [position for position, item in enumerate(work.items) if item in bad][:1]
-        done = [] if is_whole and failed else work.items[: failed[0]] if failed else work.items
+        failed = [position for position, item in enumerate(parcel.items) if item in bad][:1]
+        done = [] if is_whole and failed else parcel.items[: failed[0]] if failed else parcel.items
         failures = [(0 if is_whole else position, ERROR) for position in failed]
-        settled = settle(work, Outcome(list(done), failures, is_whole), policy, 0.0, is_ordered=True)
+        settled = settle(parcel, Outcome(list(done), failures, is_whole), policy, 0.0, is_ordered=True)
         given_up += [item for item, _ in settled.given_up]
         if settled.outputs is not None:
             return settled.outputs, given_up
-        [(work, _)] = settled.again
-        assert 5 == work.ticket
+        [(parcel, _)] = settled.again
+        assert 5 == parcel.ticket
 
 
 @pytest.mark.parametrize("is_whole", [False, True], ids=["items", "batches"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from perfloop.process.pipeline.work import Work
-from perfloop.process.pipeline.work_queue import ENDLESS, WorkQueue
+from perfloop.process.pipeline.parcel import Parcel
+from perfloop.process.pipeline.stage_queue import ENDLESS, StageQueue
 
 
 class Clock:
@@ -27,13 +27,13 @@ class Woken:
         self.times += 1
 
 
-def taken(queue: WorkQueue, most: int = 10, linger_s: float = 0.0) -> Any:
+def taken(queue: StageQueue, most: int = 10, linger_s: float = 0.0) -> Any:
     got = queue.try_take(most, linger_s, Woken(), is_returning=False)
-    return got.items if isinstance(got, Work) else got
+    return got.items if isinstance(got, Parcel) else got
 
 
 def test_items_come_out_in_order_whatever_the_chunks() -> None:
-    queue = WorkQueue(100)
+    queue = StageQueue(100)
     for chunk in ([1, 2, 3], [4], [5, 6, 7, 8]):
         assert queue.try_put(chunk, Woken())
 
@@ -41,14 +41,14 @@ def test_items_come_out_in_order_whatever_the_chunks() -> None:
 
 
 def test_one_large_chunk_is_taken_in_parts() -> None:
-    queue = WorkQueue(10)
+    queue = StageQueue(10)
     queue.try_put(list(range(7)), Woken())
 
     assert [[0, 1, 2], [3, 4, 5], [6]] == [taken(queue, 3) for _ in range(3)]
 
 
 def test_a_full_queue_takes_no_more_until_half_of_it_is_free() -> None:
-    queue, wake = WorkQueue(4), Woken()
+    queue, wake = StageQueue(4), Woken()
     queue.try_put([1, 2, 3, 4], wake)
 
     assert not queue.try_put([5], wake)
@@ -61,7 +61,7 @@ def test_a_full_queue_takes_no_more_until_half_of_it_is_free() -> None:
 
 def test_it_tells_for_how_long_it_was_full() -> None:
     clock = Clock()
-    queue = WorkQueue(1, clock=clock)
+    queue = StageQueue(1, clock=clock)
     queue.try_put([1], Woken())
     queue.try_put([2], Woken())
     clock.now_s += 3.0
@@ -73,7 +73,7 @@ def test_it_tells_for_how_long_it_was_full() -> None:
 
 def test_a_few_items_wait_for_company_as_long_as_the_linger() -> None:
     clock = Clock()
-    queue = WorkQueue(100, clock=clock)
+    queue = StageQueue(100, clock=clock)
     queue.try_put([1, 2], Woken())
     clock.now_s += 0.5
 
@@ -83,7 +83,7 @@ def test_a_few_items_wait_for_company_as_long_as_the_linger() -> None:
 
 
 def test_a_full_call_does_not_wait_for_the_linger() -> None:
-    queue = WorkQueue(100)
+    queue = StageQueue(100)
     queue.try_put([1, 2, 3], Woken())
 
     assert [1, 2] == taken(queue, 2, linger_s=60.0)
@@ -91,7 +91,7 @@ def test_a_full_call_does_not_wait_for_the_linger() -> None:
 
 def test_only_one_taker_watches_the_clock_and_wakes_the_next() -> None:
     clock = Clock()
-    queue = WorkQueue(100, clock=clock)
+    queue = StageQueue(100, clock=clock)
     first, second = Woken(), Woken()
     assert ENDLESS == queue.try_take(10, 1.0, first, is_returning=False)
     queue.try_put([1], Woken())
@@ -108,17 +108,17 @@ def test_only_one_taker_watches_the_clock_and_wakes_the_next() -> None:
 
 
 def test_what_is_there_at_once_with_all_others_busy_was_late() -> None:
-    queue = WorkQueue(100)
+    queue = StageQueue(100)
     queue.try_put([1, 2, 3], Woken())
     late = queue.try_take(1, 0.0, Woken(), is_returning=True)
     fresh = queue.try_take(1, 0.0, Woken(), is_returning=False)
 
-    assert [True, False] == [isinstance(one, Work) and one.is_late for one in (late, fresh)]
+    assert [True, False] == [isinstance(one, Parcel) and one.is_late for one in (late, fresh)]
 
 
 def test_items_that_come_one_at_a_time_can_be_taken_before_their_chunk_is_full() -> None:
     clock = Clock()
-    queue = WorkQueue(100, clock=clock)
+    queue = StageQueue(100, clock=clock)
     queue.opened_at_s = clock.now_s
     queue.opened.append("a")
     queue.opened.append("b")
@@ -128,10 +128,10 @@ def test_items_that_come_one_at_a_time_can_be_taken_before_their_chunk_is_full()
 
 def test_a_work_that_failed_comes_again_after_its_pause() -> None:
     clock = Clock()
-    queue = WorkQueue(100, clock=clock)
+    queue = StageQueue(100, clock=clock)
     queue.try_put([1], Woken())
     taken(queue)
-    queue.finish([(Work([1], 0.0, attempt=1), 2.0)])
+    queue.finish([(Parcel([1], 0.0, attempt=1), 2.0)])
     queue.close()
 
     assert 2.0 == taken(queue)
@@ -141,7 +141,7 @@ def test_a_work_that_failed_comes_again_after_its_pause() -> None:
 
 def test_it_ends_when_it_is_closed_and_nothing_is_under_way() -> None:
     ended = Woken()
-    queue = WorkQueue(100)
+    queue = StageQueue(100)
     queue.when_ended = ended
     queue.try_put([1], Woken())
     queue.close()
@@ -154,7 +154,7 @@ def test_it_ends_when_it_is_closed_and_nothing_is_under_way() -> None:
 
 def test_cancelling_drops_and_counts_what_is_in_it_and_all_that_comes() -> None:
     ended = Woken()
-    queue = WorkQueue(2)
+    queue = StageQueue(2)
     queue.when_ended = ended
     waiting = Woken()
     queue.try_put([1, 2], waiting)
@@ -166,7 +166,7 @@ def test_cancelling_drops_and_counts_what_is_in_it_and_all_that_comes() -> None:
 
 
 def test_where_order_is_kept_only_so_many_works_are_ahead_of_the_first() -> None:
-    queue = WorkQueue(100, window=2)
+    queue = StageQueue(100, window=2)
     queue.try_put([1, 2, 3], Woken())
     assert ([1], [2], ENDLESS) == (taken(queue, 1), taken(queue, 1), taken(queue, 1))
     queue.advance()
@@ -175,7 +175,7 @@ def test_where_order_is_kept_only_so_many_works_are_ahead_of_the_first() -> None
 
 
 def test_threads_that_put_and_take_lose_nothing() -> None:
-    queue = WorkQueue(50)
+    queue = StageQueue(50)
     seen: list[int] = []
 
     def put(first: int) -> None:
@@ -183,8 +183,8 @@ def test_threads_that_put_and_take_lose_nothing() -> None:
             queue.put(list(range(number, number + 10)))
 
     def take() -> None:
-        while (work := queue.take(lambda: 7, lambda: 0.0)) is not None:
-            seen.extend(work.items)
+        while (parcel := queue.take(lambda: 7, lambda: 0.0)) is not None:
+            seen.extend(parcel.items)
             queue.finish([])
 
     takers = [threading.Thread(target=take) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""A stage in an event loop: one task takes Works, and each call is a task of its own."""
+"""A stage in an event loop: one task takes Parcels, and each call is a task of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from perfloop.process.pipeline.calls import run_batch_async, run_items_async
+from perfloop.process.pipeline.parcel import Parcel
 from perfloop.process.pipeline.spec import StageSpec
 from perfloop.process.pipeline.stage import StageRun
-from perfloop.process.pipeline.work import Work
-from perfloop.process.pipeline.work_queue import ENDLESS, WorkQueue
+from perfloop.process.pipeline.stage_queue import ENDLESS, StageQueue
 
 
 class Wakened:
@@ -38,7 +38,7 @@ class Wakened:
             return
 
 
-async def put(queue: WorkQueue, items: list[Any]) -> None:
+async def put(queue: StageQueue, items: list[Any]) -> None:
     """The same as `queue.put`, for a task."""
     while True:
         turn = Wakened(asyncio.get_running_loop())
@@ -47,7 +47,7 @@ async def put(queue: WorkQueue, items: list[Any]) -> None:
         await turn.wait()
 
 
-async def flush(queue: WorkQueue) -> None:
+async def flush(queue: StageQueue) -> None:
     """The same as `queue.flush`, for a task."""
     while True:
         turn = Wakened(asyncio.get_running_loop())
@@ -89,13 +89,13 @@ class AsyncStage(StageRun):
         try:
             while True:
                 was_full = await self._wait_for_room()
-                work = await self._taken(was_full)
-                if work is None:
+                parcel = await self._taken(was_full)
+                if parcel is None:
                     break
                 while (begun_at_s := self.limiter.try_acquire()) is None:  # the limit was lowered meanwhile
                     self._is_room.clear()
                     await self._is_room.wait()
-                task = self._loop.create_task(self._do(work, begun_at_s))
+                task = self._loop.create_task(self._do(parcel, begun_at_s))
                 self._calls_under_way.add(task)
                 task.add_done_callback(self._done)
         except BaseException as error:
@@ -114,7 +114,7 @@ class AsyncStage(StageRun):
             await self._is_room.wait()
         return was_full
 
-    async def _taken(self, was_full: bool) -> Work | None:
+    async def _taken(self, was_full: bool) -> Parcel | None:
         is_returning = was_full
         while True:
             turn = Wakened(self._loop)
@@ -126,17 +126,17 @@ class AsyncStage(StageRun):
             if got != ENDLESS:
                 self.queue.forget(turn)
 
-    async def _do(self, work: Work, begun_at_s: float) -> None:
-        again: list[tuple[Work, float]] = [(work, 0.0)]
+    async def _do(self, parcel: Parcel, begun_at_s: float) -> None:
+        again: list[tuple[Parcel, float]] = [(parcel, 0.0)]
         back: list[Any] = []
         try:
-            self._begun(work)
+            self._begun(parcel)
             run = run_batch_async if self.spec.is_batch else run_items_async
             spec = self.spec
-            outcome = await run(spec.function, work.items, spec.is_ordered, spec.longest_call_s)
-            settled = self._ended(work, outcome, begun_at_s)
+            outcome = await run(spec.function, parcel.items, spec.is_ordered, spec.longest_call_s)
+            settled = self._ended(parcel, outcome, begun_at_s)
             again, back = settled.again, settled.back
-            for outputs in self._passed_on(work, settled):
+            for outputs in self._passed_on(parcel, settled):
                 if self.next is not None:
                     await put(self.next, outputs)
         except Exception as error:  # noqa: BLE001  # the boundary of a task: the run ends with it

@@ -9,9 +9,9 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Protocol
 
 from perfloop.process.pipeline.calls import run_batch, run_items, run_sent
+from perfloop.process.pipeline.parcel import Outcome
 from perfloop.process.pipeline.process_caller import ProcessCaller
 from perfloop.process.pipeline.spec import StageSpec, pickled
-from perfloop.process.pipeline.work import Outcome
 
 
 class Caller(Protocol):

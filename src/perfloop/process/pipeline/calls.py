@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from perfloop.errors import InvalidInput, PerfloopError
 from perfloop.process.pipeline.marks import SKIP
-from perfloop.process.pipeline.work import Outcome
+from perfloop.process.pipeline.parcel import Outcome
 
 Function: TypeAlias = Callable[[Any], Any]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from time import perf_counter
 
+from perfloop.process.pipeline.parcel import Settled
 from perfloop.process.pipeline.spec import StageSpec
+from perfloop.process.pipeline.stage_queue import StageQueue
 from perfloop.process.pipeline.statistics import StageStatistics
 from perfloop.process.pipeline.steering import Steering
-from perfloop.process.pipeline.work import Settled
-from perfloop.process.pipeline.work_queue import WorkQueue
 
 
 class StageMeter:
@@ -44,7 +44,7 @@ class StageMeter:
         """The stage has nothing more to do: time stops here."""
         self._ended_s = perf_counter()
 
-    def statistics(self, spec: StageSpec, steering: Steering, queue: WorkQueue) -> StageStatistics:
+    def statistics(self, spec: StageSpec, steering: Steering, queue: StageQueue) -> StageStatistics:
         with self._lock:
             now_s = self._ended_s or perf_counter()
             elapsed_s = max(1e-9, now_s - self._began_s)

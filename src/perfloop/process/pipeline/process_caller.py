@@ -19,7 +19,7 @@ from typing import Any
 
 from perfloop.errors import InvalidInput, LaunchFailed, PerfloopError
 from perfloop.process.pipeline.calls import Function, run_batch, run_items, run_sent
-from perfloop.process.pipeline.work import Outcome
+from perfloop.process.pipeline.parcel import Outcome
 
 
 class ProcessDied(PerfloopError):

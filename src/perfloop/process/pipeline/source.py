@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from perfloop.process.pipeline.async_stage import flush
-from perfloop.process.pipeline.work_queue import WorkQueue
+from perfloop.process.pipeline.stage_queue import StageQueue
 
 CHUNK: Final = 100
 LONGEST_OPEN_S: Final = 0.001
@@ -20,7 +20,7 @@ class Feeder:
     So a source that pauses keeps nothing back, and one that does not pays for a lock once a chunk.
     """
 
-    def __init__(self, queue: WorkQueue) -> None:
+    def __init__(self, queue: StageQueue) -> None:
         self._queue = queue
         self._is_stopping = False
         self.items = 0

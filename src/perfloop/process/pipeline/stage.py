@@ -16,17 +16,17 @@ from perfloop.errors import StageFailed
 from perfloop.process.pipeline.callers import Caller, Callers
 from perfloop.process.pipeline.marks import DeadLetter
 from perfloop.process.pipeline.metering import StageMeter
+from perfloop.process.pipeline.parcel import Outcome, Parcel, Settled, settle
 from perfloop.process.pipeline.sequencing import Sequencer
 from perfloop.process.pipeline.spec import StageSpec
+from perfloop.process.pipeline.stage_queue import StageQueue
 from perfloop.process.pipeline.statistics import StageStatistics
-from perfloop.process.pipeline.work import Outcome, Settled, Work, settle
-from perfloop.process.pipeline.work_queue import WorkQueue
 
 PACE: Final = AdjustmentPolicy()
 LATE: Final = 0.5
 """Share of the calls that found work waiting from which on the stage is behind."""
 WINDOW: Final = 4
-"""Where order is kept: Works a worker that may be taken beyond the first that is not through."""
+"""Where order is kept: Parcels a worker that may be taken beyond the first that is not through."""
 
 
 class StageRun:
@@ -35,12 +35,12 @@ class StageRun:
     def __init__(self, spec: StageSpec, fail: Callable[[BaseException], None]) -> None:
         self.spec = spec
         self.steering = spec.steering()
-        self.next: WorkQueue | None = None
+        self.next: StageQueue | None = None
         self._fail = fail
         self.limiter = Limiter(self.steering.limit)
         self.meter = StageMeter(self.steering.limit)
         window = WINDOW * self.steering.limit if spec.is_ordered else None
-        self.queue = WorkQueue(self._capacity(), window=window)
+        self.queue = StageQueue(self._capacity(), window=window)
         self._sequencer = Sequencer() if spec.is_ordered else None
         self._random = random.Random()
         self._lock = threading.Lock()
@@ -77,40 +77,40 @@ class StageRun:
     def resized(self) -> None:
         """The limit was moved."""
 
-    def _begun(self, work: Work) -> None:
+    def _begun(self, parcel: Parcel) -> None:
         with self._lock:
             self._calls += 1
-            self._late += work.is_late
-            if self.spec.is_batch and not work.attempt:
-                self._times.begin(max(work.came_at_s, self._times.started_at_s))
+            self._late += parcel.is_late
+            if self.spec.is_batch and not parcel.attempt:
+                self._times.begin(max(parcel.came_at_s, self._times.started_at_s))
                 self._batches += 1
-                self._late_batches += work.is_late
+                self._late_batches += parcel.is_late
 
-    def _ended(self, work: Work, outcome: Outcome, begun_at_s: float) -> Settled:
+    def _ended(self, parcel: Parcel, outcome: Outcome, begun_at_s: float) -> Settled:
         """The books of a call; what is to be passed on is left to the caller."""
         now_s = perf_counter()
-        count = len(work.items) if outcome.left is None else outcome.left
+        count = len(parcel.items) if outcome.left is None else outcome.left
         took_s = now_s - begun_at_s
         # The law sees the time of an item where items go one by one, and so not how many are handed over.
         seen_s = took_s if self.spec.is_batch else took_s / count
         is_failed = bool(outcome.failures) and (outcome.is_whole or len(outcome.failures) == count)
         self.limiter.release(now_s - seen_s, count, failed=is_failed)
         settled = settle(
-            work, outcome, self.spec.retries, self._random.random(), is_ordered=self.spec.is_ordered
+            parcel, outcome, self.spec.retries, self._random.random(), is_ordered=self.spec.is_ordered
         )
         self.meter.count(settled, took_s, outcome.took_s)
         with self._lock:
             self.steering.observe(count, outcome.took_s or took_s)
-            if self.spec.is_batch and not work.attempt:
+            if self.spec.is_batch and not parcel.attempt:
                 if is_failed:
                     self._times.fail(now_s)
                 else:
-                    self._times.end(work.came_at_s, now_s, count)
+                    self._times.end(parcel.came_at_s, now_s, count)
         for item, error in settled.given_up:
             self._give_up(item, error, settled.attempts)
         return settled
 
-    def _passed_on(self, work: Work, settled: Settled) -> Iterator[list[Any]]:
+    def _passed_on(self, parcel: Parcel, settled: Settled) -> Iterator[list[Any]]:
         """The chunks to pass on now."""
         if settled.outputs is None:
             return
@@ -118,7 +118,7 @@ class StageRun:
             if settled.outputs:
                 yield settled.outputs
             return
-        for outputs in self._sequencer.bring(work.ticket, settled.outputs):
+        for outputs in self._sequencer.bring(parcel.ticket, settled.outputs):
             if outputs:
                 yield outputs
             self.queue.advance()
@@ -163,8 +163,8 @@ class Stage(Protocol):
     """A stage that can be run."""
 
     spec: StageSpec
-    queue: WorkQueue
-    next: WorkQueue | None
+    queue: StageQueue
+    next: StageQueue | None
 
     def start(self) -> None: ...
     def look(self) -> None: ...
@@ -174,7 +174,7 @@ class Stage(Protocol):
 
 
 class ThreadStage(StageRun):
-    """A thread for each call under way; it takes Works, calls, and passes on."""
+    """A thread for each call under way; it takes Parcels, calls, and passes on."""
 
     def __init__(self, spec: StageSpec, fail: Callable[[BaseException], None]) -> None:
         super().__init__(spec, fail)
@@ -186,7 +186,7 @@ class ThreadStage(StageRun):
         self.resized()
 
     def resized(self) -> None:
-        """Begin the workers that are missing; those too many retire after their Work."""
+        """Begin the workers that are missing; those too many retire after their Parcel."""
         with self._lock:
             missing = 0 if self.queue.is_ended else max(0, self.steering.limit - self._working)
             self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -210,23 +210,23 @@ class ThreadStage(StageRun):
             try:
                 caller.open()
                 while not self._retires():
-                    work = self.queue.take(self.most, self.linger_s)
-                    if work is None:
+                    parcel = self.queue.take(self.most, self.linger_s)
+                    if parcel is None:
                         break
-                    self._do(caller, work)
+                    self._do(caller, parcel)
             finally:
                 self._callers.give_back(caller)
         except BaseException as error:  # noqa: BLE001  # the boundary of a thread: the run ends with it
             self._fail(error)
 
-    def _do(self, caller: Caller, work: Work) -> None:
-        again: list[tuple[Work, float]] = []
+    def _do(self, caller: Caller, parcel: Parcel) -> None:
+        again: list[tuple[Parcel, float]] = []
         back: list[Any] = []
         try:
             begun_at_s = self.limiter.acquire()
-            self._begun(work)
-            settled = self._ended(work, caller.call(work.items), begun_at_s)
-            for outputs in self._passed_on(work, settled):
+            self._begun(parcel)
+            settled = self._ended(parcel, caller.call(parcel.items), begun_at_s)
+            for outputs in self._passed_on(parcel, settled):
                 if self.next is not None:
                     self.next.put(outputs)
             again, back = settled.again, settled.back

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
-from perfloop.process.pipeline.work import Work
+from perfloop.process.pipeline.parcel import Parcel
 
 Wake: TypeAlias = Callable[[], object]
 
@@ -37,12 +37,12 @@ class Turn:
         self._lock.acquire(timeout=-1 if timeout_s == ENDLESS else max(0.0, timeout_s))
 
 
-class WorkQueue:
+class StageQueue:
     """Holds about `capacity` items: who puts more waits until there is room.
 
-    `window` bounds, where order is kept, how many Works may be taken beyond the first that is not through.
-    Failed Works wait here for their next attempt. The queue has *ended* when it was closed and nothing is in
-    it or under way; then `when_ended` is called, once.
+    `window` bounds, where order is kept, how many Parcels may be taken beyond the first that is not
+    through. Failed Parcels wait here for their next attempt. The queue has *ended* when it was closed and
+    nothing is in it or under way; then `when_ended` is called, once.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class WorkQueue:
         self._chunks: deque[tuple[float, list[Any]]] = deque()
         self._used_of_first = 0
         self._count = 0
-        self._later: list[tuple[float, int, Work]] = []
+        self._later: list[tuple[float, int, Parcel]] = []
         self._putters: deque[Wake] = deque()
         self._is_closed = self._is_cancelled = False
         self._under_way = self._shelved = 0
@@ -127,7 +127,7 @@ class WorkQueue:
         with self._lock:
             self._is_cancelled = self._is_closed = True
             self._seal()
-            self._dropped += self._count + sum(_items_of(work) for _, _, work in self._later)
+            self._dropped += self._count + sum(_items_of(parcel) for _, _, parcel in self._later)
             self._chunks.clear()
             self._later.clear()
             self._count = 0
@@ -135,8 +135,8 @@ class WorkQueue:
             self._putters.clear()
         _call(wakes)
 
-    def take(self, most: Callable[[], int], linger_s: Callable[[], float]) -> Work | None:
-        """Wait for a Work; None when the queue has ended. See `try_take`."""
+    def take(self, most: Callable[[], int], linger_s: Callable[[], float]) -> Parcel | None:
+        """Wait for a Parcel; None when the queue has ended. See `try_take`."""
         is_returning = True
         while True:
             turn = Turn()
@@ -148,12 +148,14 @@ class WorkQueue:
             if got != ENDLESS:
                 self.forget(turn)
 
-    def try_take(self, most: int, linger_s: float, wake: Wake, *, is_returning: bool) -> Work | float | None:
-        """A Work of at most `most` items; None when the queue has ended; or how long to wait at most.
+    def try_take(
+        self, most: int, linger_s: float, wake: Wake, *, is_returning: bool
+    ) -> Parcel | float | None:
+        """A Parcel of at most `most` items; None when the queue has ended; or how long to wait at most.
 
         There is one when `most` items are there, or the oldest has been there for `linger_s`. In the last
         case `wake` is called when it may be worth while to try again. `is_returning` says that the worker
-        comes from another Work: what it finds ready, with no other worker waiting, was late.
+        comes from another Parcel: what it finds ready, with no other worker waiting, was late.
         """
         with self._lock:
             self._most, self._linger_s = most, linger_s
@@ -174,21 +176,21 @@ class WorkQueue:
                 self.takers.remove(wake)
                 self._woke(wake)
 
-    def finish(self, again: list[tuple[Work, float]], back: Sequence[Any] = ()) -> None:
-        """A Work is through, all but what is tried `again`, each after a pause in seconds.
+    def finish(self, again: list[tuple[Parcel, float]], back: Sequence[Any] = ()) -> None:
+        """A Parcel is through, all but what is tried `again`, each after a pause in seconds.
 
         What comes `back` was not called, and is the first to be taken.
         """
         with self._lock:
             self._under_way -= 1
             if self._is_cancelled:
-                self._dropped += sum(_items_of(work) for work, _ in again) + len(back)
+                self._dropped += sum(_items_of(parcel) for parcel, _ in again) + len(back)
             else:
                 now_s = self._clock()
                 self._put_back(back, now_s)
-                for work, pause_s in again:
+                for parcel, pause_s in again:
                     self._shelved += 1
-                    heapq.heappush(self._later, (now_s + pause_s, self._shelved, work))
+                    heapq.heappush(self._later, (now_s + pause_s, self._shelved, parcel))
             wakes = [*self._wakes(), *self._end()]
         _call(wakes)
 
@@ -200,7 +202,7 @@ class WorkQueue:
         _call(wakes)
 
     def widen(self, window: int) -> None:
-        """Where order is kept: as many Works may be taken beyond the first that is not through."""
+        """Where order is kept: as many Parcels may be taken beyond the first that is not through."""
         if self._window is not None:
             self._window = window
 
@@ -209,7 +211,7 @@ class WorkQueue:
 
     @property
     def taken(self) -> int:
-        """Works so far, without those tried again."""
+        """Parcels so far, without those tried again."""
         return self._taken
 
     @property
@@ -247,7 +249,7 @@ class WorkQueue:
             self._full_since_s = self._clock()
         return False
 
-    def _attempt(self, most: int, linger_s: float) -> Work | float | None:
+    def _attempt(self, most: int, linger_s: float) -> Parcel | float | None:
         if self.is_ended:
             return None
         now_s = self._clock()
@@ -266,7 +268,7 @@ class WorkQueue:
             return self._gather(most, now_s)
         return min(later_s, ready_s)
 
-    def _gather(self, most: int, now_s: float) -> Work:
+    def _gather(self, most: int, now_s: float) -> Parcel:
         came_at_s = self._chunks[0][0]
         items: list[Any] = []
         while self._chunks and len(items) < most:
@@ -286,7 +288,7 @@ class WorkQueue:
         self._items_taken += len(items)
         self._under_way += 1
         self._taken += 1
-        return Work(items, came_at_s, ticket=self._taken - 1)
+        return Parcel(items, came_at_s, ticket=self._taken - 1)
 
     def _seal(self) -> None:
         """As many as are there now: more may come meanwhile, without end."""
@@ -349,8 +351,8 @@ class WorkQueue:
         return [*self._all_takers(), self.when_ended]
 
 
-def _items_of(work: Work) -> int:
-    return len(work.items) + sum(len(items) for items in work.rest)
+def _items_of(parcel: Parcel) -> int:
+    return len(parcel.items) + sum(len(items) for items in parcel.rest)
 
 
 def _call(wakes: list[Wake]) -> None:

@@ -1,4 +1,4 @@
-"""A Work: what a worker takes from its stage's queue at once, and what is left of it after a call. Pure."""
+"""A Parcel: what a worker takes from its stage's queue at once, and what is left of it after a call. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from perfloop.process.pipeline.marks import RetryPolicy
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class Parcel:
     """Items for one call."""
 
     items: list[Any]
@@ -44,11 +44,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Settled:
-    """What becomes of a Work after a call."""
+    """What becomes of a Parcel after a call."""
 
     outputs: list[Any] | None
     """To pass on; None while the ticket is not through."""
-    again: list[tuple[Work, float]] = field(default_factory=list)
+    again: list[tuple[Parcel, float]] = field(default_factory=list)
     """To be tried again, each after a pause in seconds."""
     back: list[Any] = field(default_factory=list)
     """Not called yet; for whoever takes next."""
@@ -61,32 +61,36 @@ class Settled:
     """Items that are tried again."""
 
 
-def settle(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float, *, is_ordered: bool) -> Settled:
+def settle(
+    parcel: Parcel, outcome: Outcome, policy: RetryPolicy, chance: float, *, is_ordered: bool
+) -> Settled:
     """Part what is done from what is tried again and what is given up.
 
     A call of many that failed as a whole is halved once its retries are used up, until single items fail: one
-    bad row does not take its batch with it. Where order is kept, all of a ticket stays with its Work.
+    bad row does not take its batch with it. Where order is kept, all of a ticket stays with its Parcel.
     """
-    if not outcome.failures and outcome.left is None and not work.rest and not work.outputs:
-        return Settled(outcome.outputs, through=len(work.items))
+    if not outcome.failures and outcome.left is None and not parcel.rest and not parcel.outputs:
+        return Settled(outcome.outputs, through=len(parcel.items))
     part = _settle_in_order if is_ordered else _settle_apart
-    return part(work, outcome, policy, chance)
+    return part(parcel, outcome, policy, chance)
 
 
-def _settle_apart(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float) -> Settled:
-    attempt = work.attempt + 1
-    failed = work.items if outcome.is_whole else [work.items[position] for position, _ in outcome.failures]
-    called = len(work.items) if outcome.left is None else outcome.left
-    settled = Settled(outcome.outputs, back=work.items[called:], attempts=attempt, through=called)
+def _settle_apart(parcel: Parcel, outcome: Outcome, policy: RetryPolicy, chance: float) -> Settled:
+    attempt = parcel.attempt + 1
+    failed = (
+        parcel.items if outcome.is_whole else [parcel.items[position] for position, _ in outcome.failures]
+    )
+    called = len(parcel.items) if outcome.left is None else outcome.left
+    settled = Settled(outcome.outputs, back=parcel.items[called:], attempts=attempt, through=called)
     if not outcome.failures:
         return settled
     settled.through -= len(failed)
     if attempt <= policy.retries:
-        again = Work(failed, work.came_at_s, attempt=attempt)
+        again = Parcel(failed, parcel.came_at_s, attempt=attempt)
         settled.again.append((again, policy.pause_s(attempt, chance)))
         settled.retried = len(failed)
     elif outcome.is_whole and len(failed) > 1:
-        settled.again += [(Work(half, work.came_at_s, attempt=attempt), 0.0) for half in _halves(failed)]
+        settled.again += [(Parcel(half, parcel.came_at_s, attempt=attempt), 0.0) for half in _halves(failed)]
         settled.retried = len(failed)
     else:
         errors = [error for _, error in outcome.failures]
@@ -95,17 +99,17 @@ def _settle_apart(work: Work, outcome: Outcome, policy: RetryPolicy, chance: flo
     return settled
 
 
-def _settle_in_order(work: Work, outcome: Outcome, policy: RetryPolicy, chance: float) -> Settled:
+def _settle_in_order(parcel: Parcel, outcome: Outcome, policy: RetryPolicy, chance: float) -> Settled:
     """The call ended at its first failure, so that what was done is a beginning of the items."""
-    settled = Settled(None, through=len(work.items))
-    left, attempt, pause_s = work.rest, 0, 0.0
+    settled = Settled(None, through=len(parcel.items))
+    left, attempt, pause_s = parcel.rest, 0, 0.0
     if outcome.left is not None:
         settled.through = outcome.left
-        left = [work.items[outcome.left :], *left]
+        left = [parcel.items[outcome.left :], *left]
     elif outcome.failures:
         position, error = outcome.failures[0]
-        items = work.items[position:]
-        attempt = settled.attempts = work.attempt + 1 if position == 0 else 1
+        items = parcel.items[position:]
+        attempt = settled.attempts = parcel.attempt + 1 if position == 0 else 1
         settled.through = position
         settled.retried = len(items) if outcome.is_whole else 1
         if attempt <= policy.retries:
@@ -116,11 +120,11 @@ def _settle_in_order(work: Work, outcome: Outcome, policy: RetryPolicy, chance: 
             settled.given_up.append((items[0], error))
             settled.through, settled.retried = position + 1, 0
             left, attempt = ([items[1:], *left] if items[1:] else left), 0
-    outputs = work.outputs + outcome.outputs
+    outputs = parcel.outputs + outcome.outputs
     if not left:
         settled.outputs = outputs
         return settled
-    again = Work(left[0], work.came_at_s, work.ticket, attempt, outputs=outputs, rest=left[1:])
+    again = Parcel(left[0], parcel.came_at_s, parcel.ticket, attempt, outputs=outputs, rest=left[1:])
     settled.again.append((again, pause_s))
     return settled
 
