@@ -91,7 +91,7 @@ class AsyncPlain:
                 entry = answer[key].entry
                 value = NOTHING if entry is None else self._value(key, entry, kind)
                 if entry is None or value is NOTHING:
-                    self._drop_unchecked(key)
+                    self._loading.drop_unchecked((key,))
                     continue
                 values[key] = value
                 if key in led:
@@ -106,12 +106,6 @@ class AsyncPlain:
                 self._memory.end(flight)
                 landing.turn_back()
         return values
-
-    def _drop_unchecked(self, key: str) -> None:
-        """It was compared with the shared tier now: while that is away, it would be served again."""
-        found, _ = self._memory.examine_again(key, trusting=False)
-        if found is Freshness.UNCHECKED:
-            self._memory.invalidate((key,))
 
     def _value(self, key: str, entry: RemoteEntry, kind: Any) -> Any:
         left_s = entry.ttl_s - entry.age_s

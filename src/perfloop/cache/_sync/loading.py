@@ -85,6 +85,15 @@ class Loading:
         self.refresh(request, entry)
         return entry.value
 
+    def drop_unchecked(self, keys: Iterable[str]) -> None:
+        """The shared tier, which is there, had none of these: once it is away, they would be served again."""
+        if self._link is None or self._link.is_away:
+            return
+        for key in keys:
+            found, _ = self._memory.examine_again(key, trusting=False)
+            if found is Freshness.UNCHECKED:
+                self._memory.invalidate((key,))
+
     def refresh(self, request: Request, entry: Entry | None = None) -> None:
         """Load anew beside the caller, unless that is going on already."""
         key = request.key
@@ -302,7 +311,9 @@ class Loading:
                 landing.fail(shared)
             else:
                 landing.turn_back()
-        self._note_failure([flight.key for flight, _, _ in loads], error)
+        keys = [flight.key for flight, _, _ in loads]
+        self.drop_unchecked(keys)
+        self._note_failure(keys, error)
         self._storing.give_back([lease for _, _, lease in loads if lease is not None])
         return shared is not None
 
