@@ -2,11 +2,9 @@
 
 Every law begins at 1 call at once and 8 items a call, and is told nothing. The best fixed setting of a cell
 is its capacity, played on the same noise. The simulation is on a virtual clock, so that it is the same on any
-host and under any load; `--threads` plays the default law in real threads, beside the best fixed setting in
-the same minute.
+host and under any load; in real threads: `benchmarks.adaptive_stage_threads`.
 
     python -m benchmarks.adaptive_stage --markdown                # about 5 minutes of 2 processors
-    python -m benchmarks.adaptive_stage --threads --markdown      # about 40 minutes, on a quiet host
 
 The rival comes with the dependency group pipeline-peers: adaptive-concurrency (Apache-2.0).
 """
@@ -36,7 +34,6 @@ from benchmarks.sink_simulation import (
     phase_ratio,
     score,
 )
-from benchmarks.sink_threads import ThreadedRun
 from benchmarks.stalls import KINDS as STALL_KINDS
 from benchmarks.stalls import Stalls
 from perfloop.control.aimd import Aimd
@@ -160,7 +157,7 @@ def play_cell(name: str | None, cell: Cell, seed: int) -> Score:
     return score(calls, cell.sink.best_items_per_s(SIZE, cell.capacity), LENGTH_S)
 
 
-def _against(scores: Sequence[Score], best: Sequence[Score]) -> CellScore:
+def against(scores: Sequence[Score], best: Sequence[Score]) -> CellScore:
     pairs = list(zip(scores, best, strict=False))
     return CellScore(
         steady=[ours.steady_ratio / fixed.steady_ratio for ours, fixed in pairs],
@@ -201,7 +198,7 @@ def grid_table(pool: ProcessPoolExecutor, plan: Mapping[str, Sequence[int]]) -> 
     scores = {}
     for law, cell in runs:
         best = [run.result() for run in best_runs[cell]]
-        scores[law, cell] = _against([run.result() for run in runs[law, cell]], best)
+        scores[law, cell] = against([run.result() for run in runs[law, cell]], best)
     rows = [[cell.name, *(str(scores[law, cell]) for law in laws)] for cell in GRID]
     counts = [sum(scores[law, cell].is_met for cell in GRID) for law in laws]
     rows.append(["**cells within the target**", *(f"{count} of {len(GRID)}" for count in counts)])
@@ -254,22 +251,19 @@ def open_loop_table(budget_s: float, seed: int) -> str:
     return table(["items/s", "at once: calls/s", "p99", steered, "p99", "linger found"], rows)
 
 
-def threads_table(seeds: Sequence[int], length_s: float) -> str:
+def stalled_table(pool: ProcessPoolExecutor, seeds: Sequence[int]) -> str:
+    """The default law alone, against the best fixed setting on a host that stalls at the same moments."""
+    names = (DEFAULT, None)
+    runs = {c: {n: [pool.submit(play_cell, n, c, s) for s in seeds] for n in names} for c in STALLED}
     rows = []
-    for cell in GRID:
-        if cell.capacity > 16:
-            continue
-        scores, best = [], []
-        expected = cell.sink.best_items_per_s(SIZE, cell.capacity)
-        for seed in seeds:
-            fixed: Steering = Steered(Fixed(cell.capacity), FixedSize(SIZE))
-            best.append(score(ThreadedRun(cell.sink, fixed, seed).run(length_s), expected, length_s))
-            reachable = expected * best[-1].steady_ratio
-            ours = ThreadedRun(cell.sink, Steered(SearchHold(), FixedSize(SIZE)), seed).run(length_s)
-            scores.append(score(ours, reachable, length_s))
-        result = _against(scores, [replace(run, steady_ratio=1.0) for run in best])
-        rows.append([cell.name, str(result), met(result.is_met)])
-    return table(["sink", "SearchHold: of the best (least), p99 ratio, to 95 %", ""], rows)
+    for cell, played in runs.items():
+        ours, best = ([run.result() for run in played[name]] for name in names)
+        shares = [one.steady_ratio / other.steady_ratio for one, other in zip(ours, best, strict=True)]
+        p99_ratio = statistics.median(one.p99_s / other.p99_s for one, other in zip(ours, best, strict=True))
+        theory = statistics.median(run.steady_ratio for run in best)
+        share = f"{statistics.median(shares):.1%} ({min(shares):.1%})"
+        rows.append([cell.name, f"{theory:.0%}", share, f"{p99_ratio:.2f}"])
+    return table(["sink and host", "best fixed, of theory", DEFAULT, "p99 ratio"], rows)
 
 
 def pair_ns() -> float:
@@ -290,6 +284,8 @@ def print_simulated(pool: ProcessPoolExecutor, seeds: Sequence[int]) -> None:
     print(f"{counted} Each entry: share of the best fixed setting in the last half, median (least);")
     print("p99 over that of the best fixed setting; the time from which on five seconds brought 95 %.\n")
     print(grid_table(pool, plan))
+    print("\nOn hosts that stall, in the last half of a minute, SearchHold alone.\n")
+    print(stalled_table(pool, seeds))
     print("\nCapacity 16, then 6, then 32, for 60 s each: share of the best in each phase, median.")
     print("The others are on one seed.\n")
     print(steps_table(pool, {name: seeds if name == DEFAULT else seeds[:1] for name in CONTENDERS}))
@@ -302,18 +298,13 @@ def print_simulated(pool: ProcessPoolExecutor, seeds: Sequence[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", action="store_true", help="real threads instead of the simulation")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds a cell")
-    parser.add_argument("--length-s", type=float, default=30.0, help="of a run in real threads")
     parser.add_argument(
         "--markdown", action="store_true", help="with the host's line, for docs/benchmarks.md"
     )
     args = parser.parse_args()
     if args.markdown:
         print(host_line() + "\n")
-    if args.threads:
-        print(threads_table(SEEDS[: args.seeds], args.length_s))
-        return
     with ProcessPoolExecutor(2) as pool:
         print_simulated(pool, SEEDS[: args.seeds])
 
