@@ -162,6 +162,7 @@ def test_a_limit_at_which_no_call_ends_well_is_undone() -> None:
 
 def test_windows_before_a_move_took_hold_are_not_counted() -> None:
     law = SearchHold(start=4)
+    moves = [law.update(window(number * 0.1, 7)) for number in range(20)]
 
-    assert law.update(window(0.0, 7)) is None
-    assert 4 == law.limit
+    assert [None] * 20 == moves
+    assert law.update(window(2.0, 4)) is None
