@@ -436,6 +436,51 @@ def test_a_command_is_ready_when_its_group_says_so(ready: ReadyPolicy, tmp_path:
     assert run(work()) >= 0.04
 
 
+@pytest.mark.parametrize("way", ["http", "probe"])
+def test_a_worker_that_does_not_answer_as_often_as_may_be_is_replaced(way: str, tmp_path: Path) -> None:
+    (tmp_path / "well").touch()
+    answers = ["200 OK", "200 OK", "404 Not Found", "503 Busy"]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        status = answers.pop(0) if answers else "200 OK"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async def work() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/health?full=1"
+        probe = ("test", "-e", str(tmp_path / "well"))
+        health = HealthPolicy(
+            every_s=0.05, failures=2, **({"http": url} if way == "http" else {"probe": probe})
+        )
+        ready = ReadyPolicy(http=url)
+        async with server, fleet_of(group(command=("sleep", "60"), health=health, ready=ready)) as fleet:
+            before = pids(fleet)
+            (tmp_path / "well").unlink()
+            await until(lambda: pids(fleet) not in ([], before))
+
+            told = next(each.reason for each in fleet.log.newest() if each.kind == "hung")
+            assert told.endswith("failed 2 times in a row")
+
+    run(work())
+
+
+def test_what_is_restarted_runs_the_code_as_it_is_now(tmp_path: Path) -> None:
+    module = tmp_path / "fleet_code_of_today.py"
+    module.write_text("def handle(message):\n    return 'old'\n")
+
+    async def work() -> list[str]:
+        bots = group(handler="fleet_code_of_today:handle")
+        async with Supervisor(FleetSpec(groups=(bots,), path=(str(tmp_path),))) as fleet:
+            before = await fleet.ask("bots", 1)
+            module.write_text("def handle(message):\n    return 'new one'\n")
+            await fleet.restart("bots")
+            return [before, await fleet.ask("bots", 2)]
+
+    assert ["old", "new one"] == run(work())
+
+
 def test_what_workers_write_comes_with_their_names() -> None:
     lines: list[tuple[str, str, str]] = []
 

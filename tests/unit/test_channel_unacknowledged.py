@@ -77,3 +77,13 @@ def test_what_is_done_one_by_one_is_told_as_ranges() -> None:
 
     assert [[1, 3], [9, 10], [5, 5]] == msgspec.msgpack.decode(receiving.acknowledgement() or b"")
     assert receiving.acknowledgement() is None
+
+
+def test_what_another_end_has_left_keeps_its_place_before_what_came_after_it() -> None:
+    held = Unacknowledged()
+    for first_id, messages in ((900, ["left", "by another"]), (1, ["own", "second"]), (3, ["third"])):
+        held.add(Sent(first_id, len(messages), msgspec.msgpack.encode(messages)))
+    held.acknowledge(900, 900)
+    held.acknowledge(1, 1)
+
+    assert [901, 2, 3] == [sent.first_id for sent in held.left()]

@@ -12,6 +12,7 @@ from typing import Any
 
 from perfloop.errors import ChannelClosed
 from perfloop.process.channel.async_end import AsyncChannelEnd
+from perfloop.process.leaks.words import MemoryWords
 from perfloop.process.worker import ALIVE, AT, FAILED, PING, READY, REPLY
 
 Handle = Callable[[Any], Awaitable[Any]]
@@ -34,6 +35,7 @@ class _AsyncWorker:
     def __init__(self, channel: socket.socket, handle: Handle, concurrency: int) -> None:
         self._end = AsyncChannelEnd(channel, on_word=self._hear)
         self._handle = handle
+        self._memory = MemoryWords()
         self._room = asyncio.Semaphore(concurrency)
         self._begun: set[asyncio.Task[None]] = set()
 
@@ -91,5 +93,6 @@ class _AsyncWorker:
         self._end.acknowledge(message_id)
 
     def _hear(self, word: Any) -> None:
-        if word == [PING]:
-            self._end.say([ALIVE])
+        answer = [ALIVE] if word == [PING] else self._memory.answer(word)
+        if answer is not None:
+            self._end.say(answer)

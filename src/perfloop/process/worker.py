@@ -28,6 +28,7 @@ from typing import Any, Final, Self
 from perfloop.errors import InvalidInput
 from perfloop.process.channel.end import ChannelEnd, Delivery
 from perfloop.process.channel.receiving import Batch
+from perfloop.process.leaks.words import MemoryWords
 
 READY: Final = "ready"
 ALIVE: Final = "alive"
@@ -51,6 +52,7 @@ class Worker:
         self.name = name
         self.is_stopping = False
         """Whether it was asked to end: long work should come to a point where it can be left."""
+        self._memory = MemoryWords()
         self._awake, self._wake = socket.socketpair()
         self._end = ChannelEnd(channel, on_word=self._hear, wake=self._awake.fileno())
 
@@ -114,6 +116,10 @@ class Worker:
     def _hear(self, word: Any) -> None:
         if word == [PING]:
             self.heartbeat()
+            return
+        answer = self._memory.answer(word)
+        if answer is not None:
+            self._end.say(answer)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.is_stopping = True

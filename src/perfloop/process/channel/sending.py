@@ -106,7 +106,7 @@ class Sending:
         return ranges
 
     def left(self) -> list[Sent]:
-        """All that is not acknowledged, what was not even sent included, by id."""
+        """All that is not acknowledged, even what was not sent yet, in the order in which it was given."""
         if self.waiting:
             self.under_way.add(self._cut())
         return self.under_way.left()

@@ -20,7 +20,7 @@ class Sent:
         body: A MessagePack array of them.
     """
 
-    __slots__ = ("body", "count", "first_id", "holes", "next_id")
+    __slots__ = ("body", "count", "first_id", "holes", "next_id", "turn")
 
     def __init__(self, first_id: int, count: int, body: bytes | bytearray) -> None:
         self.first_id = first_id
@@ -30,6 +30,8 @@ class Sent:
         """All before it are acknowledged."""
         self.holes: set[int] | None = None
         """Those acknowledged after it."""
+        self.turn = 0
+        """Its place among all that went over one channel: what another end has left has ids of that one."""
 
     @property
     def end_id(self) -> int:
@@ -76,11 +78,14 @@ class Unacknowledged:
     def __init__(self) -> None:
         self._sent: dict[int, Sent] = {}
         """By the first id that is not acknowledged: acknowledgements mostly begin there."""
+        self._turns = 0
         self.messages = 0
         self.size_bytes = 0
 
     def add(self, sent: Sent) -> None:
         """It was sent."""
+        self._turns += 1
+        sent.turn = self._turns
         self._sent[sent.next_id] = sent
         self.messages += sent.left
         self.size_bytes += len(sent.body)
@@ -103,8 +108,9 @@ class Unacknowledged:
         return count
 
     def left(self) -> list[Sent]:
-        """All that is not acknowledged, by id, in runs."""
-        return [run for _, sent in sorted(self._sent.items()) for run in sent.remaining()]
+        """All that is not acknowledged, in the order in which it was sent, in runs."""
+        held = sorted(self._sent.values(), key=_turn)
+        return [run for sent in held for run in sent.remaining()]
 
     def _with(self, first_id: int, last_id: int) -> Sent | None:
         """The first that holds ids of this range, taken out; None where all of it was acknowledged before."""
@@ -118,3 +124,7 @@ class Unacknowledged:
         key, sent = min(held)
         del self._sent[key]
         return sent
+
+
+def _turn(sent: Sent) -> int:
+    return sent.turn

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -145,6 +145,7 @@ def _known(path: tuple[str, ...]) -> tuple[str, ...]:
     kind: Any = GroupSpec
     for key in path:
         kind = next(each.type for each in msgspec.structs.fields(kind) if each.name == key)
+        kind = next((each for each in get_args(kind) if each is not type(None)), kind)  # a table, or none
     names: tuple[str, ...] = kind.__struct_fields__
     return names
 

@@ -10,12 +10,12 @@ from typing import Any
 from perfloop.errors import FleetFailed
 from perfloop.process.channel.unacknowledged import Sent
 from perfloop.process.launching import WorkerExit
+from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.endings import cause_of
 from perfloop.process.supervisor.events import EventLog
 from perfloop.process.supervisor.post import Post
 from perfloop.process.supervisor.restarting import restarted_with
 from perfloop.process.supervisor.running import Running
-from perfloop.process.supervisor.slot import Slot, WorkerState
 from perfloop.process.supervisor.specs import GroupSpec
 
 Launch = Callable[["Group", str], Awaitable[Running]]
@@ -43,7 +43,7 @@ class Group:
     ) -> None:
         self.spec = spec
         self.log = log
-        self.slots: dict[str, Slot] = {}
+        self.berths: dict[str, Berth] = {}
         self.fault: BaseException | None = None
         self.post = Post(spec, log, self._processes, on_line=on_line)
         self._on_change = on_change
@@ -51,39 +51,39 @@ class Group:
         self._together: asyncio.Task[None] | None = None
 
     @property
-    def workers(self) -> list[Slot]:
+    def workers(self) -> list[Berth]:
         """In the order of their start."""
-        return list(self.slots.values())
+        return list(self.berths.values())
 
     @property
     def is_over(self) -> bool:
         """Whether all its workers came to their end, or were given up; to be drained is no end."""
         ends = (WorkerState.ENDED, WorkerState.GIVEN_UP)
-        return bool(self.slots) and not self.is_alive and all(slot.state in ends for slot in self.workers)
+        return bool(self.berths) and not self.is_alive and all(berth.state in ends for berth in self.workers)
 
     @property
     def is_alive(self) -> bool:
         """Whether any worker runs, or will."""
         is_restarting = self._together is not None and not self._together.done()
-        return is_restarting or any(slot.is_alive for slot in self.workers)
+        return is_restarting or any(berth.is_alive for berth in self.workers)
 
     async def start(self) -> None:
         """Start all, and wait until each is ready, or was given up."""
         self._grow(self.spec.count)
-        for slot in self.workers:
-            slot.begin()
+        for berth in self.workers:
+            berth.begin()
         await self.settled()
 
     async def settled(self) -> None:
         """Wait until no worker is between two states."""
-        while not all(slot.is_settled for slot in self.workers):
-            await asyncio.gather(*(slot.settled() for slot in self.workers))
+        while not all(berth.is_settled for berth in self.workers):
+            await asyncio.gather(*(berth.settled() for berth in self.workers))
 
     async def stop(self, reason: str) -> None:
         """Drain and end all."""
         if self._together is not None:
             self._together.cancel()
-        await asyncio.gather(*(slot.end(reason) for slot in reversed(self.workers)))
+        await asyncio.gather(*(berth.end(reason) for berth in reversed(self.workers)))
         if self.post.unplaced:
             self.log.add(
                 "messages-lost",
@@ -94,17 +94,17 @@ class Group:
 
     async def scale(self, count: int, reason: str) -> None:
         """Have so many workers: new ones are started, the last ones drained and ended."""
-        before = len(self.slots)
+        before = len(self.berths)
         self.log.add("scaled", self.spec.name, reason, before={"workers": before}, after={"workers": count})
         fresh = self._grow(count)
-        for slot in fresh:
-            slot.begin()
+        for berth in fresh:
+            berth.begin()
         surplus = self.workers[count:]
-        await asyncio.gather(*(slot.end(reason) for slot in surplus))
-        for slot in surplus:
-            del self.slots[slot.name]
+        await asyncio.gather(*(berth.end(reason) for berth in surplus))
+        for berth in surplus:
+            del self.berths[berth.name]
         self.post.collect()
-        await asyncio.gather(*(slot.settled() for slot in fresh))
+        await asyncio.gather(*(berth.settled() for berth in fresh))
         self.changed()
 
     async def send(self, message: Any, key: Hashable | None, reply: asyncio.Future[Any] | None = None) -> int:
@@ -123,11 +123,11 @@ class Group:
         self.log.add("started", name, after={"pid": running.pid})
         return running
 
-    def opened(self, slot: Slot) -> None:
+    def opened(self, berth: Berth) -> None:
         """The worker is ready: there may be messages for it."""
-        assert slot.running is not None
-        took_s = slot.running.heard_s - slot.running.started_s
-        self.log.add("ready", slot.name, after={"pid": slot.running.pid, "after_s": round(took_s, 4)})
+        assert berth.running is not None
+        took_s = berth.running.heard_s - berth.running.started_s
+        self.log.add("ready", berth.name, after={"pid": berth.running.pid, "after_s": round(took_s, 4)})
         self.post.collect()
 
     def ended(self, running: Running, end: WorkerExit) -> list[Sent]:
@@ -150,13 +150,13 @@ class Group:
             self.post.refuse()
         self._on_change()
 
-    def restart_together(self, slot: Slot, delay_s: float | None) -> None:
+    def restart_together(self, berth: Berth, delay_s: float | None) -> None:
         """Restart this worker with those that its strategy wants restarted, or end them with it."""
-        names = restarted_with(self.spec.strategy, tuple(self.slots), slot.name)
+        names = restarted_with(self.spec.strategy, tuple(self.berths), berth.name)
         if self._together is not None and not self._together.done():
             self._together.cancel()
-            names = tuple(self.slots)
-        self._together = asyncio.get_running_loop().create_task(self._restart(names, slot.name, delay_s))
+            names = tuple(self.berths)
+        self._together = asyncio.get_running_loop().create_task(self._restart(names, berth.name, delay_s))
         self._together.add_done_callback(self.kept)
 
     def kept(self, keeping: asyncio.Task[None]) -> None:
@@ -165,32 +165,32 @@ class Group:
             self.fault = keeping.exception()
         self.changed()
 
-    def _grow(self, count: int) -> list[Slot]:
+    def _grow(self, count: int) -> list[Berth]:
         """Have at least so many places; the new ones."""
         fresh = []
         for number in range(1, count + 1):
             name = f"{self.spec.name}-{number}"
-            if name not in self.slots and len(self.slots) < count:
-                self.slots[name] = Slot(name, self)
-                fresh.append(self.slots[name])
+            if name not in self.berths and len(self.berths) < count:
+                self.berths[name] = Berth(name, self)
+                fresh.append(self.berths[name])
         return fresh
 
     async def _restart(self, names: Sequence[str], ended: str, delay_s: float | None) -> None:
         """The last is ended first; then all are started in their order."""
-        slots = [self.slots[name] for name in names if name in self.slots]
+        berths = [self.berths[name] for name in names if name in self.berths]
         reason = f"{ended} ended, and the strategy is {self.spec.strategy}"
-        for slot in reversed(slots):
-            if slot.name != ended:
-                await slot.end(reason, then=WorkerState.ENDED if delay_s is None else WorkerState.WAITING)
+        for berth in reversed(berths):
+            if berth.name != ended:
+                await berth.end(reason, then=WorkerState.ENDED if delay_s is None else WorkerState.WAITING)
         if delay_s is None:
             return
         await asyncio.sleep(delay_s)
-        for slot in slots:
-            slot.begin()
-            await slot.settled()
+        for berth in berths:
+            berth.begin()
+            await berth.settled()
 
     def _processes(self) -> Iterable[Running]:
-        return [slot.running for slot in self.slots.values() if slot.running is not None]
+        return [berth.running for berth in self.berths.values() if berth.running is not None]
 
 
 def _numbers(running: Running, end: WorkerExit) -> dict[str, object]:

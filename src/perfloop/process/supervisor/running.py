@@ -89,6 +89,8 @@ class Running:
         self._listener = listener
         self._channel: AsyncChannelEnd | None = None
         self._channel_over = asyncio.Event()
+        self._answers: dict[str, asyncio.Future[Any]] = {}
+        """Of words that are waited for, by their kinds."""
         self._finishing: asyncio.Task[None] | None = None
 
     async def start(self, launcher: Launcher, fleet_id: str) -> None:
@@ -152,6 +154,16 @@ class Running:
         """Ask for a word."""
         assert self._channel is not None
         self._channel.say([PING])
+
+    async def told(self, word: Any, *, within_s: float) -> Any:
+        """Say a word, and wait for the next one of its kind; None where none comes in time."""
+        assert self._channel is not None
+        answer = self._answers.setdefault(word[0], asyncio.get_running_loop().create_future())
+        self._channel.say(word)
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), within_s)
+        except TimeoutError:
+            return None
 
     async def stop(self) -> None:
         """End it by its policy; returns when it is gone."""
@@ -233,6 +245,8 @@ class Running:
                 self._listener.replied(message_id, value)
             case [kind, int(message_id), str(fault)] if kind == FAILED:
                 self._listener.failed(message_id, fault, self.name)
+            case [kind, *_] if kind in self._answers:
+                self._answers.pop(kind).set_result(word)
 
     def _acknowledged(self, first_id: int, last_id: int) -> None:
         self.heard_s = self._clock()

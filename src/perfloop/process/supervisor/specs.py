@@ -9,6 +9,8 @@ from typing import Final
 
 from perfloop.errors import InvalidInput
 from perfloop.model.value import Value, require
+from perfloop.process.leaks.ladder import LadderPolicy
+from perfloop.process.scaling.scaling import ScalingPolicy
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.restarting import RestartPolicy, Strategy
 
@@ -125,6 +127,10 @@ class GroupSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ready: ReadyPolicy = ReadyPolicy()
     health: HealthPolicy = HealthPolicy()
     stop: StopPolicy = StopPolicy()
+    memory: LadderPolicy | None = None
+    """What is done for workers whose memory grows; None does not look at it. Only with a channel."""
+    scaling: ScalingPolicy | None = None
+    """How the number of workers follows the load; None leaves it at the count. Only with a channel."""
 
     def __post_init__(self) -> None:
         kinds = [self.handler is not None, self.target is not None, bool(self.command)]
@@ -133,6 +139,8 @@ class GroupSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
             require(place is None or _is_place(place), f"{place}: not of the form module:function")
         require(not self.arguments or self.target is not None, "arguments: only a target has them")
         require(self.concurrency == 1 or self.handler is not None, "concurrency: only a handler has it")
+        for name, policy in (("memory", self.memory), ("scaling", self.scaling)):
+            require(policy is None or not self.command, f"{name}: only a handler or a target has it")
         require(self.count >= 0, "count: not below zero")
         require(self.concurrency >= 1, "concurrency: at least 1")
         require(self.max_under_way >= 1, "max_under_way: at least 1")

@@ -16,6 +16,7 @@ import msgspec
 from perfloop.adapters.cgroup import out_of_memory_kills
 from perfloop.errors import FleetFailed, InvalidInput
 from perfloop.process.launching import WorkerExit
+from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.control_place import usual_place
 from perfloop.process.supervisor.control_socket import ControlSocket
 from perfloop.process.supervisor.events import Event, EventLog
@@ -24,9 +25,9 @@ from perfloop.process.supervisor.group import Group
 from perfloop.process.supervisor.measured import measured
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.running import Running
-from perfloop.process.supervisor.slot import Slot, WorkerState
 from perfloop.process.supervisor.specs import FleetSpec
 from perfloop.process.supervisor.statistics import FleetStatistics
+from perfloop.process.supervisor.tending import tendings
 from perfloop.process.supervisor.zygotes import Zygotes
 from perfloop.process.zygote.started import StartedZygote
 
@@ -86,6 +87,7 @@ class Supervisor:
         self._running: dict[int, Running] = {}
         self._early: dict[int, WorkerExit] = {}
         """Ends of processes whose starts were not heard of yet."""
+        self._tending: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
         self._memory_kills: int | None = None
         self._is_open = False
@@ -130,6 +132,11 @@ class Supervisor:
             await asyncio.gather(*(self._groups[name].start() for name in names))
             for name in names:
                 self._require_ready(self._groups[name])
+        self._tending = [
+            asyncio.create_task(each) for group in self._groups.values() for each in tendings(group)
+        ]
+        for task in self._tending:
+            task.add_done_callback(self._tended)
         self.log.add("open", "fleet", after={"after_s": round(time.monotonic() - self._opened_s, 3)})
 
     async def close(self, reason: str = "the fleet is ended") -> None:
@@ -139,6 +146,9 @@ class Supervisor:
         self._is_open = False
         if self._control is not None:
             await self._control.close()
+        for task in self._tending:
+            task.cancel()
+        await asyncio.gather(*self._tending, return_exceptions=True)
         for names in reversed(self._rounds):
             await asyncio.gather(*(self._groups[name].stop(reason) for name in names))
         await self._zygotes.close()
@@ -166,10 +176,10 @@ class Supervisor:
     def require_no_failure(self) -> None:
         """Raises FleetFailed when a worker was given up."""
         given_up = [
-            slot.name
+            berth.name
             for group in self._groups.values()
-            for slot in group.workers
-            if slot.state is WorkerState.GIVEN_UP
+            for berth in group.workers
+            if berth.state is WorkerState.GIVEN_UP
         ]
         if given_up:
             raise FleetFailed(f"given up: {', '.join(given_up)}; the log above says why each of them ended")
@@ -207,10 +217,10 @@ class Supervisor:
             InvalidInput: There is no such worker or group.
             LaunchFailed: A new process did not become ready.
         """
-        slots = self._named(name)
+        berths = self._named(name)
         await self._zygotes.renew()
-        for slot in slots:
-            await slot.replace(reason)
+        for berth in berths:
+            await berth.replace(reason)
 
     async def drain(self, name: str, *, reason: str = "it was asked for") -> None:
         """Let a worker or all of a group do what they have, and end them; `restart` brings them back.
@@ -218,7 +228,7 @@ class Supervisor:
         Raises:
             InvalidInput: There is no such worker or group.
         """
-        await asyncio.gather(*(slot.end(reason) for slot in self._named(name)))
+        await asyncio.gather(*(berth.end(reason) for berth in self._named(name)))
 
     async def scale(self, group: str, count: int, *, reason: str = "it was asked for") -> None:
         """Have so many workers in a group.
@@ -258,22 +268,24 @@ class Supervisor:
             )
         return group
 
-    def _named(self, name: str) -> list[Slot]:
+    def _named(self, name: str) -> list[Berth]:
         """The worker of this name, or those of the group."""
         if name in self._groups:
             return self._groups[name].workers
         for group in self._groups.values():
-            if name in group.slots:
-                return [group.slots[name]]
-        known = ", ".join([*self._groups, *(slot for each in self._groups.values() for slot in each.slots)])
+            if name in group.berths:
+                return [group.berths[name]]
+        known = ", ".join(
+            [*self._groups, *(berth for each in self._groups.values() for berth in each.berths)]
+        )
         raise InvalidInput(f"there is no worker or group {name}; there are {known}")
 
     def _require_ready(self, group: Group) -> None:
-        if not group.spec.count or any(slot.state is WorkerState.READY for slot in group.workers):
+        if not group.spec.count or any(berth.state is WorkerState.READY for berth in group.workers):
             return
-        if all(slot.state is WorkerState.ENDED for slot in group.workers):
+        if all(berth.state is WorkerState.ENDED for berth in group.workers):
             return  # they did their work and came to their end
-        ends = [each for each in self.log.newest() if each.kind == "ended" and each.name in group.slots]
+        ends = [each for each in self.log.newest() if each.kind == "ended" and each.name in group.berths]
         why = f": {ends[-1].name} ended {ends[-1].reason}" if ends else ""
         raise FleetFailed(f"{group.spec.name} did not become ready{why}")
 
@@ -301,6 +313,11 @@ class Supervisor:
             running.has_exited(end)
         elif len(self._early) < _EARLY:
             self._early[end.pid] = end
+
+    def _tended(self, task: asyncio.Task[None]) -> None:
+        """The watch of memory or load has ended: a fault of it is told, and the fleet goes on."""
+        if not task.cancelled() and task.exception() is not None:
+            self.log.add("untended", "fleet", f"memory or load is not watched any more: {task.exception()!r}")
 
     def _memory_kill(self) -> bool:
         """Whether the system has killed a process for want of memory since the last look."""

@@ -42,7 +42,7 @@ _OVER: Final = (WorkerState.DRAINED, WorkerState.ENDED, WorkerState.GIVEN_UP)
 
 
 class Host(Protocol):
-    """The group, as its slots see it."""
+    """The group, as its berths see it."""
 
     spec: GroupSpec
     log: EventLog
@@ -50,7 +50,7 @@ class Host(Protocol):
     async def launch(self, name: str) -> Running:
         """Start a process."""
 
-    def opened(self, slot: Slot) -> None:
+    def opened(self, berth: Berth) -> None:
         """The worker is ready: there may be messages for it."""
 
     def ended(self, running: Running, end: WorkerExit) -> list[Sent]:
@@ -62,7 +62,7 @@ class Host(Protocol):
     def hand(self, left: list[Sent], running: Running) -> None:
         """Have these messages done by this process."""
 
-    def restart_together(self, slot: Slot, delay_s: float | None) -> None:
+    def restart_together(self, berth: Berth, delay_s: float | None) -> None:
         """The strategy wants others restarted with this one, which is done for it; None ends them."""
 
     def changed(self) -> None:
@@ -72,7 +72,7 @@ class Host(Protocol):
         """A worker is not kept any more."""
 
 
-class Slot:
+class Berth:
     """Keeps one worker alive.
 
     Args:

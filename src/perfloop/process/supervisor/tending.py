@@ -1,0 +1,164 @@
+"""Tends a group while it runs: looks at its workers' memory, and lets their number follow the load."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+from perfloop.errors import FleetFailed
+from perfloop.process.leaks.floors import MemorySample
+from perfloop.process.leaks.ladder import LadderPolicy
+from perfloop.process.leaks.watching import MemoryWatch, Seat
+from perfloop.process.leaks.words import MEMORY, TRIM, sample_of
+from perfloop.process.scaling.scaling import Demand, ScalingPolicy, WorkerScaling
+from perfloop.process.supervisor.group import Group
+from perfloop.process.supervisor.running import Running
+
+LOOK_S: Final = 10.0
+"""Between two looks at the memory of all workers."""
+WINDOW_S: Final = 5.0
+"""Of the load, after which the number of workers may change."""
+_GLANCES: Final = 25
+"""In a window: who has work, and who has none."""
+_ANSWER_S: Final = 3.0
+_TRIM_S: Final = 30.0
+
+
+def tendings(group: Group) -> list[Coroutine[Any, Any, None]]:
+    """What runs beside a group until it is cancelled; empty where its spec asks for nothing."""
+    found: list[Coroutine[Any, Any, None]] = []
+    if group.spec.memory is not None:
+        found.append(watch_memory(group, group.spec.memory))
+    if group.spec.scaling is not None:
+        found.append(follow_load(group, group.spec.scaling))
+    return found
+
+
+async def watch_memory(group: Group, policy: LadderPolicy, *, every_s: float = LOOK_S) -> None:
+    """Look at the workers' memory, and do what the ladder says."""
+    watch = MemoryWatch(GroupKeeper(group), ladder=policy)
+    loop = asyncio.get_running_loop()
+    while True:
+        await watch.look(at_s=loop.time(), rand=random.random())
+        await asyncio.sleep(every_s)
+
+
+async def follow_load(group: Group, policy: ScalingPolicy, *, window_s: float = WINDOW_S) -> None:
+    """Count what comes, waits and is done, and have as many workers as that needs."""
+    law = WorkerScaling(policy)
+    load = _Load(group)
+    while True:
+        for _ in range(_GLANCES):
+            await asyncio.sleep(window_s / _GLANCES)
+            load.glance()
+        change = law.update(load.demand())
+        if change is not None:
+            await group.scale(change.after, change.reason)
+            load.demand()  # the time of the change is no window
+
+
+class GroupKeeper:
+    """One group, as the watch of its memory needs it.
+
+    Args:
+        group: Whose workers they are.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    def seats(self) -> Sequence[Seat]:
+        """The workers that are ready."""
+        return [
+            Seat(name=each.name, pid=each.pid, under_way=each.under_way, handled=each.handled)
+            for each in self._ready()
+        ]
+
+    async def memory(self, worker: str) -> MemorySample | None:
+        """What a worker holds; None where it does not answer in time."""
+        return await self._sample(worker, [MEMORY], _ANSWER_S)
+
+    async def trim(self, worker: str) -> MemorySample | None:
+        """Have it collect garbage and give back what is free; what it holds then."""
+        return await self._sample(worker, [TRIM], _TRIM_S)
+
+    async def recycle(self, worker: str, reason: str) -> None:
+        """Put a new process in its place, without losing a message.
+
+        Raises:
+            LaunchFailed: The new one did not become ready.
+            FleetFailed: There is no such worker any more.
+        """
+        place = next((each for each in self._group.workers if each.name == worker), None)
+        if place is None:
+            raise FleetFailed(f"there is no worker {worker} any more; the group was made smaller")
+        await place.replace(reason)
+
+    def note(
+        self, kind: str, worker: str, reason: str, before: Mapping[str, object], after: Mapping[str, object]
+    ) -> None:
+        """Write it into the fleet's log."""
+        self._group.log.add(kind, worker, reason, before=before, after=after)
+
+    async def _sample(self, worker: str, word: list[Any], within_s: float) -> MemorySample | None:
+        running = next((each for each in self._ready() if each.name == worker), None)
+        if running is None:
+            return None
+        try:
+            told = await running.told(word, within_s=within_s)
+        except ConnectionError:  # it has just ended
+            return None
+        return None if told is None else sample_of(told[1])
+
+    def _ready(self) -> list[Running]:
+        running = [each.running for each in self._group.workers]
+        return [each for each in running if each is not None and each.is_open and not each.has_ended]
+
+
+class _Load:
+    """What a group had to do since the last window.
+
+    Args:
+        group: That does it.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._began_s = self._glanced_s = asyncio.get_running_loop().time()
+        self._handled, self._left = group.post.handled, self._there()
+        self._busy_s = 0.0
+
+    def glance(self) -> None:
+        """Count who has work."""
+        now_s = asyncio.get_running_loop().time()
+        running = [each.running for each in self._group.workers]
+        busy = sum(each is not None and each.under_way > 0 for each in running)
+        self._busy_s += busy * (now_s - self._glanced_s)
+        self._glanced_s = now_s
+
+    def demand(self) -> Demand:
+        """The window from the last one until now."""
+        now_s = asyncio.get_running_loop().time()
+        length_s = max(now_s - self._began_s, 1e-3)
+        done, there = self._group.post.handled - self._handled, self._there()
+        workers = self._group.workers
+        found = Demand(
+            ended_at_s=now_s,
+            length_s=length_s,
+            workers=len(workers),
+            arrivals_per_s=max(0.0, (done + there - self._left) / length_s),
+            completions_per_s=done / length_s,
+            queue_length=max(0, there - len(workers) * self._group.spec.concurrency),
+            service_s=self._busy_s / done if done else None,
+        )
+        self._began_s, self._busy_s = now_s, 0.0
+        self._handled, self._left = self._group.post.handled, there
+        return found
+
+    def _there(self) -> int:
+        """Messages that are not done."""
+        post = self._group.post
+        held = sum(each.running.under_way for each in self._group.workers if each.running is not None)
+        return post.waiting + post.unplaced + held
