@@ -21,7 +21,7 @@ class MemorySample(Value, frozen=True, kw_only=True):
     requests: int = 0
     """Done since the worker was started."""
     free_bytes: int = 0
-    """Kept by malloc for later: fragmentation, where it is much."""
+    """Resident, and kept by malloc for later: fragmentation, where it is much."""
     descriptors: int = 0
     threads: int = 0
 

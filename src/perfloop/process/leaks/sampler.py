@@ -57,11 +57,13 @@ class Sampler:
     def sample(self) -> MemorySample:
         """The memory now."""
         memory = self._reader.read()
+        in_use = in_use_bytes(memory, self._size)
         return MemorySample(
             at_s=self._clock() - self._began_s,
-            in_use_bytes=in_use_bytes(memory, self._size),
+            in_use_bytes=in_use,
             rss_bytes=memory.rss_bytes,
-            free_bytes=memory.malloc_free_bytes or 0,
+            # What a trim gave back malloc still counts as free, though it takes no memory any more.
+            free_bytes=min(memory.malloc_free_bytes or 0, max(0, memory.anonymous_bytes - in_use)),
             descriptors=memory.descriptors,
             threads=memory.threads,
         )

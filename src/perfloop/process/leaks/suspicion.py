@@ -32,7 +32,7 @@ class LeakPolicy(Value, frozen=True, kw_only=True):
     """When growth is called a leak."""
 
     window_s: float = 3 * 3600
-    warm_up_s: float = 900.0
+    warm_up_s: float = 600.0
     """Floors of a worker's first minutes do not count."""
     min_rate_bytes_per_s: float = 1000.0
     """Slower growth is none: 3.6 MB an hour."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -97,8 +98,8 @@ class MemoryWatch:
         seats = {each.name: each for each in self._keeper.seats()}
         self._forget(seats)
         is_new = False
-        for name, seat in seats.items():
-            sample = await self._keeper.memory(name)
+        samples = await asyncio.gather(*(self._keeper.memory(name) for name in seats))
+        for seat, sample in zip(seats.values(), samples, strict=True):
             if sample is not None:
                 is_new |= self._take(seat, structs.replace(sample, requests=seat.handled), at_s)
         if is_new:

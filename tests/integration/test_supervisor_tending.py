@@ -1,0 +1,140 @@
+"""A fleet whose workers' memory and load are tended: trimmed, recycled without a lost message, scaled."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfloop.errors import InvalidInput
+from perfloop.process import Event, FleetSpec, GroupSpec, Supervisor
+from perfloop.process.leaks.ladder import LadderPolicy
+from perfloop.process.scaling.scaling import ScalingPolicy
+from perfloop.process.supervisor.fleet_file import parse_fleet
+from perfloop.process.supervisor.tending import GroupKeeper, follow_load, watch_memory
+
+ROOT = str(Path(__file__).parents[2])
+DEADLINE_S = 20.0
+MB = 1024**2
+glibc = pytest.mark.skipif(sys.platform != "linux", reason="glibc's words on what is in use")
+
+
+def fleet_of(handler: str, **fields: Any) -> Supervisor:
+    spec = GroupSpec(name="bots", handler=f"tests.leaking_handlers:{handler}", **fields)
+    return Supervisor(FleetSpec(groups=(spec,), path=(ROOT,)))
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    async def within() -> Any:
+        async with asyncio.timeout(DEADLINE_S):
+            return await work
+
+    return asyncio.run(within())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def tended(work: Coroutine[Any, Any, None]) -> Any:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work)
+        yield
+        task.cancel()
+
+
+def events(fleet: Supervisor, *kinds: str) -> list[Event]:
+    return [each for each in fleet.log.newest() if each.kind in kinds]
+
+
+@glibc
+def test_a_worker_over_its_memory_is_trimmed_in_vain_and_recycled_without_a_lost_message() -> None:
+    async def work() -> None:
+        async with fleet_of("leak", count=2) as fleet:
+            group = fleet._groups["bots"]
+            keeper = GroupKeeper(group)
+            before = {each.name: each.pid for each in keeper.seats()}
+            policy = LadderPolicy(max_own_bytes=20 * MB, recycle_every_s=0.1)
+            async with tended(watch_memory(group, policy, every_s=0.1)):
+                await until(lambda: 2 == len(keeper.seats()))
+                assert await keeper.memory("bots-1") is not None
+                await asyncio.sleep(0.3)  # the watch has to have seen what they begin with
+                asked = [asyncio.create_task(fleet.ask("bots", MB)) for _ in range(100)]
+                assert 100 == len(await asyncio.gather(*asked))
+                await until(lambda: len(events(fleet, "recycled")) >= 2)
+            trimmed, recycled = events(fleet, "trimmed"), events(fleet, "recycled")
+
+            assert {"bots-1", "bots-2"} == {each.name for each in recycled}
+            assert [False, False] == [each.after["helped"] for each in trimmed[:2]]
+            assert [True, True] == [each.after["helped"] for each in recycled[:2]]
+            assert "more than the 20 MB that it may have" in recycled[0].reason
+            assert all(before[each.name] != each.pid for each in keeper.seats())
+            assert 0 == fleet.statistics().groups[0].given_up
+
+    run(work())
+
+
+@glibc
+@pytest.mark.parametrize("handler", ["cycle", "fragment"])
+def test_what_a_trim_gives_back_restarts_nobody(handler: str) -> None:
+    async def work() -> None:
+        async with fleet_of(handler) as fleet:
+            group = fleet._groups["bots"]
+            keeper = GroupKeeper(group)
+            (before,) = keeper.seats()
+            policy = LadderPolicy(max_own_bytes=20 * MB, min_free_bytes=30 * MB)
+            async with tended(watch_memory(group, policy, every_s=0.1)):
+                await asyncio.sleep(0.3)
+                await fleet.ask("bots", 80 * MB)
+                await until(lambda: bool(events(fleet, "trimmed")))
+                await asyncio.sleep(0.3)
+            (trimmed,) = events(fleet, "trimmed")
+
+            assert trimmed.after["helped"]
+            assert [before.pid] == [each.pid for each in keeper.seats()]
+            assert [] == events(fleet, "recycled")
+
+    run(work())
+
+
+def test_workers_follow_the_load() -> None:
+    async def work() -> None:
+        async with fleet_of("work", max_under_way=4) as fleet:
+            policy = ScalingPolicy(
+                highest=4, up_every_s=0.2, settle_s=0.2, measure_s=0.4, down_after_s=1.0, drain_s=1.0
+            )
+            group = fleet._groups["bots"]
+            async with tended(follow_load(group, policy, window_s=0.25)):
+                sent = [asyncio.create_task(fleet.ask("bots", 0.03)) for _ in range(200)]
+                await until(lambda: len(group.workers) >= 3)
+                await asyncio.gather(*sent)
+                await until(lambda: len(group.workers) == 1)
+            scaled = events(fleet, "scaled")
+
+            assert "workers are needed" in scaled[0].reason
+            assert "were needed for 1 s" in scaled[-1].reason
+
+    run(work())
+
+
+def test_a_fleet_file_says_what_is_tended() -> None:
+    text = (
+        '[groups.bots]\nhandler = "bots:act"\n[groups.bots.memory]\nmax_own_bytes = 100000000\n'
+        "[groups.bots.scaling]\nlowest = 2\nhighest = 8\n"
+    )
+    (spec,) = parse_fleet(text, "bots.toml", folder=".").groups
+
+    assert LadderPolicy(max_own_bytes=100_000_000) == spec.memory
+    assert ScalingPolicy(lowest=2, highest=8) == spec.scaling
+    with pytest.raises(InvalidInput, match=r"bots\.toml:8: .*fastest is not known"):
+        parse_fleet(text + "fastest = 1\n", "bots.toml", folder=".")
