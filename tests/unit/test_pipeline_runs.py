@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 import time
 from collections import Counter
@@ -314,6 +315,41 @@ def test_stopping_at_once_says_how_much_was_dropped() -> None:
 
     assert summary.items_read == len(seen) + summary.dropped
     assert summary.dropped > 0
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_a_signals_handler_may_stop_it(drain: bool) -> None:
+    done = 0
+
+    def source() -> Iterator[int]:
+        for number in itertools.count():
+            if number == 500:
+                signal.raise_signal(signal.SIGUSR1)
+            yield number
+
+    def work(number: int) -> None:
+        nonlocal done
+        done += 1
+
+    pipeline = Pipeline(source()).stage(work, limiter=1)
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: pipeline.stop(drain=drain))
+    try:
+        summary = pipeline.run()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert not summary.is_complete
+    assert summary.items_read == done + summary.dropped
+
+
+def test_the_statistics_stand_still_after_the_end() -> None:
+    pipeline = Pipeline(range(100)).stage(str)
+    summary = pipeline.run()
+
+    assert (summary.stages, summary.elapsed_s) == (
+        pipeline.statistics().stages,
+        pipeline.statistics().elapsed_s,
+    )
 
 
 def test_a_pipeline_stopped_before_it_runs_reads_nothing() -> None:

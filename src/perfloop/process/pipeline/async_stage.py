@@ -84,6 +84,7 @@ class AsyncStage(StageRun):
         if self._main is not None:
             with contextlib.suppress(CancelledError):
                 self._main.result()
+        self.meter.end()
 
     async def _dispatch(self) -> None:
         try:

@@ -40,7 +40,7 @@ class Pipeline:
         self._dead_letter = dead_letter
         self._specs: list[StageSpec] = []
         self._run: PipelineRun | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may call `stop` within `run`
         self._is_stopped = False
 
     def stage(

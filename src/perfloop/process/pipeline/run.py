@@ -58,11 +58,15 @@ class PipelineRun:
         self._began_s = perf_counter()
         self._ended_s: float | None = None
         self._reading: Future[bool] | None = None
+        self._is_dropped = False
+        """Whether the steward is to cancel."""
+        self._thread: threading.Thread | None = None
         self._join()
 
     def go(self) -> PipelineSummary:
         """Read the source to its end or to `stop`, wait for the stages, and clean up whatever happens."""
         self._began_s = perf_counter()
+        self._thread = threading.current_thread()
         is_complete = False
         steward = threading.Thread(target=self._steward, name="perfloop-steward", daemon=True)
         try:
@@ -89,7 +93,13 @@ class PipelineRun:
         self._feeder.stop()
         if self._reading is not None:
             self._reading.cancel()
-        if not drain:
+        if drain:
+            return
+        if threading.current_thread() is self._thread:
+            self._is_dropped = (
+                True  # of a signal's handler, which may have come while a queue's lock was held
+            )
+        else:
             self.cancel()
 
     def cancel(self) -> None:
@@ -156,6 +166,8 @@ class PipelineRun:
         """Looks at the stages now and then, for their laws."""
         try:
             while not self._done.wait(LOOK_S):
+                if self._is_dropped:
+                    self.cancel()
                 for stage in self._stages:
                     stage.look()
         except BaseException as error:  # noqa: BLE001  # the boundary of a thread: the run ends with it

@@ -203,6 +203,7 @@ class ThreadStage(StageRun):
         for thread in self._threads:
             thread.join()
         self._callers.close()
+        self.meter.end()
 
     def _work(self) -> None:
         try:
