@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from examples.feeds.classify import classify
 from examples.feeds.parsing import NotAFeed, fetch, parse
 from examples.feeds.store import Store
-from perfloop.process.pipeline import DeadLetter, Pipeline, PipelineSummary
+from perfloop.process import DeadLetter, Pipeline, PipelineSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,16 @@ def read_by_pipeline(
 def read_on_dask(
     paths: Iterable[Path], store: Store, *, latency_s: float = 0.0, workers: int = 2, progress: bool = False
 ) -> Read:
-    """The same, parsing on a cluster of dask: here one of this machine, elsewhere `Client(address)`."""
+    """The same pipeline, parsing on a cluster of dask."""
+    with dask_executor(workers) as executor:
+        return read_by_pipeline(
+            paths, store, latency_s=latency_s, executor=executor, workers=workers, progress=progress
+        )
+
+
+@contextmanager
+def dask_executor(workers: int) -> Iterator[Executor]:
+    """A cluster of this machine for as long as it is used; elsewhere it is `Client(address)`."""
     from distributed import Client, LocalCluster  # loaded by those alone who have it
 
     with (
@@ -88,7 +98,4 @@ def read_on_dask(
         ) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]  # the same
     ):
-        executor = client.get_executor()
-        return read_by_pipeline(
-            paths, store, latency_s=latency_s, executor=executor, workers=workers, progress=progress
-        )
+        yield client.get_executor()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 feedparser = pytest.importorskip("feedparser")
-from examples.feeds.__main__ import DATA  # noqa: E402  # it needs feedparser
-from examples.feeds.classify import classify  # noqa: E402
+from examples.feeds.classify import classify  # noqa: E402  # it needs feedparser
+from examples.feeds.command import DATA  # noqa: E402
 from examples.feeds.generate import ENTRIES, generate  # noqa: E402
 from examples.feeds.parsing import Entry, NotAFeed, fetch, parse  # noqa: E402
 from examples.feeds.reader import read_by_pipeline, read_on_dask, read_plainly  # noqa: E402
