@@ -225,18 +225,23 @@ def test_tables_in_a_schema_of_their_own_and_before_heartbeats_are_read(procrast
     assert "procrastinate before 3.1 keeps no heartbeats of its workers" == dict(queue.unknown)["stuck"]
 
 
-def test_a_role_without_rights_is_told_so(procrastinate_dsn: str) -> None:
+def test_a_role_without_rights_is_told_the_grants_that_help(procrastinate_dsn: str) -> None:
     with connect(procrastinate_dsn, read_only=False) as connection:
         connection.execute("DROP ROLE IF EXISTS job_watcher")
         connection.execute("CREATE ROLE job_watcher LOGIN")
+    defer(procrastinate_dsn, 1)
     try:
         with JobWatch(f"{procrastinate_dsn} user=job_watcher") as watch:
-            reading = watch.read(now_s=time.time())
+            refused = watch.read(now_s=time.time())
+            (limitation,) = refused.limitations
+            execute(procrastinate_dsn, *limitation.remedy.splitlines())
+            allowed = watch.read(now_s=time.time())
     finally:
-        execute(procrastinate_dsn, "DROP ROLE job_watcher")
+        execute(procrastinate_dsn, "DROP OWNED BY job_watcher", "DROP ROLE job_watcher")
 
-    assert () == reading.queues
-    assert {"procrastinate"} == {each.subject for each in reading.limitations}
+    assert () == refused.queues
+    assert "its tables in the schema public may not be read" in limitation.reason
+    assert (["mail"], ()) == ([each.name for each in allowed.queues], allowed.limitations)
 
 
 def test_a_database_and_a_redis_without_jobs_have_no_queues(
@@ -325,6 +330,29 @@ def test_queues_of_celery_are_read_and_what_redis_does_not_tell_is_said(
     assert {"oldest_age_s", "scheduled", "arrived", "run_time_s", "stuck"} == unknown.keys()
     assert "a Celery message has no time; the events of its workers have" == unknown["oldest_age_s"]
     assert {"job-failures": Severity.HIGH} == found(told)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated:DeprecationWarning")  # by Celery, of redis-py
+def test_results_of_celery_count_for_their_queue_where_they_name_it(
+    client: redis.Redis, server: RedisServer
+) -> None:
+    url = server.url.replace("unix://", "redis+socket://")
+    with celery.Celery("shop", broker=url, backend=url) as app:
+        task = app.task(send_mail, name="send")
+        for queue in ("mail", "feeds"):
+            task.apply_async((1,), queue=queue)
+        app.backend.store_result("plain", "x" * 20_000, "SUCCESS")
+        plain = read_redis_jobs(server.url, now_s=time.time()).queues
+        client.delete("celery-task-meta-plain")
+        app.conf.result_extended = True
+        for number, queue in enumerate(["mail", "mail", "feeds"]):
+            request = celery.app.task.Context(delivery_info={"routing_key": queue}, kwargs={"queue": "no"})
+            app.backend.store_result(f"bad{number}", ValueError("no"), "FAILURE", request=request)
+        extended = read_redis_jobs(server.url, now_s=time.time()).queues
+
+    assert [None, None] == [each.failures for each in plain]
+    assert "results do not name their queue; set result_extended" == dict(plain[0].unknown)["failures"]
+    assert [("feeds", 1), ("mail", 2)] == [(each.name, each.failures) for each in extended]
 
 
 def test_growth_is_seen_between_two_looks_and_shown_to_scrapers(

@@ -2,15 +2,18 @@
 -- reads, and none looks at more than the jobs that have not ended and the newest events.
 
 -- name: find_procrastinate
--- The schemas that hold procrastinate's tables, and whether its workers send heartbeats (from 3.1 on).
+-- The schemas that hold procrastinate's tables, whether its workers send heartbeats (from 3.1 on), and
+-- whether all of it may be read.
 SELECT
     n.nspname::text AS schema,
-    EXISTS (
-        SELECT FROM pg_class w WHERE w.relnamespace = n.oid AND w.relname = 'procrastinate_workers'
-    ) AS has_heartbeats
+    bool_or(c.relname = 'procrastinate_workers') AS has_heartbeats,
+    has_schema_privilege(n.oid, 'USAGE') AND bool_and(has_table_privilege(c.oid, 'SELECT')) AS may_read
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = 'procrastinate_jobs' AND c.relkind IN ('r', 'p')
+WHERE c.relname IN ('procrastinate_jobs', 'procrastinate_events', 'procrastinate_workers')
+  AND c.relkind IN ('r', 'p')
+GROUP BY n.oid, n.nspname
+HAVING bool_or(c.relname = 'procrastinate_jobs') AND bool_or(c.relname = 'procrastinate_events')
 ORDER BY n.nspname
 
 -- name: read_procrastinate_queues

@@ -14,9 +14,10 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from perfloop.adapters.jobs.reading import WINDOW_S
-from perfloop.adapters.probe import ProbeLog, read_rows
+from perfloop.adapters.probe import ProbeLog, quoted, read_rows
 from perfloop.adapters.queries import load_blocks
 from perfloop.model.jobs import JobQueue, Unknown
+from perfloop.model.snapshot import Limitation
 
 SYSTEM = "procrastinate"
 NEWEST_EVENTS = 100_000
@@ -32,10 +33,24 @@ _NO_EVENTS: DictRow = {"window_s": WINDOW_S, "arrived": 0, "finished": 0, "failu
 def read_procrastinate(connection: psycopg.Connection[Any], log: ProbeLog) -> tuple[JobQueue, ...]:
     """The queues of each schema that has procrastinate's tables; none where there is no such schema."""
     found: list[DictRow] = log.read(SYSTEM, lambda: read_rows(connection, _block("find_procrastinate")), [])
+    log.limitations.extend(_refused(row, connection.info.user) for row in found if not row["may_read"])
     return tuple(
         queue
         for row in found
+        if row["may_read"]
         for queue in _Schema(connection, log, row["schema"]).queues(has_heartbeats=row["has_heartbeats"])
+    )
+
+
+def _refused(row: DictRow, role: str) -> Limitation:
+    names = ["procrastinate_jobs", "procrastinate_events"]
+    names += ["procrastinate_workers"] if row["has_heartbeats"] else []
+    schema, user = quoted(row["schema"]), quoted(role)
+    tables = ", ".join(f"{schema}.{name}" for name in names)
+    return Limitation(
+        subject=SYSTEM,
+        reason=f"its tables in the schema {row['schema']} may not be read, so its queues are not seen",
+        remedy=f"GRANT USAGE ON SCHEMA {schema} TO {user};\nGRANT SELECT ON {tables} TO {user};",
     )
 
 
