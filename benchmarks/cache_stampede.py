@@ -181,6 +181,7 @@ def _drop(changer: Connection, url: str, changes: int) -> None:
                 changer.recv()
                 while cache._memory.peek("k") is None:
                     await cache.get("k")
+                    await asyncio.sleep(0)  # where the server seems away, get waits for nothing
                 changer.send("held")
                 await _until(lambda: cache._memory.peek("k") is None, SETTLED_S)
                 changer.send(time.monotonic())
