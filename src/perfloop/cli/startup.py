@@ -26,7 +26,15 @@ _SHOWN = 15
     metavar="REGEX",
     help="It is ready when a line that it writes matches; default: when it ends or comes to rest.",
 )
-@click.option("--within", "within_s", default=30.0, show_default=True, help="Seconds that a start may take.")
+@click.option(
+    "--within",
+    "within_s",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="That a start may take.",
+)
 @click.option(
     "--runs", type=click.IntRange(1), default=3, show_default=True, help="Starts that are measured."
 )

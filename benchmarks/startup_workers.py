@@ -1,0 +1,34 @@
+"""What the workers of benchmarks/startup.py import and do."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import httpx
+import psycopg
+import pydantic
+import redis
+
+LOADED = (httpx, psycopg, redis)
+
+
+class Order(pydantic.BaseModel):
+    """What a message says."""
+
+    user: int
+    words: list[str]
+
+
+def answer(message: dict[str, Any]) -> int:
+    """A first useful reply: a validated message, and who has done it."""
+    assert Order.model_validate(message).user == message["user"]
+    return os.getpid()
+
+
+def over_channel(name: str, channel: int) -> None:
+    """Answer a byte with a process id until the other end is gone."""
+    with socket.socket(fileno=channel) as end:
+        while end.recv(1):
+            end.sendall(answer({"user": 7, "words": ["a", "b"]}).to_bytes(4, "little"))
