@@ -12,7 +12,6 @@ import gc
 import os
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -74,22 +73,30 @@ class MemoryReader:
         self._mallinfo2 = getattr(self._libc, "mallinfo2", None)
         if self._mallinfo2 is not None:
             self._mallinfo2.restype = _Mallinfo2
-        self._statm = -1
-        with suppress(OSError):
-            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._statm = _opened("/proc/self/statm")
+        self._descriptors = _opened("/proc/self/fd")
+        self._tasks = _opened("/proc/self/task")
 
     def close(self) -> None:
         """Close what is read from."""
-        if self._statm >= 0:
-            os.close(self._statm)
-            self._statm = -1
+        for number in (self._statm, self._descriptors, self._tasks):
+            if number is not None:
+                os.close(number)
+        self._statm = self._descriptors = self._tasks = None
 
     def read(self) -> OwnMemory:
         """What there is now."""
         rss, anonymous = self._resident()
         in_use, free, held = self._malloc()
         return OwnMemory(
-            rss, anonymous, in_use, free, held, sys.getallocatedblocks(), _descriptors(), _threads()
+            rss,
+            anonymous,
+            in_use,
+            free,
+            held,
+            sys.getallocatedblocks(),
+            _descriptors(self._descriptors),
+            threading.active_count() if self._tasks is None else os.fstat(self._tasks).st_nlink - 2,
         )
 
     def trim(self) -> None:
@@ -103,7 +110,7 @@ class MemoryReader:
             relief(None, ctypes.c_size_t(0))
 
     def _resident(self) -> tuple[int, int]:
-        if self._statm < 0:
+        if self._statm is None:
             # Imported here, and only where /proc is missing: every worker reads its memory.
             import psutil  # type: ignore[import-untyped]  # ships no types
 
@@ -153,17 +160,16 @@ def outside_memory(pid: int) -> OutsideMemory:
         ) from error
 
 
-def _descriptors() -> int:
+def _opened(path: str) -> int | None:
+    """To be read again and again; None where there is none, as on macOS."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _descriptors(folder: int | None) -> int:
     """The kernel tells their number as the size of the folder, from Linux 6.2 on; else they are counted."""
-    try:
-        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
-    except OSError:
-        return len(os.listdir("/dev/fd")) if Path("/dev/fd").is_dir() else 0
-
-
-def _threads() -> int:
-    """Of the kernel; Python's alone where it does not tell."""
-    try:
-        return os.stat("/proc/self/task").st_nlink - 2
-    except OSError:
-        return threading.active_count()
+    if folder is not None:
+        return os.fstat(folder).st_size or len(os.listdir("/proc/self/fd"))
+    return len(os.listdir("/dev/fd")) if Path("/dev/fd").is_dir() else 0
