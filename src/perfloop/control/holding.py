@@ -23,9 +23,11 @@ SHIFT_ERRORS: Final = 5.0
 """Standard deviations between the medians."""
 PAUSE_OVER_LOOK: Final = 3.0
 """A look is followed by a pause of at least this many times its length."""
-DOWNWARD: Final = frozenset({1, 3, 9})
+FIRST_PAUSE: Final = 1 / 3
+"""Of the cool-down, before the first look after a move: what stalls made look bad is tried again soon."""
+DOWNWARD: Final = frozenset({2, 4, 10})
 RARELY: Final = 27
-"""Looks downward only mend a wrong turn: they are the 1st, 3rd and 9th after a move, then each 27th."""
+"""Looks downward only mend a wrong turn: they are the 2nd, 4th and 10th after a move, then each 27th."""
 
 
 class Shift(enum.Enum):
@@ -55,7 +57,8 @@ class Holding:
             self._rates.clear()
         look_s = now_s - self._look_began_s if self._look_began_s is not None else 0.0
         self._look_began_s = None
-        self._look_at_s = now_s + max(self._policy.cool_down_s, PAUSE_OVER_LOOK * look_s)
+        share = 1.0 if self._looks else FIRST_PAUSE
+        self._look_at_s = now_s + max(share * self._policy.cool_down_s, PAUSE_OVER_LOOK * look_s)
 
     def forget(self) -> None:
         """Something else was moved: what was seen holds no longer."""
