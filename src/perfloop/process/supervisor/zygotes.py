@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from perfloop.process.launching import WorkerExit, WorkerOrder
+from perfloop.process.spawn_launcher import BEST_LAUNCHER
 from perfloop.process.zygote.started import StartedZygote
 from perfloop.process.zygote_launcher import ZygoteLauncher
 
@@ -85,7 +86,7 @@ class Zygotes:
         await asyncio.gather(*(each.close() for each in list(self._pids)), *self._closing)
 
     def _made(self, started: StartedZygote | None) -> ZygoteLauncher:
-        launcher = ZygoteLauncher(self._preload, on_exit=self._ended, path=self._path, started=started)
+        launcher = BEST_LAUNCHER(self._preload, on_exit=self._ended, path=self._path, started=started)
         self._pids[launcher] = set()
         self._starting[launcher] = 0
         return launcher

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from perfloop.process.zygote.started import EARLY, StartedZygote, execute_zygote, tell_zygote
+from perfloop.process.zygote.started import EARLY, StartedZygote, end_zygote, execute_zygote, tell_zygote
 
 
 def begin(arguments: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ def begin(arguments: Sequence[str]) -> None:
         with open(files[0], "rb") as file:
             preload = preload_of(tomllib.load(file))
     except (OSError, ValueError, AttributeError, TypeError):
-        zygote.control.close()
+        end_zygote(zygote)
         return
     folder = os.path.dirname(os.path.realpath(files[0]))
     _keep(zygote, preload, (folder,))
