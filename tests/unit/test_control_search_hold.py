@@ -134,6 +134,32 @@ def test_a_limit_on_trial_that_ends_the_waiting_stays() -> None:
     assert Outcome.KEPT is law.log.entries()[-1].outcome
 
 
+def test_a_trial_is_not_kept_where_the_waiting_ended_at_the_other_limit() -> None:
+    law, at_s = SearchHold(start=4), 0.0
+    while len(law.log.entries()) < 2:
+        law.update(window(at_s, law.limit, latency_s=0.01 if law.limit == 4 else 0.04))
+        at_s += 0.1
+    for _ in range(8):
+        law.update(window(at_s, 4, in_flight=2.0))
+        at_s += 0.1
+
+    assert 4 == law.limit
+    assert law.is_settled
+    assert [Outcome.UNDONE, Outcome.KEPT] == [entry.outcome for entry in law.log.entries()]
+
+
+def test_the_first_look_after_a_search_goes_up_and_soon() -> None:
+    law, at_s, settled_at_s = SearchHold(start=4), 0.0, 0.0
+    while settled_at_s == 0.0 or law.is_settled:
+        law.update(window(at_s, law.limit, latency_s=0.01 * max(1.0, law.limit / 4) ** 2))
+        at_s += 0.1
+        if law.is_settled and settled_at_s == 0.0:
+            settled_at_s = at_s
+
+    assert 5 == law.limit
+    assert at_s - settled_at_s <= 1.5
+
+
 def test_calls_that_fail_count_against_a_limit() -> None:
     law, at_s = SearchHold(start=4), 0.0
     while not law.is_settled:

@@ -83,14 +83,16 @@ class SearchHold:
     def _starve(self, window: Window) -> Adjustment | None:
         """End a trial that Windows say nothing of.
 
-        Where no call waits the limit on trial stays, as it holds nothing back. Where none ends well it goes.
+        Where no call waits the limit that is visited stays, as it holds nothing back. Where none ends well
+        the one on trial goes.
         """
         self._starved += 1
         if self._trial is None or self._starved < STARVED:
             return None
+        is_taken = not window.is_saturated and self.limit == self._trial.limit
         before, self._trial, self._bracket = self._anchor.limit, None, None
-        self.log.settle(Outcome.UNDONE if window.is_saturated else Outcome.KEPT, window)
-        if not window.is_saturated:
+        self.log.settle(Outcome.KEPT if is_taken else Outcome.UNDONE, window)
+        if is_taken:
             self._anchor = Estimate(self.limit)
         self._holding.begin(window.ended_at_s, self._anchor.limit)
         if self.limit == self._anchor.limit:
@@ -122,8 +124,7 @@ class SearchHold:
             return self._conclude(bracket, trial, gain, window)
         if not trial.is_visit_over():
             return None
-        trial.change_over()
-        other = trial.anchor_limit if self.limit == trial.limit else trial.limit
+        other = trial.change_over()
         return self._move(other, window, f"{other} once more, to be sure against {self.limit}")
 
     def _conclude(self, bracket: Bracket, trial: Trial, gain: float, window: Window) -> Adjustment | None:

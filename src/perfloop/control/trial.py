@@ -41,18 +41,14 @@ class Trial:
         self._visits = [anchor, Estimate(limit)]
         self._spent = 0
 
-    @property
-    def other_limit(self) -> int:
-        """The one that is not visited now."""
-        return self.anchor_limit if self._visits[-1].limit == self.limit else self.limit
-
     def begin_anew(self) -> None:
         """Something else was moved: what was seen holds no longer. The visit goes on."""
         self._visits = [Estimate(self._visits[-1].limit)]
 
-    def change_over(self) -> None:
-        """Visit the other limit."""
-        self._visits.append(Estimate(self.other_limit))
+    def change_over(self) -> int:
+        """Visit the other limit, which is returned."""
+        self._visits.append(Estimate(self._other_limit()))
+        return self._visits[-1].limit
 
     def add(self, window: Window) -> None:
         """Take a telling Window of the limit that is visited."""
@@ -81,11 +77,14 @@ class Trial:
             return False
         if len(current) >= LONGEST_VISIT or self._sure_gain(LEAST_WINDOWS) is not None:
             return True
-        return current.error <= REVISIT * self._all_of(self.other_limit).error
+        return current.error <= REVISIT * self._all_of(self._other_limit()).error
 
     def change(self) -> float:
         """By what the logarithm of the rate on trial lies above that of the anchor."""
         return self._all_of(self.limit).value - self._all_of(self.anchor_limit).value
+
+    def _other_limit(self) -> int:
+        return self.anchor_limit if self._visits[-1].limit == self.limit else self.limit
 
     def _sure_gain(self, windows: int) -> float | None:
         one, other = self._all_of(self.limit), self._all_of(self.anchor_limit)
