@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 import pytest
-from benchmarks.adaptive_stage import DEFAULT, GRID, STEPS, Cell, play_both, play_cell, play_steps
+from benchmarks.adaptive_stage import DEFAULT, GRID, STALLED, STEPS, Cell, play_both, play_cell, play_steps
 
 SEEDS = range(5001, 5006)
 
@@ -23,6 +23,16 @@ def test_the_best_fixed_setting_is_reached_and_held(cell: Cell) -> None:
     assert (
         statistics.median(ours.p99_s / fixed.p99_s for ours, fixed in zip(scores, best, strict=True)) <= 1.3
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", STALLED, ids=lambda cell: cell.name)
+def test_a_host_that_stalls_hides_the_best_setting_from_none(cell: Cell) -> None:
+    pairs = [(play_cell(DEFAULT, cell, seed), play_cell(None, cell, seed)) for seed in SEEDS]
+    shares = [ours.steady_ratio / fixed.steady_ratio for ours, fixed in pairs]
+
+    assert statistics.median(shares) >= 0.9
+    assert min(shares) >= 0.8
 
 
 @pytest.mark.slow
