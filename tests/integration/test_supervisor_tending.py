@@ -64,7 +64,7 @@ def test_a_worker_over_its_memory_is_trimmed_in_vain_and_recycled_without_a_lost
             group = fleet._groups["bots"]
             keeper = GroupKeeper(group)
             before = {each.name: each.pid for each in keeper.seats()}
-            policy = LadderPolicy(max_own_bytes=20 * MB, recycle_every_s=0.1)
+            policy = LadderPolicy(max_own_bytes=20 * MB, recycle_every_s=0.1, examine_s=0)
             async with tended(watch_memory(group, policy, every_s=0.1)):
                 await until(lambda: 2 == len(keeper.seats()))
                 assert await keeper.memory("bots-1") is not None
@@ -103,6 +103,27 @@ def test_what_a_trim_gives_back_restarts_nobody(handler: str) -> None:
             assert trimmed.after["helped"]
             assert [before.pid] == [each.pid for each in keeper.seats()]
             assert [] == events(fleet, "recycled")
+
+    run(work())
+
+
+@glibc
+def test_the_line_that_leaks_is_named_before_its_worker_is_recycled() -> None:
+    async def load(fleet: Supervisor) -> None:
+        while True:
+            await fleet.ask("bots", MB // 50)
+            await asyncio.sleep(0.005)
+
+    async def work() -> None:
+        async with fleet_of("leak") as fleet:
+            policy = LadderPolicy(max_own_bytes=2 * MB, examine_s=2.5)
+            async with tended(watch_memory(fleet._groups["bots"], policy, every_s=0.1)):
+                await asyncio.sleep(0.3)
+                async with tended(load(fleet)):
+                    await until(lambda: bool(events(fleet, "recycled")))
+            (examined,) = events(fleet, "examined")
+
+            assert "leaking_handlers.py:14" in examined.reason
 
     run(work())
 

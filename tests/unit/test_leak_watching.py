@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from perfloop.errors import LaunchFailed
+from perfloop.process.leaks.examination import Examination
 from perfloop.process.leaks.floors import MemorySample
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.leaks.watching import MemoryWatch, Seat
@@ -53,6 +54,9 @@ class Fleet:
         if self.collects:
             self.clean_s[worker] = self.now_s
         return await self.memory(worker)
+
+    async def examine(self, worker: str, for_s: float) -> Examination | None:
+        return None
 
     async def recycle(self, worker: str, reason: str) -> None:
         if self.is_broken:

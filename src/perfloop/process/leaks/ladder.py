@@ -50,6 +50,9 @@ class LadderPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """At most once in so long for each worker."""
     min_freed_ratio: float = 0.2
     """A trim has helped where it freed this share of what the worker held of its own."""
+    examine_s: float = 30.0
+    """Before it is recycled, a growing worker is looked at for so long to name the lines, which slows it
+    meanwhile; 0 for not."""
     quiet_within_s: float = 600.0
     """A worker is recycled where it has no message, and after so long of waiting for that, with some."""
     recycle_every_s: float = 300.0
@@ -62,6 +65,7 @@ class LadderPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __post_init__(self) -> None:
         require(self.max_own_bytes is None or self.max_own_bytes > 0, "max_own_bytes: above zero")
+        require(self.examine_s >= 0, "examine_s: not below zero")
         require(self.recycle_every_s >= 0, "recycle_every_s: not below zero")
         require(self.jitter_ratio >= 0, "jitter_ratio: not below zero")
         require(self.max_recycles >= 0, "max_recycles: not below zero")

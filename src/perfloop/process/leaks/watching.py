@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import structs
 
 from perfloop.errors import PerfloopError
 from perfloop.model.value import Value
 from perfloop.process.leaks.contrast import Peer, suspect_among
+from perfloop.process.leaks.examination import Examination
 from perfloop.process.leaks.floors import FLOOR_S, Floor, MemorySample, floors
 from perfloop.process.leaks.ladder import Act, Ladder, LadderPolicy, Rung, Seen
 from perfloop.process.leaks.suspicion import LeakPolicy, Suspicion
+
+_TOLD: Final = 3
 
 
 class Seat(Value, frozen=True, kw_only=True):
@@ -37,6 +40,9 @@ class Keeper(Protocol):
 
     async def trim(self, worker: str) -> MemorySample | None:
         """Have it collect garbage and give back what is free; what it holds then."""
+
+    async def examine(self, worker: str, for_s: float) -> Examination | None:
+        """Have it look for the lines that grow; None where it does not answer in time."""
 
     async def recycle(self, worker: str, reason: str) -> None:
         """Put a new process in its place, without losing a message.
@@ -87,6 +93,7 @@ class MemoryWatch:
         self, keeper: Keeper, *, ladder: LadderPolicy | None = None, policy: LeakPolicy | None = None
     ) -> None:
         self._keeper = keeper
+        self._examine_s = (ladder or LadderPolicy()).examine_s
         self._ladder = Ladder(ladder or LadderPolicy())
         self._policy = policy or LeakPolicy()
         self._records: dict[str, _Record] = {}
@@ -154,16 +161,32 @@ class MemoryWatch:
         kind = "trimmed" if act.rung is Rung.TRIM else "recycled"
         self._keeper.note(kind, act.worker, act.reason, before, {**_numbers(after), "helped": outcome.helped})
 
+    async def _name_lines(self, worker: str) -> None:
+        found = await self._keeper.examine(worker, self._examine_s) if self._examine_s else None
+        if found is not None:
+            rate = round((found.bytes_per_s or 0.0) * 60 / 2**20, 2)
+            self._keeper.note("examined", worker, _lines(found), {}, {"mb_per_min": rate})
+
     async def _carry_out(self, act: Act) -> MemorySample:
         """What is held after it."""
         if act.rung is Rung.TRIM:
             after = await self._keeper.trim(act.worker)
         else:
+            await self._name_lines(act.worker)
             await self._keeper.recycle(act.worker, act.reason)
             after = await self._keeper.memory(act.worker)
         if after is None:
             raise PerfloopError("it does not answer; it may be busy with one long message")
         return after
+
+
+def _lines(found: Examination) -> str:
+    """The lines that hold most of what grew."""
+    places = [each.called_from or each.place for each in found.lines[:_TOLD]]
+    named = [f"{place.file}:{place.line}" for place in places]
+    if named:
+        return f"it grows in {', '.join(named)}"
+    return "a library allocates it, past Python" if found.is_native else "no line grew steadily meanwhile"
 
 
 def _numbers(sample: MemorySample) -> dict[str, Any]:

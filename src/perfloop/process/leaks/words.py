@@ -13,7 +13,8 @@ MEMORY: Final = "memory"
 TRIM: Final = "trim"
 """`[TRIM]` collects garbage and gives back what is free; `[TRIM, sample]` says what is there after it."""
 EXAMINE: Final = "examine"
-"""`[EXAMINE, seconds]` begins to look for the lines that grow; the next MEMORY after its end has them."""
+"""`[EXAMINE, seconds]` begins to look for the lines that grow, and `[EXAMINE]` says that it has begun; the
+next MEMORY after its end has them."""
 
 
 class MemoryWords:
@@ -34,6 +35,7 @@ class MemoryWords:
                 return [TRIM, _told(self._samples().trim())]
             case [kind, float(for_s)] if kind == EXAMINE:
                 self._examine(for_s)
+                return [EXAMINE]
         return None
 
     def _samples(self) -> Sampler:

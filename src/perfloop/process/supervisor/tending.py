@@ -7,11 +7,14 @@ import random
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from perfloop.errors import FleetFailed
+from perfloop.process.leaks.examination import Examination
 from perfloop.process.leaks.floors import MemorySample
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.leaks.watching import MemoryWatch, Seat
-from perfloop.process.leaks.words import MEMORY, TRIM, sample_of
+from perfloop.process.leaks.words import EXAMINE, MEMORY, TRIM, sample_of
 from perfloop.process.scaling.scaling import Demand, ScalingPolicy, WorkerScaling
 from perfloop.process.supervisor.group import Group
 from perfloop.process.supervisor.running import Running
@@ -24,6 +27,9 @@ _GLANCES: Final = 25
 """In a window: who has work, and who has none."""
 _ANSWER_S: Final = 3.0
 _TRIM_S: Final = 30.0
+_EXAMINED_S: Final = 30.0
+"""For the answer, after the time of an examination."""
+_ASK_S: Final = 1.0
 
 
 def tendings(group: Group) -> list[Coroutine[Any, Any, None]]:
@@ -84,6 +90,20 @@ class GroupKeeper:
         """Have it collect garbage and give back what is free; what it holds then."""
         return await self._sample(worker, [TRIM], _TRIM_S)
 
+    async def examine(self, worker: str, for_s: float) -> Examination | None:
+        """Have it look for the lines that grow; None where it does not answer in time."""
+        if await self._told(worker, [EXAMINE, float(for_s)], _ANSWER_S) is None:
+            return None
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + for_s + _EXAMINED_S
+        await asyncio.sleep(for_s / 2)
+        while loop.time() < until_s:
+            told = await self._told(worker, [MEMORY], _ANSWER_S)
+            if told is not None and told[2] is not None:
+                return msgspec.convert(told[2], Examination)
+            await asyncio.sleep(_ASK_S)
+        return None
+
     async def recycle(self, worker: str, reason: str) -> None:
         """Put a new process in its place, without losing a message.
 
@@ -103,14 +123,17 @@ class GroupKeeper:
         self._group.log.add(kind, worker, reason, before=before, after=after)
 
     async def _sample(self, worker: str, word: list[Any], within_s: float) -> MemorySample | None:
+        told = await self._told(worker, word, within_s)
+        return None if told is None else sample_of(told[1])
+
+    async def _told(self, worker: str, word: list[Any], within_s: float) -> Any:
         running = next((each for each in self._ready() if each.name == worker), None)
         if running is None:
             return None
         try:
-            told = await running.told(word, within_s=within_s)
+            return await running.told(word, within_s=within_s)
         except ConnectionError:  # it has just ended
             return None
-        return None if told is None else sample_of(told[1])
 
     def _ready(self) -> list[Running]:
         running = [each.running for each in self._group.workers]
