@@ -11,7 +11,7 @@ import pytest
 from perfloop.adapters.control_groups import ControlGroup, group_rights
 from perfloop.errors import InvalidValue, LaunchFailed
 from perfloop.process.launching import WorkerLimits
-from perfloop.process.resources.host import group_of, host_rights
+from perfloop.process.resources.host import group_of, hold, host_rights
 from perfloop.process.resources.limits import HostRights, ResourceLimits, plan
 
 MB = 1024**2
@@ -23,7 +23,7 @@ MAC = HostRights(cpus=(), group_reason="there are no control groups")
 
 
 def test_without_limits_nothing_is_asked_for() -> None:
-    found = plan(ResourceLimits(), place=0, inherited_bytes=0, host=ABLE)
+    found = plan(ResourceLimits(), place=0, host=ABLE)
 
     assert (WorkerLimits(), None, None, ()) == (
         found.worker,
@@ -34,35 +34,33 @@ def test_without_limits_nothing_is_asked_for() -> None:
 
 
 def test_control_groups_bound_memory_and_share_the_cpu_where_they_can_be_made() -> None:
-    found = plan(
-        ResourceLimits(memory_bytes=200 * MB, weight=50), place=0, inherited_bytes=80 * MB, host=ABLE
-    )
+    found = plan(ResourceLimits(memory_bytes=200 * MB, weight=50), place=0, host=ABLE)
 
     assert (200 * MB, 50, ()) == (found.group_memory_bytes, found.group_weight, found.words)
     assert {} == found.worker.rlimits
 
 
-def test_elsewhere_memory_is_bounded_beyond_what_the_worker_inherits() -> None:
-    found = plan(ResourceLimits(memory_bytes=200 * MB), place=0, inherited_bytes=80 * MB, host=BARE)
+def test_elsewhere_the_growth_of_memory_is_bounded() -> None:
+    found = plan(ResourceLimits(memory_bytes=200 * MB), place=0, host=BARE)
 
-    assert {"DATA": 280 * MB} == found.worker.rlimits
+    assert (None, 200 * MB) == (found.group_memory_bytes, found.data_bytes)
     assert found.words[0].startswith("memory is bounded to 200 MB by RLIMIT_DATA")
     assert found.words[0].endswith("there are no control groups")
 
 
 def test_where_nothing_bounds_memory_it_is_said_what_is_done_instead() -> None:
-    found = plan(ResourceLimits(memory_bytes=200 * MB, cpus=(0,)), place=0, inherited_bytes=0, host=MAC)
+    found = plan(ResourceLimits(memory_bytes=200 * MB, cpus=(0,)), place=0, host=MAC)
 
     assert WorkerLimits() == found.worker
     assert [
-        "memory cannot be bounded on this system; a worker with more than 200 MB of its own is recycled",
+        "memory cannot be bounded on this system; max_own_bytes of the memory table recycles instead",
         "processes cannot be bound to processors on this system; the scheduler places them",
     ] == list(found.words)
 
 
 @pytest.mark.parametrize(("weight", "nice"), [(10, 10), (50, 3), (1, 19)])
 def test_a_smaller_weight_is_given_as_nice(weight: int, nice: int) -> None:
-    found = plan(ResourceLimits(weight=weight), place=0, inherited_bytes=0, host=BARE)
+    found = plan(ResourceLimits(weight=weight), place=0, host=BARE)
 
     assert nice == found.worker.nice
 
@@ -70,19 +68,19 @@ def test_a_smaller_weight_is_given_as_nice(weight: int, nice: int) -> None:
 def test_a_priority_above_the_usual_needs_a_right() -> None:
     limits = ResourceLimits(weight=400)
 
-    assert 0 == plan(limits, place=0, inherited_bytes=0, host=BARE).worker.nice
-    assert "CAP_SYS_NICE" in plan(limits, place=0, inherited_bytes=0, host=BARE).words[1]
+    assert 0 == plan(limits, place=0, host=BARE).worker.nice
+    assert "CAP_SYS_NICE" in plan(limits, place=0, host=BARE).words[1]
 
 
 def test_workers_are_spread_over_the_processors_in_turn() -> None:
     limits = ResourceLimits(spread=True)
-    places = [plan(limits, place=each, inherited_bytes=0, host=ABLE).worker.cpus for each in range(6)]
+    places = [plan(limits, place=each, host=ABLE).worker.cpus for each in range(6)]
 
     assert [(0,), (1,), (2,), (3,), (0,), (1,)] == places
 
 
 def test_processors_and_files_that_are_not_there_are_left_out() -> None:
-    found = plan(ResourceLimits(cpus=(1, 7), open_files=4096), place=0, inherited_bytes=0, host=BARE)
+    found = plan(ResourceLimits(cpus=(1, 7), open_files=4096), place=0, host=BARE)
 
     assert ((1,), {"NOFILE": 1024}) == (found.worker.cpus, found.worker.rlimits)
     assert {
@@ -99,19 +97,20 @@ def test_limits_that_make_no_sense_are_refused() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts all private memory on Linux only")
 def test_a_worker_beyond_its_memory_gets_a_memory_error_and_goes_on() -> None:
     program = (
-        "import sys, os\n"
-        "from perfloop.process.zygote.child import limit\n"
-        "limit({'nice': 3, 'cpus': [], 'rlimits': {'DATA': 300 << 20}})\n"
-        "print(os.nice(0))\n"
+        "import sys\n"
+        "sys.stdin.readline()\n"
         "try:\n    bytearray(400 << 20)\n"
         "except MemoryError:\n    print('refused')\n"
         "print(len(bytearray(50 << 20)))\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    nice, refused, size = ended.stdout.split()
+    found = plan(ResourceLimits(memory_bytes=200 * MB), place=0, host=BARE)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        hold(found, process.pid, None)
+        out, _ = process.communicate("go\n")
 
-    assert ("refused", 50 << 20) == (refused, int(size))
-    assert int(nice) >= 3
+    assert ["refused", str(50 << 20)] == out.split()
 
 
 def test_this_host_says_what_it_allows() -> None:
@@ -143,7 +142,7 @@ def test_a_group_that_is_delegated_can_be_divided(delegated: Path) -> None:
 
 
 def test_a_worker_s_group_has_its_bounds(delegated: Path) -> None:
-    found = plan(ResourceLimits(memory_bytes=64 * MB, weight=20), place=0, inherited_bytes=0, host=ABLE)
+    found = plan(ResourceLimits(memory_bytes=64 * MB, weight=20), place=0, host=ABLE)
     group = group_of(found, "bots-1", root=delegated)
     assert group is not None
     with group as made:

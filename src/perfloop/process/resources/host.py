@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from perfloop.adapters.control_groups import ControlGroup, group_rights
@@ -27,14 +26,27 @@ def host_rights(root: Path = Path("/")) -> HostRights:
     )
 
 
-def group_of(
-    plan: ResourcePlan, name: str, *, root: Path = Path("/")
-) -> AbstractContextManager[ControlGroup] | None:
+def group_of(plan: ResourcePlan, name: str, *, root: Path = Path("/")) -> ControlGroup | None:
     """The control group that a worker's plan asks for; None where it needs none."""
     folder = group_rights(root).folder
     if folder is None or (plan.group_memory_bytes is None and plan.group_weight is None):
         return None
     return ControlGroup(Path(folder), name, memory_bytes=plan.group_memory_bytes, weight=plan.group_weight)
+
+
+def hold(plan: ResourcePlan, pid: int, group: ControlGroup | None) -> None:
+    """Hold a process that has just been started to its memory, beyond what it began with.
+
+    Raises:
+        OSError: It may not be held; it may have ended.
+    """
+    if group is not None:
+        group.join(pid)
+    if plan.data_bytes is not None:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[5])
+        _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+        bound = pages * resource.getpagesize() + plan.data_bytes
+        resource.prlimit(pid, resource.RLIMIT_DATA, (bound, most))
 
 
 def _may_raise_priority() -> bool:

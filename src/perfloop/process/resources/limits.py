@@ -60,6 +60,8 @@ class ResourcePlan(Value, frozen=True, kw_only=True):
 
     worker: WorkerLimits
     """What it takes upon itself before its first work."""
+    data_bytes: int | None = None
+    """By how much its private memory may grow from what it begins with, by RLIMIT_DATA."""
     group_memory_bytes: int | None = None
     group_weight: int | None = None
     """What its control group has; it needs none where both are None."""
@@ -67,49 +69,46 @@ class ResourcePlan(Value, frozen=True, kw_only=True):
     """What this host does not allow, and what is done instead."""
 
 
-def plan(limits: ResourceLimits, *, place: int, inherited_bytes: int, host: HostRights) -> ResourcePlan:
+def plan(limits: ResourceLimits, *, place: int, host: HostRights) -> ResourcePlan:
     """How the worker at this place of its group, from 0 on, is held to its limits.
 
     Args:
         limits: Of its group.
         place: In its group.
-        inherited_bytes: Private memory that it begins with, which is the zygote's.
         host: What can be done.
     """
     words: list[str] = []
     rlimits: dict[str, int] = {}
-    group_memory = _memory(limits, inherited_bytes, host, rlimits, words)
+    group_memory, data = _memory(limits, host, words)
     group_weight, nice = _share(limits, host, words)
     if limits.open_files is not None:
         rlimits["NOFILE"] = _files(limits.open_files, host, words)
     return ResourcePlan(
         worker=WorkerLimits(nice=nice, cpus=_cpus(limits, place, host, words), rlimits=rlimits),
+        data_bytes=data,
         group_memory_bytes=group_memory,
         group_weight=group_weight,
         words=tuple(words),
     )
 
 
-def _memory(
-    limits: ResourceLimits, inherited: int, host: HostRights, rlimits: dict[str, int], words: list[str]
-) -> int | None:
-    """The bound of its control group, if it gets one."""
+def _memory(limits: ResourceLimits, host: HostRights, words: list[str]) -> tuple[int | None, int | None]:
+    """The bound of its control group, and that of its growth; at most one of them."""
     if limits.memory_bytes is None:
-        return None
+        return None, None
     if "memory" in host.group_controllers:
-        return limits.memory_bytes
+        return limits.memory_bytes, None
     text = bytes_text(limits.memory_bytes)
     if host.holds_data:
-        rlimits["DATA"] = inherited + limits.memory_bytes
         words.append(
             f"memory is bounded to {text} by RLIMIT_DATA, at which Python raises MemoryError, and for each"
             f" process of a worker alone: {host.group_reason}"
         )
-    else:
-        words.append(
-            f"memory cannot be bounded on this system; a worker with more than {text} of its own is recycled"
-        )
-    return None
+        return None, limits.memory_bytes
+    words.append(
+        "memory cannot be bounded on this system; max_own_bytes of the memory table recycles instead"
+    )
+    return None, None
 
 
 def _share(limits: ResourceLimits, host: HostRights, words: list[str]) -> tuple[int | None, int]:
