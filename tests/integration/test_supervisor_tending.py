@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from perfloop.errors import InvalidInput
+from perfloop.errors import InvalidInput, MessageFailed
 from perfloop.process import Event, FleetSpec, GroupSpec, Supervisor
 from perfloop.process.leaks.ladder import LadderPolicy
+from perfloop.process.resources.host import host_rights
+from perfloop.process.resources.limits import ResourceLimits
 from perfloop.process.scaling.scaling import ScalingPolicy
 from perfloop.process.supervisor.fleet_file import parse_fleet
 from perfloop.process.supervisor.tending import GroupKeeper, follow_load, watch_memory
@@ -148,14 +151,37 @@ def test_workers_follow_the_load() -> None:
     run(work())
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux" or "memory" in host_rights().group_controllers,
+    reason="where control groups bound the memory, the kernel ends the worker",
+)
+def test_a_worker_is_held_to_its_limits_and_goes_on_beyond_them() -> None:
+    async def work() -> None:
+        limits = ResourceLimits(memory_bytes=100 * MB, nice=3, spread=True, open_files=200)
+        async with fleet_of("leak", count=2, limits=limits) as fleet:
+            processes = [psutil.Process(each.pid) for each in GroupKeeper(fleet._groups["bots"]).seats()]
+            held = [(each.nice() - psutil.Process().nice(), len(each.cpu_affinity())) for each in processes]
+
+            assert [(3, 1), (3, 1)] == held
+            assert 200 == processes[0].rlimit(psutil.RLIMIT_NOFILE)[0]
+            with pytest.raises(MessageFailed, match="MemoryError"):
+                await fleet.ask("bots", 300 * MB)
+            assert await fleet.ask("bots", MB) >= 1
+            assert any("RLIMIT_DATA" in each.reason for each in events(fleet, "not-limited"))
+
+    run(work())
+
+
 def test_a_fleet_file_says_what_is_tended() -> None:
     text = (
         '[groups.bots]\nhandler = "bots:act"\n[groups.bots.memory]\nmax_own_bytes = 100000000\n'
+        "[groups.bots.limits]\nmemory_bytes = 200000000\ncpus = [0, 1]\n"
         "[groups.bots.scaling]\nlowest = 2\nhighest = 8\n"
     )
     (spec,) = parse_fleet(text, "bots.toml", folder=".").groups
 
     assert LadderPolicy(max_own_bytes=100_000_000) == spec.memory
     assert ScalingPolicy(lowest=2, highest=8) == spec.scaling
-    with pytest.raises(InvalidInput, match=r"bots\.toml:8: .*fastest is not known"):
+    assert ResourceLimits(memory_bytes=200_000_000, cpus=(0, 1)) == spec.limits
+    with pytest.raises(InvalidInput, match=r"bots\.toml:11: .*fastest is not known"):
         parse_fleet(text + "fastest = 1\n", "bots.toml", folder=".")

@@ -13,6 +13,7 @@ from perfloop.process.launching import WorkerExit
 from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.endings import cause_of
 from perfloop.process.supervisor.events import EventLog
+from perfloop.process.supervisor.holding import plan_of
 from perfloop.process.supervisor.post import Post
 from perfloop.process.supervisor.restarting import restarted_with
 from perfloop.process.supervisor.running import Running
@@ -69,6 +70,8 @@ class Group:
 
     async def start(self) -> None:
         """Start all, and wait until each is ready, or was given up."""
+        for word in plan_of(self.spec.limits, 0).words:
+            self.log.add("not-limited", self.spec.name, word)
         self._grow(self.spec.count)
         for berth in self.workers:
             berth.begin()

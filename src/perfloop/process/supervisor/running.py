@@ -14,7 +14,8 @@ from perfloop.process.channel.async_end import AsyncChannelEnd
 from perfloop.process.channel.end import socket_pair
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.unacknowledged import Sent
-from perfloop.process.launching import Launcher, WorkerExit, WorkerOrder
+from perfloop.process.launching import Launcher, WorkerExit, WorkerLimits, WorkerOrder
+from perfloop.process.supervisor.holding import Hold
 from perfloop.process.supervisor.output import Output
 from perfloop.process.supervisor.specs import GroupSpec
 from perfloop.process.worker import ALIVE, AT, FAILED, PING, READY, REPLY
@@ -22,6 +23,8 @@ from perfloop.process.worker import ALIVE, AT, FAILED, PING, READY, REPLY
 _LAUNCH_S: Final = 10.0
 _CHANNEL_END_S: Final = 0.5
 """For the last words of a worker that has ended: what it started may hold its end of the channel."""
+_INCARNATION_BITS: Final = 40
+"""Of a message's id, above which stands the number of the process that it was first sent to."""
 Watch = Callable[["Running", int], None]
 
 
@@ -92,6 +95,7 @@ class Running:
         self._answers: dict[str, asyncio.Future[Any]] = {}
         """Of words that are waited for, by their kinds."""
         self._finishing: asyncio.Task[None] | None = None
+        self._hold = Hold(group.limits, name, first_id >> _INCARNATION_BITS)
 
     async def start(self, launcher: Launcher, fleet_id: str) -> None:
         """Start the process.
@@ -99,6 +103,7 @@ class Running:
         Raises:
             LaunchFailed: It cannot be started.
         """
+        self._hold.begin()
         ours, theirs = socket_pair()
         out, err = self.output.open()
         self._channel = AsyncChannelEnd(
@@ -109,13 +114,15 @@ class Running:
             on_acknowledged=self._acknowledged,
             on_end=self._channel_ended,
         )
-        order = _order(self.name, self.group, fleet_id)
+        order = _order(self.name, self.group, fleet_id, self._hold.worker)
         starting = asyncio.create_task(launcher.start(order, channel=theirs, stdout=out, stderr=err))
         try:
             await self._channel.open()  # while the process is started
             self.pid = await asyncio.wait_for(starting, _LAUNCH_S)
+            self._hold.take(self.pid)
         except (LaunchFailed, OSError) as error:
             self._channel.abort()
+            self._give_up()
             raise LaunchFailed(f"{self.name} cannot be started: {error or 'nothing was heard'}") from error
         finally:
             theirs.close()
@@ -124,6 +131,12 @@ class Running:
             if not self.pid:
                 self.output.end()
         self.started_s = self.heard_s = self._clock()
+
+    def _give_up(self) -> None:
+        """A process that is there and cannot be kept is not to stay."""
+        if self.pid:
+            self.kill("it could not be held to its limits")
+        self._hold.end()
 
     @property
     def under_way(self) -> int:
@@ -202,6 +215,7 @@ class Running:
         await self._until(self._channel_over.wait(), _CHANNEL_END_S)
         self._channel.abort()
         self.output.end()
+        self._hold.end()
         self.left = self._channel.left()
         self.ended.set_result(end)
 
@@ -260,7 +274,7 @@ class Running:
         self._listener.wrote(self.name, stream, line)
 
 
-def _order(name: str, group: GroupSpec, fleet_id: str) -> WorkerOrder:
+def _order(name: str, group: GroupSpec, fleet_id: str, limits: WorkerLimits) -> WorkerOrder:
     target, arguments = None, group.arguments
     if group.handler is not None:
         target, arguments = "run_handler", (group.handler, str(group.concurrency))
@@ -274,4 +288,5 @@ def _order(name: str, group: GroupSpec, fleet_id: str) -> WorkerOrder:
         command=group.command,
         environment={**os.environ, **own, **group.environment},
         folder=group.folder,
+        limits=limits,
     )

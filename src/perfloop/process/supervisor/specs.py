@@ -10,6 +10,7 @@ from typing import Final
 from perfloop.errors import InvalidInput
 from perfloop.model.value import Value, require
 from perfloop.process.leaks.ladder import LadderPolicy
+from perfloop.process.resources.limits import ResourceLimits
 from perfloop.process.scaling.scaling import ScalingPolicy
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.restarting import RestartPolicy, Strategy
@@ -127,6 +128,8 @@ class GroupSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ready: ReadyPolicy = ReadyPolicy()
     health: HealthPolicy = HealthPolicy()
     stop: StopPolicy = StopPolicy()
+    limits: ResourceLimits = ResourceLimits()
+    """What each worker may have of the machine."""
     memory: LadderPolicy | None = None
     """What is done for workers whose memory grows; None does not look at it. Only with a channel."""
     scaling: ScalingPolicy | None = None
