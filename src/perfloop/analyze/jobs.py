@@ -6,6 +6,7 @@ may wait for hours is told so all the same, once a queue.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from perfloop.model.advice import Evidence, Finding, Severity
@@ -82,7 +83,7 @@ def _job_queue_grows(queue: JobQueue) -> Iterator[Finding]:
     if grown is None:
         return
     by, over_s = grown
-    if by >= GROWN_BY and by >= GROWN_RATIO * queue.depth > 0:
+    if by >= GROWN_BY and by >= GROWN_RATIO * queue.depth > 0 and _time_to_empty_s(queue) >= OLD_S:
         yield _finding(
             queue,
             "queue-grows",
@@ -90,6 +91,13 @@ def _job_queue_grows(queue: JobQueue) -> Iterator[Finding]:
             f"grew by {count_text(by)} jobs in {seconds_text(over_s)}: more come than workers end",
             "more workers, if the jobs wait and do not fill the processors; shorter jobs; or fewer of them",
         )
+
+
+def _time_to_empty_s(queue: JobQueue) -> float:
+    """At the rate of the window, if nothing more came: a burst that is worked off at once is no fault."""
+    if not queue.finished or not queue.window_s:
+        return math.inf
+    return queue.depth * queue.window_s / queue.finished
 
 
 def _job_queue_late(queue: JobQueue) -> Iterator[Finding]:
