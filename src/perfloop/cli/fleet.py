@@ -16,8 +16,8 @@ from perfloop.model.units import bytes_text
 from perfloop.model.value import to_json
 from perfloop.process.supervisor.control_client import ask, events
 from perfloop.process.supervisor.control_place import Asked, only_fleet
+from perfloop.process.supervisor.reading import fleet_of
 from perfloop.process.supervisor.statistics import FleetStatistics, WorkerStatistics
-from perfloop.process.supervisor.supervisor import fleet_of
 
 fleet_option = click.option(
     "--fleet",

@@ -12,7 +12,8 @@ import click
 from perfloop.cli.fleet_lines import FleetLines
 from perfloop.errors import LaunchFailed
 from perfloop.process.supervisor.orphans import Orphans
-from perfloop.process.supervisor.supervisor import Supervisor, fleet_of
+from perfloop.process.supervisor.reading import fleet_of
+from perfloop.process.supervisor.supervisor import Supervisor
 from perfloop.process.zygote.started import start_zygote
 
 AT_ONCE = 130

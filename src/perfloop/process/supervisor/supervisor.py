@@ -17,13 +17,12 @@ from perfloop.adapters.cgroup import out_of_memory_kills
 from perfloop.errors import FleetFailed, InvalidInput
 from perfloop.process.launching import WorkerExit
 from perfloop.process.supervisor.berth import Berth, WorkerState
-from perfloop.process.supervisor.control_place import usual_place
 from perfloop.process.supervisor.control_socket import ControlSocket
 from perfloop.process.supervisor.events import Event, EventLog
-from perfloop.process.supervisor.fleet_file import parse_fleet
 from perfloop.process.supervisor.group import Group
 from perfloop.process.supervisor.measured import measured
 from perfloop.process.supervisor.ordering import start_order
+from perfloop.process.supervisor.reading import fleet_of
 from perfloop.process.supervisor.running import Running
 from perfloop.process.supervisor.specs import FleetSpec
 from perfloop.process.supervisor.statistics import FleetStatistics
@@ -38,21 +37,6 @@ _EARLY: Final = 100
 
 def ignore_line(name: str, stream: str, line: str) -> None:
     """What workers write is not listened to."""
-
-
-def fleet_of(path: Path) -> FleetSpec:
-    """The fleet of a file, with the place of its control socket.
-
-    Raises:
-        InvalidInput: The file cannot be read, or says something that is not understood.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        fact = error.strerror if isinstance(error, OSError) else error
-        raise InvalidInput(f"cannot read {path}: {fact}; name a fleet file, in TOML") from error
-    spec = parse_fleet(text, str(path), folder=str(path.resolve().parent))
-    return spec if spec.control else msgspec.structs.replace(spec, control=str(usual_place(path)))
 
 
 class Supervisor:
