@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfloop.process.channel.end import Delivery
+    from perfloop.process.leaks.ladder import LadderPolicy
     from perfloop.process.pipeline.marks import SKIP, DeadLetter, RetryPolicy
     from perfloop.process.pipeline.pipeline import Pipeline
     from perfloop.process.pipeline.statistics import PipelineStatistics, PipelineSummary, StageStatistics
+    from perfloop.process.resources.limits import ResourceLimits
+    from perfloop.process.scaling.scaling import ScalingPolicy
     from perfloop.process.supervisor.events import Event
     from perfloop.process.supervisor.restarting import RestartKind, RestartPolicy, Strategy
     from perfloop.process.supervisor.specs import (
@@ -36,13 +39,16 @@ __all__ = [
     "GroupSpec",
     "GroupStatistics",
     "HealthPolicy",
+    "LadderPolicy",
     "Pipeline",
     "PipelineStatistics",
     "PipelineSummary",
     "ReadyPolicy",
+    "ResourceLimits",
     "RestartKind",
     "RestartPolicy",
     "RetryPolicy",
+    "ScalingPolicy",
     "StageStatistics",
     "StopPolicy",
     "Strategy",
@@ -61,13 +67,16 @@ _HOMES = {
     "GroupSpec": "perfloop.process.supervisor.specs",
     "GroupStatistics": "perfloop.process.supervisor.statistics",
     "HealthPolicy": "perfloop.process.supervisor.specs",
+    "LadderPolicy": "perfloop.process.leaks.ladder",
     "Pipeline": "perfloop.process.pipeline.pipeline",
     "PipelineStatistics": "perfloop.process.pipeline.statistics",
     "PipelineSummary": "perfloop.process.pipeline.statistics",
     "ReadyPolicy": "perfloop.process.supervisor.specs",
+    "ResourceLimits": "perfloop.process.resources.limits",
     "RestartKind": "perfloop.process.supervisor.restarting",
     "RestartPolicy": "perfloop.process.supervisor.restarting",
     "RetryPolicy": "perfloop.process.pipeline.marks",
+    "ScalingPolicy": "perfloop.process.scaling.scaling",
     "StageStatistics": "perfloop.process.pipeline.statistics",
     "StopPolicy": "perfloop.process.supervisor.specs",
     "Strategy": "perfloop.process.supervisor.restarting",
