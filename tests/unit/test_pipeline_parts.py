@@ -128,6 +128,14 @@ def test_fast_items_are_handed_over_by_the_hundred() -> None:
     assert [8, 64, 100, 100] == sizes
 
 
+def test_calls_become_longer_where_handing_over_is_slow() -> None:
+    size = ChunkSize(0.1, 1000)
+    for _ in range(100):
+        size.observe(size.size, size.size * 0.001, overhead_s=0.015)
+
+    assert 200 <= size.size <= 400
+
+
 def test_the_chunk_is_left_alone_while_it_is_about_right() -> None:
     size = ChunkSize(0.001, 100)
     for _ in range(50):

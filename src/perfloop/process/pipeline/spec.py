@@ -84,6 +84,11 @@ class StageSpec:
         return LONGEST_CALL * self.call_s
 
     @property
+    def in_flight(self) -> int:
+        """Calls that are sent to a worker at once."""
+        return 1 if isinstance(self.executor, str) else IN_FLIGHT
+
+    @property
     def is_async(self) -> bool:
         return self.executor == "async"
 
@@ -117,8 +122,7 @@ class StageSpec:
         choice: LimitChoice = (
             self.limiter if self.limiter is not None else ("adaptive" if is_ours else "fixed")
         )
-        if not isinstance(self.executor, str):
-            most *= IN_FLIGHT
+        most *= self.in_flight
         if choice == "fixed":
             return Fixed(most)
         return law_for(choice, AdjustmentPolicy(highest=most))

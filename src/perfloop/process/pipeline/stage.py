@@ -100,7 +100,9 @@ class StageRun:
         )
         self.meter.count(settled, took_s, outcome.took_s)
         with self._lock:
-            self.steering.observe(count, outcome.took_s or took_s)
+            function_s = outcome.took_s or took_s
+            overhead_s = max(0.0, took_s - self.spec.in_flight * function_s)
+            self.steering.observe(count, function_s, overhead_s)
             if self.spec.is_batch and not parcel.attempt:
                 if is_failed:
                     self._times.fail(now_s)

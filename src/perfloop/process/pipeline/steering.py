@@ -52,8 +52,8 @@ class Steering(Protocol):
         """For the call of this number, from 0."""
         ...
 
-    def observe(self, items: int, took_s: float) -> None:
-        """A call ended."""
+    def observe(self, items: int, took_s: float, overhead_s: float) -> None:
+        """A call ended: its time in the function, and that of handing it over and back."""
         ...
 
     def update(self, window: Window, held_ratio: float) -> Adjustment | None:
@@ -94,8 +94,8 @@ class ItemSteering:
     def size_of_call(self, number: int) -> int:
         return self._chunk.size
 
-    def observe(self, items: int, took_s: float) -> None:
-        self._chunk.observe(items, took_s)
+    def observe(self, items: int, took_s: float, overhead_s: float) -> None:
+        self._chunk.observe(items, took_s, overhead_s)
 
     def update(self, window: Window, held_ratio: float) -> Adjustment | None:
         return self._law.update(window)
@@ -152,7 +152,7 @@ class BatchSteering:
     def size_of_call(self, number: int) -> int:
         return self._coordinator.size_of_call(number) if self.is_behind else self.size
 
-    def observe(self, items: int, took_s: float) -> None:
+    def observe(self, items: int, took_s: float, overhead_s: float) -> None:
         """The laws learn from Windows alone."""
 
     def update(self, window: Window, held_ratio: float) -> Adjustment | None:
