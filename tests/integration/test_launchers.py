@@ -585,3 +585,22 @@ def test_a_zygote_without_room_for_descriptors_refuses_and_lives(tmp_path: Path)
                 await bench.start("wait")
 
     run(work())
+
+
+def test_a_zygote_whose_supervisor_is_killed_does_not_load_on(tmp_path: Path) -> None:
+    modules(tmp_path, hanging="import time\ntime.sleep(60)")
+    code = (
+        "import time\nfrom perfloop.process.zygote.started import start_zygote\n"
+        f"zygote = start_zygote(['hanging'], [{str(tmp_path)!r}])\n"
+        "zygote.control.recv(100)\nprint(zygote.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout is not None
+        zygote = int(supervisor.stdout.readline())
+        assert is_alive(zygote)
+        supervisor.kill()
+        deadline_s = time.monotonic() + 8
+        while is_alive(zygote) and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+
+    assert not is_alive(zygote)
