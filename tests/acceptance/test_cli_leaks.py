@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from perfloop.adapters.process_memory import outside_memory
+from perfloop.errors import InvalidInput
 from perfloop.process.leaks.examination import Examination
-from perfloop.process.leaks.examining import examine_command
+from perfloop.process.leaks.examining import examine_command, examine_process
 
 KINDS = """
 import json, time
@@ -138,15 +139,14 @@ def test_a_process_is_seen_from_outside(sleeper: int, perfloop: Any) -> None:
     assert "From outside neither the line can be seen" in " ".join(found.out.split())
 
 
-def test_what_cannot_be_looked_at_says_why(perfloop: Any, tmp_path: Path) -> None:
-    gone = perfloop("leaks", "4194305")
-    other = perfloop("leaks", "/bin/ls")
+def test_what_cannot_be_looked_at_says_why(tmp_path: Path) -> None:
     (tmp_path / "short.py").write_text("raise SystemExit(7)\n")
-    short = perfloop("leaks", "--after", "0", "--for", "1", str(tmp_path / "short.py"))
 
-    assert (3, "perfloop: there is no process 4194305; `ps` lists them") == (gone.code, gone.err.strip())
-    assert "is no Python program; name a .py file" in " ".join(other.err.split())
-    assert "too little to tell" in " ".join(short.out.split())
+    with pytest.raises(InvalidInput, match="there is no process 4194305; `ps` lists them"):
+        examine_process(4194305, for_s=1)
+    with pytest.raises(InvalidInput, match=r"/bin/ls is no Python program; name a \.py file"):
+        examine_command(["/bin/ls"], after_s=0, for_s=1)
+    assert not examine_command([str(tmp_path / "short.py")], after_s=0, for_s=1).is_whole
 
 
 def test_private_memory_is_what_would_be_free() -> None:

@@ -62,6 +62,22 @@ def test_what_fills_up_jumps_or_swings_is_not_named() -> None:
     assert [] == named(found)
 
 
+def test_a_line_is_named_by_its_objects_when_a_shared_list_comes_and_goes() -> None:
+    place = Place(file="fills.py", line=1)
+    found = growing_lines(
+        [
+            Look(
+                at_s=at_s,
+                lines={place: Held(size_bytes=50_000 * step + (step % 2) * 200_000, objects=500 * step)},
+            )
+            for step, at_s in enumerate(TIMES)
+        ],
+        POLICY,
+    )
+
+    assert ["fills.py"] == named(found)
+
+
 def test_too_few_looks_tell_nothing() -> None:
     assert [] == growing_lines(looks(fast=[90_000 * place for place in range(8)])[:3], POLICY)
 

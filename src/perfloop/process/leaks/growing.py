@@ -80,9 +80,8 @@ def growing_lines(looks: Sequence[Look], policy: GrowthPolicy) -> list[GrowingLi
         grown = last.size_bytes - first.size_bytes
         if grown < policy.min_bytes:
             continue
-        sizes = [each.lines.get(place, _NOTHING).size_bytes for each in looks]
-        rate = steady_rate(times, sizes, policy)
-        if rate is not None and rate >= policy.min_bytes_per_s:
+        rate = grown / (times[-1] - times[0])
+        if rate >= policy.min_bytes_per_s and _is_steady(place, looks, times, policy):
             found.append(
                 GrowingLine(
                     place=place,
@@ -92,6 +91,13 @@ def growing_lines(looks: Sequence[Look], policy: GrowthPolicy) -> list[GrowingLi
                 )
             )
     return sorted(found, key=lambda each: (-each.bytes_per_s, each.place))
+
+
+def _is_steady(place: Place, looks: Sequence[Look], times: Sequence[float], policy: GrowthPolicy) -> bool:
+    """By size, or by number: a list that several lines fill is always the last one's that made it larger."""
+    held = [each.lines.get(place, _NOTHING) for each in looks]
+    by_size = steady_rate(times, [each.size_bytes for each in held], policy)
+    return by_size is not None or steady_rate(times, [each.objects for each in held], policy) is not None
 
 
 def merged(lines: Sequence[GrowingLine]) -> list[GrowingLine]:
