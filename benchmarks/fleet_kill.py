@@ -16,6 +16,8 @@ import os
 import random
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -174,6 +176,40 @@ async def replace(times: int) -> list[float]:
     return took_ms
 
 
+BARE = """
+import gc, importlib, os, signal, socket, statistics, sys, time
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+gc.collect()
+gc.freeze()
+took_ms = []
+for _ in range(int(sys.argv[1])):
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    time.sleep(0.05)
+    ours, theirs = socket.socketpair()
+    begun_s = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    pid = os.fork()
+    if pid == 0:
+        theirs.send(b".")
+        os._exit(0)
+    ours.recv(1)
+    took_ms.append((time.perf_counter() - begun_s) * 1e3)
+    os.waitpid(pid, 0)
+print(statistics.median(took_ms))
+"""
+"""The least that a system does: kill, wait, fork a process with the same imports, and hear a byte of it."""
+
+
+def bare(times: int) -> float:
+    """Its median, in milliseconds."""
+    command = [sys.executable, "-c", BARE, str(times), "perfloop.process.worker", *IMPORTS]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -206,10 +242,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("out of order in their key", str(played.out_of_order), met(played.out_of_order == 0)),
         ("workers at the end", str(played.workers_ready), met(played.workers_ready == given.workers)),
     ]
+    bare_ms = bare(given.replacements)
     took_ms = asyncio.run(replace(given.replacements))
     median_ms = statistics.median(took_ms)
     rows.append(("kill to first reply, ms, median", f"{median_ms:.1f}", met(median_ms <= REPLY_MS)))
     rows.append(("kill to first reply, ms, least and most", f"{min(took_ms):.1f}, {max(took_ms):.1f}", ""))
+    rows.append(("kill, wait, fork and one byte, without a supervisor, ms, median", f"{bare_ms:.1f}", ""))
     print(table(("what", "value", "target"), rows))
 
 

@@ -212,7 +212,8 @@ class Running:
 
     async def _finish(self, end: WorkerExit) -> None:
         assert self._channel is not None
-        await self._until(self._channel_over.wait(), _CHANNEL_END_S)
+        if not self._channel_over.is_set():
+            await self._until(self._channel_over.wait(), _CHANNEL_END_S)
         self._channel.abort()
         self.output.end()
         self._hold.end()
