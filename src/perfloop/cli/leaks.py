@@ -53,7 +53,9 @@ def leaks(
     perfloop leaks 4711
     perfloop leaks --watch 4711
     """
-    pid = int(target[0]) if len(target) == 1 and target[0].isdigit() else None
+    if target[0].isdigit() and len(target) > 1:
+        raise click.UsageError("a PID stands at the end; options come before it")
+    pid = int(target[0]) if target[0].isdigit() else None
     if watch and (pid is None or as_json):
         raise click.UsageError("--watch is for a PID, and without --json")
     if pid is None:
