@@ -258,7 +258,8 @@ def cachetools_subject() -> Subject:
     lock = threading.Lock()
 
     def read(_: int, key: str, tag: str, load: Callable[[], int]) -> int:
-        return cached(store, key=lambda: key, lock=lock)(load)()
+        value: int = cached(store, key=lambda: key, lock=lock)(load)()
+        return value
 
     def invalidate(_: int, key: str, tag: str, by_tag: bool) -> None:
         with lock:

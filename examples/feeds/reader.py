@@ -93,9 +93,7 @@ def dask_executor(workers: int) -> Iterator[Executor]:
     from distributed import Client, LocalCluster  # loaded by those alone who have it
 
     with (
-        LocalCluster(  # type: ignore[no-untyped-call]  # distributed is typed in parts
-            n_workers=workers, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,  # type: ignore[no-untyped-call]  # the same
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
     ):
         yield client.get_executor()
