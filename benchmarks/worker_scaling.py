@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.page import table
-from perfloop.process.scaling.scaling import Demand, ScalingPolicy, WorkerScaling
+from perfloop.process.scaling.policy import ScalingPolicy
+from perfloop.process.scaling.scaling import Demand, WorkerScaling
 from perfloop.process.scaling.season import SeasonPolicy
 
 STEP_S, WINDOW_S, START_S, SERVICE_S = 0.5, 5.0, 2.0, 0.1

@@ -18,7 +18,7 @@ from perfloop.process import Event, FleetSpec, GroupSpec, Supervisor
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.resources.host import host_rights
 from perfloop.process.resources.limits import ResourceLimits
-from perfloop.process.scaling.scaling import ScalingPolicy
+from perfloop.process.scaling.policy import ScalingPolicy
 from perfloop.process.supervisor.fleet_file import parse_fleet
 from perfloop.process.supervisor.tending import GroupKeeper, follow_load, watch_memory
 

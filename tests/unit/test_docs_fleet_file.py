@@ -11,7 +11,7 @@ import pytest
 from perfloop.process import GroupSpec, HealthPolicy, ReadyPolicy, RestartPolicy, StopPolicy
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.resources.limits import ResourceLimits
-from perfloop.process.scaling.scaling import ScalingPolicy
+from perfloop.process.scaling.policy import ScalingPolicy
 
 PAGE = Path(__file__).parents[2] / "docs/reference/fleet-file.md"
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \|", re.MULTILINE)

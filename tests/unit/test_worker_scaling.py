@@ -11,8 +11,9 @@ from benchmarks.worker_scaling import SEASON, Played, cycle, play, ramp, steady,
 from perfloop.control.adjustment import Outcome
 from perfloop.control.budget import ConnectionBudget
 from perfloop.errors import InvalidValue
+from perfloop.process.scaling.policy import ScalingPolicy
 from perfloop.process.scaling.queueing import erlang_c, mean_wait_s, servers_for
-from perfloop.process.scaling.scaling import Demand, ScalingPolicy, WorkerScaling
+from perfloop.process.scaling.scaling import Demand, WorkerScaling
 from perfloop.process.scaling.season import Season, SeasonPolicy
 
 HOUR = 3600.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from perfloop.process.pipeline.pipeline import Pipeline
     from perfloop.process.pipeline.statistics import PipelineStatistics, PipelineSummary, StageStatistics
     from perfloop.process.resources.limits import ResourceLimits
-    from perfloop.process.scaling.scaling import ScalingPolicy
+    from perfloop.process.scaling.policy import ScalingPolicy
     from perfloop.process.supervisor.events import Event
     from perfloop.process.supervisor.restarting import RestartKind, RestartPolicy, Strategy
     from perfloop.process.supervisor.specs import (
@@ -76,7 +76,7 @@ _HOMES = {
     "RestartKind": "perfloop.process.supervisor.restarting",
     "RestartPolicy": "perfloop.process.supervisor.restarting",
     "RetryPolicy": "perfloop.process.pipeline.marks",
-    "ScalingPolicy": "perfloop.process.scaling.scaling",
+    "ScalingPolicy": "perfloop.process.scaling.policy",
     "StageStatistics": "perfloop.process.pipeline.statistics",
     "StopPolicy": "perfloop.process.supervisor.specs",
     "Strategy": "perfloop.process.supervisor.restarting",

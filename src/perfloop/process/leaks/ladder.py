@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from perfloop.model.units import bytes_text, seconds_text
 from perfloop.model.value import Value, require
-from perfloop.process.leaks.suspicion import Suspicion
+
+if TYPE_CHECKING:  # it loads numpy, which a fleet that watches no memory has no use for
+    from perfloop.process.leaks.suspicion import Suspicion
 
 
 class Rung(StrEnum):

@@ -11,7 +11,7 @@ from perfloop.errors import InvalidInput
 from perfloop.model.value import Value, require
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.resources.limits import ResourceLimits
-from perfloop.process.scaling.scaling import ScalingPolicy
+from perfloop.process.scaling.policy import ScalingPolicy
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.restarting import RestartPolicy, Strategy
 

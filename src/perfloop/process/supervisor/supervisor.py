@@ -20,13 +20,11 @@ from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.control_socket import ControlSocket
 from perfloop.process.supervisor.events import Event, EventLog
 from perfloop.process.supervisor.group import Group
-from perfloop.process.supervisor.measured import measured
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.reading import fleet_of
 from perfloop.process.supervisor.running import Running
 from perfloop.process.supervisor.specs import FleetSpec
 from perfloop.process.supervisor.statistics import FleetStatistics
-from perfloop.process.supervisor.tending import tendings
 from perfloop.process.supervisor.zygotes import Zygotes
 from perfloop.process.zygote.started import StartedZygote
 
@@ -116,11 +114,7 @@ class Supervisor:
             await asyncio.gather(*(self._groups[name].start() for name in names))
             for name in names:
                 self._require_ready(self._groups[name])
-        self._tending = [
-            asyncio.create_task(each) for group in self._groups.values() for each in tendings(group)
-        ]
-        for task in self._tending:
-            task.add_done_callback(self._tended)
+        self._tend()
         self.log.add("open", "fleet", after={"after_s": round(time.monotonic() - self._opened_s, 3)})
 
     async def close(self, reason: str = "the fleet is ended") -> None:
@@ -234,6 +228,9 @@ class Supervisor:
 
     def statistics(self) -> FleetStatistics:
         """What runs, and what was done."""
+        # Only who asks needs what reads processes.
+        from perfloop.process.supervisor.measured import measured
+
         return FleetStatistics(
             pid=os.getpid(),
             age_s=time.monotonic() - self._opened_s,
@@ -297,6 +294,18 @@ class Supervisor:
             running.has_exited(end)
         elif len(self._early) < _EARLY:
             self._early[end.pid] = end
+
+    def _tend(self) -> None:
+        """Look after the memory and the size of the groups that ask for it."""
+        asking = [each for each in self._groups.values() if each.spec.memory or each.spec.scaling]
+        if not asking:
+            return
+        # It loads numpy, for which a fleet's start would wait.
+        from perfloop.process.supervisor.tending import tendings
+
+        self._tending = [asyncio.create_task(each) for group in asking for each in tendings(group)]
+        for task in self._tending:
+            task.add_done_callback(self._tended)
 
     def _tended(self, task: asyncio.Task[None]) -> None:
         """The watch of memory or load has ended: a fault of it is told, and the fleet goes on."""

@@ -12,10 +12,11 @@ import msgspec
 from perfloop.errors import FleetFailed
 from perfloop.process.leaks.examination import Examination
 from perfloop.process.leaks.floors import MemorySample
+from perfloop.process.leaks.keeper import Seat
 from perfloop.process.leaks.ladder import LadderPolicy
-from perfloop.process.leaks.watching import MemoryWatch, Seat
 from perfloop.process.leaks.words import EXAMINE, MEMORY, TRIM, sample_of
-from perfloop.process.scaling.scaling import Demand, ScalingPolicy, WorkerScaling
+from perfloop.process.scaling.policy import ScalingPolicy
+from perfloop.process.scaling.scaling import Demand, WorkerScaling
 from perfloop.process.supervisor.group import Group
 from perfloop.process.supervisor.running import Running
 
@@ -44,6 +45,9 @@ def tendings(group: Group) -> list[Coroutine[Any, Any, None]]:
 
 async def watch_memory(group: Group, policy: LadderPolicy, *, every_s: float = LOOK_S) -> None:
     """Look at the workers' memory, and do what the ladder says."""
+    # Imported here: it loads numpy, which a fleet that watches no memory has no use for.
+    from perfloop.process.leaks.watching import MemoryWatch
+
     watch = MemoryWatch(GroupKeeper(group), ladder=policy)
     loop = asyncio.get_running_loop()
     while True:
