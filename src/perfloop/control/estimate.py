@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-import numpy as np
-
 from perfloop.control.window import Window
 
 MOST_WINDOWS: Final = 16
@@ -72,8 +70,11 @@ class Estimate:
         total = sum(weight for _, _, weight in central)
         share = len(central) / len(self._windows)
         within = math.sqrt(share * sum((error * weight) ** 2 for _, error, weight in central)) / total
-        rates = np.clip([rate for rate, _, _ in self._windows], central[0][0], central[-1][0])
-        return max(within, float(rates.std()) / (share * math.sqrt(len(rates))))
+        least, most = central[0][0], central[-1][0]
+        winsorised = [min(max(rate, least), most) for rate, _, _ in self._windows]
+        mean = math.fsum(winsorised) / len(winsorised)
+        variance = math.fsum((rate - mean) ** 2 for rate in winsorised) / len(winsorised)
+        return max(within, math.sqrt(variance / len(winsorised)) / share)
 
     def _central(self) -> list[tuple[float, float, float]]:
         if len(self._windows) < 3:

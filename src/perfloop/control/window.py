@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from perfloop.model.value import Value, require
 
 TRIMMED_SHARE: Final = 0.3
@@ -94,6 +92,8 @@ def summarise(latencies_s: Sequence[float]) -> Latencies | None:
     """The Latencies of a Window; in any order, each above 0. None for no latencies."""
     if not latencies_s:
         return None
+    import numpy as np  # a fifth of a second that a supervisor has no use for
+
     ordered = np.sort(np.asarray(latencies_s, dtype=np.float64))
     count = len(ordered)
     logs = np.log(np.maximum(ordered, 1e-9))
@@ -115,6 +115,8 @@ def relate(sizes: Sequence[int], latencies_s: Sequence[float]) -> CallSizes | No
     """How latency went with size; latencies above their 99th percentile count as that. None for one size."""
     if len(sizes) < 2:
         return None
+    import numpy as np  # as above
+
     size = np.asarray(sizes, dtype=np.float64)
     variance = float(size.var())
     if variance == 0.0:
