@@ -12,8 +12,9 @@ import pytest
 from perfloop.errors import LaunchFailed
 from perfloop.process.leaks.examination import Examination
 from perfloop.process.leaks.floors import MemorySample
+from perfloop.process.leaks.keeper import Seat
 from perfloop.process.leaks.ladder import LadderPolicy
-from perfloop.process.leaks.watching import MemoryWatch, Seat
+from perfloop.process.leaks.watching import MemoryWatch
 
 MB = 1024**2
 LOOK_S = 60.0
