@@ -6,7 +6,8 @@ import threading
 from typing import Any
 
 from perfloop.process.pipeline.parcel import Parcel
-from perfloop.process.pipeline.stage_queue import ENDLESS, StageQueue
+from perfloop.process.pipeline.stage_queue import StageQueue
+from perfloop.process.pipeline.turn import ENDLESS
 
 
 class Clock:

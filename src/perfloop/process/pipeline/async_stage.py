@@ -12,7 +12,8 @@ from perfloop.process.pipeline.calls import run_batch_async, run_items_async
 from perfloop.process.pipeline.parcel import Parcel
 from perfloop.process.pipeline.spec import StageSpec
 from perfloop.process.pipeline.stage import StageRun
-from perfloop.process.pipeline.stage_queue import ENDLESS, StageQueue
+from perfloop.process.pipeline.stage_queue import StageQueue
+from perfloop.process.pipeline.turn import ENDLESS
 
 
 class Wakened:

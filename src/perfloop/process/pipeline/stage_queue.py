@@ -7,34 +7,14 @@ event loop. So both share one queue, and no thread waits for the sake of a task.
 from __future__ import annotations
 
 import heapq
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 from perfloop.process.pipeline.parcel import Parcel
-
-Wake: TypeAlias = Callable[[], object]
-
-ENDLESS: Final = math.inf
-
-
-class Turn:
-    """A thread that waits; called to wake it."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def __call__(self) -> None:
-        self._lock.release()
-
-    def wait(self, timeout_s: float = ENDLESS) -> None:
-        self._lock.acquire(timeout=-1 if timeout_s == ENDLESS else max(0.0, timeout_s))
+from perfloop.process.pipeline.turn import ENDLESS, Turn, Wake
 
 
 class StageQueue:
