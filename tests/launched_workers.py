@@ -29,6 +29,7 @@ def arguments(name: str, channel: int, *given: str) -> None:
 
 def surroundings(name: str, channel: int) -> None:
     sys.stdout.write("said\n")
+    sys.stdout.flush()  # it may be ended before it comes to its end
     sys.stderr.write("complained\n")
     _tell(channel, [os.getcwd(), dict(os.environ), sys.stdin.read()])
 

@@ -468,7 +468,10 @@ def test_the_lab_plans_as_the_target_does(lab: Lab, target: str) -> None:
         here = [explain(arm.connection, text) for text in texts]
 
     assert [plan.shape for plan in there] == [plan.shape for plan in here]
-    assert there[1].root.children[0].planned_rows == here[1].root.children[0].planned_rows
+    # By a page more or less, which the server's own vacuum may add to the target.
+    assert there[1].root.children[0].planned_rows == pytest.approx(
+        here[1].root.children[0].planned_rows, rel=0.01
+    )
 
 
 def test_stale_row_counts_survive_the_clearing_of_dead_rows(lab: Lab, target: str) -> None:
