@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -210,7 +211,8 @@ def test_refused_clients_are_found(server: RedisServer, see: Callable[[], Snapsh
     while not read_redis(server.url).state:
         assert time.monotonic() < deadline
 
-    assert "1 were refused" in checks.redis_clients(see())[0].title
+    # Looking whether the others had gone may have been refused as well.
+    assert re.search(r"[1-9]\d* were refused", checks.redis_clients(see())[0].title)
 
 
 @pytest.mark.finds("redis-persistence")
