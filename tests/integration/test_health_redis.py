@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
