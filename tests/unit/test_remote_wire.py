@@ -339,3 +339,55 @@ def test_a_thread_that_asks_while_the_wire_is_closed_leaves_no_connection_behind
 
         assert ([b"late"], []) == (replies, wire._idle)
         assert b"" == theirs.recv(1000)
+
+
+def test_a_thread_takes_what_another_gives_back_while_its_own_connection_is_still_opened(peer: Peer) -> None:
+    wire = Wire(peer.address, TIMEOUT_S, greeted_in_thread)
+    replies: list[Reply] = []
+
+    def ask() -> None:
+        replies.extend(wire.ask(pack("GET"), 1))
+
+    first, second = threading.Thread(target=ask), threading.Thread(target=ask)
+    with contextlib.closing(wire):
+        first.start()
+        with peer.accept() as theirs:
+            answer(theirs, "HELLO", b"+HELLO\r\n")
+            assert pack("GET") == theirs.recv(1000)
+            second.start()
+            with peer.accept() as never_greeted:
+                assert pack("HELLO") == never_greeted.recv(1000)
+                theirs.sendall(b"+first\r\n")
+                answer(theirs, "GET", b"+second\r\n")
+                for thread in (first, second):
+                    thread.join(TIMEOUT_S)
+
+    assert [b"first", b"second"] == replies
+
+
+def test_a_connection_that_another_thread_was_faster_to_take_is_opened_again(peer: Peer) -> None:
+    wire = Wire(peer.address, TIMEOUT_S, lambda _: None)
+    taken: list[Connection] = []
+
+    class Thief(list[Connection]):
+        """Takes the first connection before whoever waits for it has woken up."""
+
+        def append(self, connection: Connection) -> None:
+            if taken:
+                super().append(connection)
+            else:
+                taken.append(connection)
+
+    wire._idle = Thief()
+    replies: list[Reply] = []
+    thread = threading.Thread(target=lambda: replies.extend(wire.ask(pack("GET"), 1)))
+    with contextlib.closing(wire):
+        thread.start()
+        with peer.accept() as first, peer.accept() as second:
+            answer(second, "GET", b"+OK\r\n")
+            thread.join(TIMEOUT_S)
+            taken[0].close()
+
+            assert b"" == first.recv(1000)
+
+    assert [b"OK"] == replies

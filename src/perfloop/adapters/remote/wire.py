@@ -203,14 +203,21 @@ class Wire:
                 if isinstance(error, PerfloopError):
                     self._failure, self._failed_at_s = error, time.monotonic()
                 raise
-            self._idle.append(connection)
-            if self._is_closed:
-                self._drop_idle()
+            self._give_back(connection)
             return replies
 
     def begin(self) -> None:
         """Be ready to be asked, also after it was closed."""
         self._is_closed = False
+
+    def _give_back(self, connection: Connection) -> None:
+        self._idle.append(connection)
+        if self._is_closed:
+            self._drop_idle()
+        # Whoever waits counted itself before it looked, so that it saw the connection or is seen here.
+        if self._wanted:
+            with self._changed:
+                self._changed.notify()
 
     def close(self) -> None:
         self._is_closed = True
@@ -244,9 +251,6 @@ class Wire:
         with self._changed:
             self._wanted += 1
             try:
-                if self._openings < self._wanted and not self._is_closed:
-                    _begin_thread(self._open)
-                    self._openings += 1
                 return self._awaited(asked_at_s)
             finally:
                 self._wanted -= 1
@@ -258,6 +262,9 @@ class Wire:
             if connection is not None:
                 return connection
             self._fail_together(asked_at_s)
+            if self._openings < self._wanted:  # another caller may have taken the one that was opened
+                _begin_thread(self._open)
+                self._openings += 1
             if not self._changed.wait(max(0.0, ends_s - time.monotonic())):
                 self._failure = TargetUnreachable(slow(self._address, self._timeout_s))
                 self._failed_at_s = time.monotonic()
