@@ -72,6 +72,30 @@ class AdjustmentLog:
             self._pending = self._pending - 1 if self._pending else None
         return adjustment
 
+    def moved(
+        self,
+        window: Window,
+        knob: Knob,
+        *,
+        before: float,
+        after: float,
+        reason: str,
+        outcome: Outcome = Outcome.KEPT,
+    ) -> Adjustment:
+        """Write down that a number was moved for what this Window shows."""
+        evidence = Evidence(before=window)
+        return self.add(
+            Adjustment(
+                at_s=window.ended_at_s,
+                knob=knob,
+                before=before,
+                after=after,
+                reason=reason,
+                evidence=evidence,
+                outcome=outcome,
+            )
+        )
+
     def settle(self, outcome: Outcome, after: Window | None) -> None:
         """Say what became of the one that is pending, if there is one."""
         if self._pending is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 from perfloop.model.value import require
@@ -65,14 +65,4 @@ class Aimd:
         before, self.limit = self.limit, self._policy.clamp(int(to))
         if self.limit == before:
             return None
-        return self.log.add(
-            Adjustment(
-                at_s=window.ended_at_s,
-                knob=Knob.LIMIT,
-                before=before,
-                after=self.limit,
-                reason=reason,
-                evidence=Evidence(before=window),
-                outcome=Outcome.KEPT,
-            )
-        )
+        return self.log.moved(window, Knob.LIMIT, before=before, after=self.limit, reason=reason)

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob, Outcome
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 from perfloop.model.value import require
@@ -206,14 +206,6 @@ class BatchFit:
         before, self.size = self.size, to
         self._moved_at_s = window.ended_at_s
         self._since = _Sums()
-        return self.log.add(
-            Adjustment(
-                at_s=window.ended_at_s,
-                knob=Knob.BATCH_SIZE,
-                before=before,
-                after=to,
-                reason=reason,
-                evidence=Evidence(before=window),
-                outcome=outcome,
-            )
+        return self.log.moved(
+            window, Knob.BATCH_SIZE, before=before, after=to, reason=reason, outcome=outcome
         )

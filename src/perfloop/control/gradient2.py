@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 
@@ -69,14 +69,6 @@ class Gradient2:
         if self.limit == before:
             return None
         fact = f"latency {window.latency_p50_s * 1e3:.1f} ms, usually {self._long_s * 1e3:.1f}"
-        return self.log.add(
-            Adjustment(
-                at_s=window.ended_at_s,
-                knob=Knob.LIMIT,
-                before=before,
-                after=self.limit,
-                reason=f"{fact}: gradient {gradient:.2f}",
-                evidence=Evidence(before=window),
-                outcome=Outcome.KEPT,
-            )
+        return self.log.moved(
+            window, Knob.LIMIT, before=before, after=self.limit, reason=f"{fact}: gradient {gradient:.2f}"
         )

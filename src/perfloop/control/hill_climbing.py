@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 
@@ -116,17 +116,7 @@ class HillClimbing:
             return None
         around = f"around {self._setting:.1f} by a wave of {wave}"
         reason = f"{around}: gain {gain:+.2f}, confidence {confidence:.2f}"
-        return self.log.add(
-            Adjustment(
-                at_s=window.ended_at_s,
-                knob=Knob.LIMIT,
-                before=before,
-                after=self.limit,
-                reason=reason,
-                evidence=Evidence(before=window),
-                outcome=Outcome.KEPT,
-            )
-        )
+        return self.log.moved(window, Knob.LIMIT, before=before, after=self.limit, reason=reason)
 
 
 def _component(values: Sequence[float], period: float) -> complex:

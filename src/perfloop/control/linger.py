@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob, Outcome
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 from perfloop.model.value import require
@@ -84,13 +84,6 @@ class Linger:
         if to_s == before_s:
             return None
         self._at_last_move = (before_s, p99_s)
-        return self.log.add(
-            Adjustment(
-                at_s=window.ended_at_s,
-                knob=Knob.LINGER_S,
-                before=before_s,
-                after=to_s,
-                reason=reason,
-                evidence=Evidence(before=window),
-            )
+        return self.log.moved(
+            window, Knob.LINGER_S, before=before_s, after=to_s, reason=reason, outcome=Outcome.PENDING
         )

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob, Outcome
 from perfloop.control.bracket import KNEE, Bracket, Direction
 from perfloop.control.estimate import Estimate, is_telling
 from perfloop.control.holding import Holding, Shift
@@ -156,17 +156,7 @@ class SearchHold:
     def _move(self, to: int, window: Window, reason: str, outcome: Outcome = Outcome.KEPT) -> Adjustment:
         before, self.limit = self.limit, to
         self._moved_at_s = window.ended_at_s
-        return self.log.add(
-            Adjustment(
-                at_s=window.ended_at_s,
-                knob=Knob.LIMIT,
-                before=before,
-                after=to,
-                reason=reason,
-                evidence=Evidence(before=window),
-                outcome=outcome,
-            )
-        )
+        return self.log.moved(window, Knob.LIMIT, before=before, after=to, reason=reason, outcome=outcome)
 
 
 def _fact(trial: Trial) -> str:
