@@ -8,13 +8,13 @@ import pytest
 
 from perfloop.control.fixed import Fixed, FixedSize
 from perfloop.control.linger import Linger
+from perfloop.control.slots import Slots
 from perfloop.control.window import Window, summarise
 from perfloop.errors import InvalidInput
 from perfloop.process.pipeline.marks import RetryPolicy
 from perfloop.process.pipeline.parcel import Outcome, Parcel, settle
 from perfloop.process.pipeline.sequencing import Sequencer
 from perfloop.process.pipeline.sizing import ChunkSize
-from perfloop.process.pipeline.slots import Slots
 from perfloop.process.pipeline.statistics import PipelineStatistics, StageStatistics
 from perfloop.process.pipeline.steering import FREE_WINDOWS, BatchSteering
 

@@ -20,12 +20,12 @@ from perfloop.control.law import ConcurrencyLaw
 from perfloop.control.linger import Linger
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.search_hold import SearchHold
+from perfloop.control.slots import Slots
 from perfloop.errors import InvalidInput
 from perfloop.model.value import require
 from perfloop.process.pipeline.calls import Function
 from perfloop.process.pipeline.marks import DeadLetter, RetryPolicy
 from perfloop.process.pipeline.sizing import ChunkSize
-from perfloop.process.pipeline.slots import Slots
 from perfloop.process.pipeline.steering import BatchSteering, ItemSteering, Steering
 
 DeadLetterSink: TypeAlias = Callable[[DeadLetter], object]

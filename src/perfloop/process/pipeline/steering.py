@@ -17,9 +17,9 @@ from perfloop.control.coordinator import Coordinator
 from perfloop.control.fixed import FixedSize
 from perfloop.control.law import BatchLaw, ConcurrencyLaw
 from perfloop.control.linger import Linger
+from perfloop.control.slots import Slots
 from perfloop.control.window import Window
 from perfloop.process.pipeline.sizing import ChunkSize
-from perfloop.process.pipeline.slots import Slots
 
 HELD: Final = 0.5
 """Share of a Window with a full queue from which on the sink is slower than the source."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from perfloop.control.adjustment import Adjustment, AdjustmentLog, Evidence, Knob, Outcome
+from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob, Outcome
 from perfloop.control.window import Window
 
 STEP: Final = 1.5
@@ -56,14 +56,4 @@ class Slots:
 
     def _move(self, window: Window, to: int, reason: str, outcome: Outcome) -> Adjustment:
         before, self.limit = self.limit, to
-        return self.log.add(
-            Adjustment(
-                at_s=window.ended_at_s,
-                knob=Knob.LIMIT,
-                before=before,
-                after=to,
-                reason=reason,
-                evidence=Evidence(before=window),
-                outcome=outcome,
-            )
-        )
+        return self.log.moved(window, Knob.LIMIT, before=before, after=to, reason=reason, outcome=outcome)
