@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfloop.cache.key_list import KeyList, KeyListGain, KeyListPolicy, read_keys, rest_s, write_keys
+from perfloop.cache.key_list import KeyList, KeyListGain, KeyListPolicy, rest_s
+from perfloop.cache.key_list_file import read_keys, write_keys
 from perfloop.cache.key_ranks import KeyRanks, load_order
 from perfloop.errors import InvalidValue
 

@@ -21,7 +21,7 @@ from perfloop.cache import (
     KeyListStatistics,
     TieredCache,
 )
-from perfloop.cache.key_list import read_keys
+from perfloop.cache.key_list_file import read_keys
 
 POLICY = CachePolicy(ttl_s=60, jitter_ratio=0)
 FAST = KeyListPolicy(every_s=3600, loaded_rows_per_s=1e9, batch_rows=20)

@@ -1,8 +1,7 @@
 """The list of keys that outlives the process, so that a restart begins with a warm cache.
 
-Written to a file from time to time, whole or not at all; only keys, never values. A file that is damaged,
-foreign, of another version or too large is never an error: the cache then starts cold and says why. The
-values come from the shared tier, and what that does not have from the batch loaders, at a limited rate.
+Only keys are listed, never values: these come from the shared tier, and what that does not have from the
+batch loaders, at a limited rate. The file is in `key_list_file`.
 
 What it brings is measured: a share of the keys is held back, and misses of the first requests are compared
 (`held_back`).
@@ -10,23 +9,14 @@ What it brings is measured: a share of the keys is held back, and misses of the 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
-
-import msgspec
 
 from perfloop.cache.held_back import LEAST_HELD_MISSES, HeldBack
 from perfloop.model.value import Value, require
 from perfloop.stats.interval import RatioInterval
 
-_MAGIC: Final = b"perfloop keys 1\n"
-_DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _MOST_DIGITS: Final = 40
 
 
@@ -113,52 +103,6 @@ class MemberReader:
 
 def _whole(text: str) -> int | None:
     return int(text) if text.removeprefix("-").isdecimal() and len(text) <= _MOST_DIGITS else None
-
-
-def write_keys(path: Path, keys: KeyList) -> None:
-    """Put the file in place of an older one, whole or not at all; readable by its owner only.
-
-    Raises:
-        OSError: it cannot be written; an older file stays as it is.
-    """
-    content = msgspec.msgpack.encode(keys)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(content).digest() + content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(partial).unlink()
-        raise
-
-
-def read_keys(path: Path, policy: KeyListPolicy) -> FoundKeys:
-    """What an earlier process left; never raises for what the file is or holds."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(policy.max_bytes + 1)
-    except FileNotFoundError:
-        return FoundKeys(note=f"starts cold: there is no {path} yet")
-    except OSError as error:
-        return FoundKeys(note=f"starts cold: {path} cannot be read: {error}")
-    if len(content) > policy.max_bytes:
-        return FoundKeys(note=f"starts cold: {path} has more than {policy.max_bytes} bytes")
-    if not content.startswith(_MAGIC):
-        return FoundKeys(
-            note=f"starts cold: {path} is no list of keys, or one of another version of perfloop"
-        )
-    start = len(_MAGIC) + _DIGEST_BYTES
-    if hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
-        return FoundKeys(note=f"starts cold: {path} is damaged")
-    try:
-        found = msgspec.msgpack.decode(content[start:], type=KeyList)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return FoundKeys(note=f"starts cold: {path} holds something else: {error}")
-    most = policy.max_keys
-    return FoundKeys(found=msgspec.structs.replace(found, keys=found.keys[:most], points=found.points[:most]))
 
 
 def rest_s(policy: KeyListPolicy, *, rows: int, elapsed_s: float) -> float:

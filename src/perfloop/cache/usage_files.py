@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from perfloop.adapters.whole_file import write_whole
 from perfloop.cache.usage import USAGE_VERSION, UsageProfile
 from perfloop.errors import InvalidInput
 from perfloop.model.value import to_json
@@ -24,18 +22,7 @@ def write_usage(path: str | Path, profile: UsageProfile) -> None:
     Raises:
         OSError: it cannot be written; an older file stays as it is.
     """
-    path = Path(path)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(to_json(profile), indent=1) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(partial).unlink()
-        raise
+    write_whole(Path(path), msgspec.json.format(to_json(profile), indent=1) + b"\n")
 
 
 def read_usage(path: str | Path) -> UsageProfile:

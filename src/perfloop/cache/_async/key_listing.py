@@ -17,10 +17,9 @@ from perfloop.cache.key_list import (
     KeyListPolicy,
     KeyListStatistics,
     MemberReader,
-    read_keys,
     rest_s,
-    write_keys,
 )
+from perfloop.cache.key_list_file import read_keys, write_keys
 from perfloop.cache.key_ranks import KeyRanks, load_order
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.waiting import JOIN_S, AsyncCrew, AsyncSignal
