@@ -6,18 +6,16 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from perfloop.cache._async.landing import NOTHING, AsyncLanding
+from perfloop.cache._async.landing import NOTHING, AsyncSeat
 from perfloop.cache._async.link import AsyncLink
 from perfloop.cache._async.loading import SERVED, AsyncLoading
 from perfloop.cache._async.storing import AsyncStoring
 from perfloop.cache.bundles import Trail
 from perfloop.cache.entry import Entry
-from perfloop.cache.flights import Boarding
 from perfloop.cache.functions import by_member
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
-from perfloop.cache.remote import Lease
 from perfloop.cache.waiting import AsyncRunner
 from perfloop.cache.warmed import Warmed
 
@@ -51,18 +49,6 @@ class Group:
             return by_member(await self.loader([member]), self.loader).get(member)
 
         return Request(key, load_one, self.policy, tuple(self.tags(member)), self.kind)
-
-
-class _Seat:
-    """One key of a batch that is being loaded."""
-
-    __slots__ = ("boarding", "landing", "lease", "request")
-
-    def __init__(self, request: Request, boarding: Boarding, landing: AsyncLanding) -> None:
-        self.request = request
-        self.boarding = boarding
-        self.landing = landing
-        self.lease: Lease | None = None
 
 
 class AsyncBatch:
@@ -148,9 +134,9 @@ class AsyncBatch:
     async def _obtain(
         self, requests: Sequence[Request], members: Members, group: Group, spares: Mapping[str, Any]
     ) -> dict[str, Any]:
-        seats: list[_Seat] = []
+        seats: list[AsyncSeat] = []
         try:
-            seats.extend(_Seat(request, *self._loading.embark(request)) for request in requests)
+            seats.extend(AsyncSeat(request, *self._loading.embark(request)) for request in requests)
             await self._lead(seats, members, group)
         except BaseException:
             for seat in seats:
@@ -171,7 +157,7 @@ class AsyncBatch:
                 self._loading.leave(seat.boarding.flight, seat.landing)
         return values
 
-    async def _lead(self, seats: Sequence[_Seat], members: Members, group: Group) -> None:
+    async def _lead(self, seats: Sequence[AsyncSeat], members: Members, group: Group) -> None:
         """Begin the load of those that nobody else loads."""
         led = [seat for seat in seats if seat.boarding.leads]
         if not led:
@@ -190,13 +176,15 @@ class AsyncBatch:
         except RuntimeError as error:  # there is no thread for it
             await self._fail(led, error)
 
-    async def _is_refused(self, seat: _Seat) -> bool:
+    async def _is_refused(self, seat: AsyncSeat) -> bool:
         refusal = self._loading.refusal(seat.request.key)
         if refusal is not None:
             await self._fail([seat], refusal)
         return refusal is not None
 
-    async def _load(self, led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None) -> None:
+    async def _load(
+        self, led: list[AsyncSeat], members: Members, group: Group, trail: Trail[Any] | None
+    ) -> None:
         """Land all of these: with what the remote tier has, else with what the loader returns."""
         own = led[:]
         try:
@@ -210,7 +198,12 @@ class AsyncBatch:
             await self._release([seat for seat in led if not seat.landing.signal.is_given])
 
     async def _load_own(
-        self, own: list[_Seat], led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None
+        self,
+        own: list[AsyncSeat],
+        led: list[AsyncSeat],
+        members: Members,
+        group: Group,
+        trail: Trail[Any] | None,
     ) -> None:
         """Load what no tier has, and what is likely to be asked for next."""
         self._loading.tell_no_value([seat.request for seat in own])
@@ -221,7 +214,7 @@ class AsyncBatch:
         ahead = self._seats_ahead(bundle, group, group.warmed, led)
         await self._run(own, {**members, **bundle}, group, await self._claim(ahead))
 
-    async def _look_up(self, led: Sequence[_Seat]) -> list[_Seat]:
+    async def _look_up(self, led: Sequence[AsyncSeat]) -> list[AsyncSeat]:
         """Those that are for this process to load."""
         own, unread = await self._ask(led, max(seat.request.early_s for seat in led))
         if unread:  # claim their places
@@ -229,7 +222,7 @@ class AsyncBatch:
             own += others + left
         return own
 
-    async def _ask(self, led: Sequence[_Seat], early_s: float) -> tuple[list[_Seat], list[_Seat]]:
+    async def _ask(self, led: Sequence[AsyncSeat], early_s: float) -> tuple[list[AsyncSeat], list[AsyncSeat]]:
         """Those that are for this process to load; and those whose shared value it cannot read."""
         link = self._link
         answer = None
@@ -237,8 +230,8 @@ class AsyncBatch:
             answer = await link.fetch([seat.request.key for seat in led], self._storing.lease_s, early_s)
         if answer is None:
             return [seat for seat in led if not self._lands_unchecked(seat)], []
-        own: list[_Seat] = []
-        unread: list[_Seat] = []
+        own: list[AsyncSeat] = []
+        unread: list[AsyncSeat] = []
         for seat in led:
             fetched = answer[seat.request.key]
             entry = fetched.entry
@@ -253,36 +246,36 @@ class AsyncBatch:
                 own.append(seat)
         return own, unread
 
-    def _lands_unchecked(self, seat: _Seat) -> bool:
+    def _lands_unchecked(self, seat: AsyncSeat) -> bool:
         if self._link is not None:
             self._loading.trust(self._link, seat.boarding.flight, seat.landing)
         return seat.landing.signal.is_given
 
     def _seats_ahead(
-        self, bundle: Members, group: Group, warmed: Warmed[Any], led: list[_Seat]
-    ) -> list[_Seat]:
+        self, bundle: Members, group: Group, warmed: Warmed[Any], led: list[AsyncSeat]
+    ) -> list[AsyncSeat]:
         """Seats for what no one has and no one loads; `led` gets them one by one, to be ended in any case."""
-        seats: list[_Seat] = []
+        seats: list[AsyncSeat] = []
         if self._link is not None and not self._link.may_keep:
             return seats
         wanted = {key: member for key, member in bundle.items() if not self._memory.has(key)}
         for request in self._requests(wanted, group):
             boarding = self._memory.begin(request.key, request.tags)
             if boarding.leads:
-                seat = _Seat(request, boarding, self._loading.board(boarding.flight))
+                seat = AsyncSeat(request, boarding, self._loading.board(boarding.flight))
                 led.append(seat)
                 seats.append(seat)
                 seat.landing.is_kept = True
                 seat.landing.ahead = request.ahead = warmed.ahead(wanted[request.key])
         return seats
 
-    async def _claim(self, ahead: list[_Seat]) -> list[_Seat]:
+    async def _claim(self, ahead: list[AsyncSeat]) -> list[AsyncSeat]:
         """Those of a bundle that the remote tier has not, and that no other process loads."""
         link = self._link
         if not ahead or link is None or link.is_away:
             return ahead
         answer = await link.fetch([seat.request.key for seat in ahead], self._storing.lease_s)
-        own: list[_Seat] = []
+        own: list[AsyncSeat] = []
         for seat in ahead:
             fetched = None if answer is None else answer[seat.request.key]
             seat.lease = None if fetched is None else fetched.lease
@@ -292,7 +285,7 @@ class AsyncBatch:
         return own
 
     async def _run(
-        self, seats: list[_Seat], members: Members, group: Group, ahead: Sequence[_Seat] = ()
+        self, seats: list[AsyncSeat], members: Members, group: Group, ahead: Sequence[AsyncSeat] = ()
     ) -> None:
         """Load what was asked for, with the bundle; alone, where the loader fails with it."""
         try:
@@ -309,7 +302,7 @@ class AsyncBatch:
             kept = [self._memory.peek(seat.request.key) for seat in ahead]
             group.warmed.loaded(needed=len(seats), elapsed_s=load_s, entries=kept)
 
-    async def _land(self, seats: Sequence[_Seat], members: Members, group: Group) -> float:
+    async def _land(self, seats: Sequence[AsyncSeat], members: Members, group: Group) -> float:
         """Load and keep all of these in one call of the loader; what it took, in seconds."""
         requests = [seat.request for seat in seats]
         asked = [members[request.key] for request in requests]
@@ -329,17 +322,17 @@ class AsyncBatch:
             seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
         return load_s
 
-    async def _fail(self, seats: Sequence[_Seat], error: BaseException) -> bool:
+    async def _fail(self, seats: Sequence[AsyncSeat], error: BaseException) -> bool:
         loads = [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats]
         return not loads or await self._loading.fail(loads, error)
 
-    async def _do_without(self, ahead: Sequence[_Seat], group: Group) -> None:
+    async def _do_without(self, ahead: Sequence[AsyncSeat], group: Group) -> None:
         """Nobody asked for these, so that they may not be the reason why a load fails."""
         if group.warmed is not None:
             group.warmed.rest()
         await self._release(ahead)
 
-    async def _release(self, seats: Sequence[_Seat]) -> None:
+    async def _release(self, seats: Sequence[AsyncSeat]) -> None:
         """Leave these to whoever asks for them."""
         for seat in seats:
             self._memory.end(seat.boarding.flight)

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from perfloop.cache._async.landing import NOTHING, AsyncLanding
-from perfloop.cache.flights import Boarding
+from perfloop.cache._async.landing import NOTHING, AsyncSeat
 from perfloop.cache.loaded import Request
-from perfloop.cache.remote import Lease, StoreOutcome
+from perfloop.cache.remote import StoreOutcome
 
 if TYPE_CHECKING:
     from perfloop.cache._async.parts import AsyncParts
 
 Loader = Callable[[Sequence[Request]], Awaitable[Mapping[str, Any]]]
 """Loads all of these in one call."""
-
-
-class _Seat:
-    """One key that is loaded anew."""
-
-    __slots__ = ("boarding", "landing", "lease", "request")
-
-    def __init__(self, request: Request, boarding: Boarding, landing: AsyncLanding) -> None:
-        self.request = request
-        self.boarding = boarding
-        self.landing = landing
-        self.lease: Lease | None = None
 
 
 class AsyncRenewing:
@@ -58,9 +45,9 @@ class AsyncRenewing:
 
     async def _begin(self, requests: Sequence[Request], loader: Loader) -> dict[str, Any]:
         """Load those that nobody loads, and wait for the end of the others' loads."""
-        seats: list[_Seat] = []
+        seats: list[AsyncSeat] = []
         try:
-            seats.extend(_Seat(request, *self._loading.embark(request)) for request in requests)
+            seats.extend(AsyncSeat(request, *self._loading.embark(request)) for request in requests)
             await self._lead([seat for seat in seats if seat.boarding.leads], loader)
         except BaseException:
             for seat in seats:
@@ -79,7 +66,7 @@ class AsyncRenewing:
                 self._loading.leave(seat.boarding.flight, seat.landing)
         return values
 
-    async def _arrive(self, seat: _Seat) -> Any:
+    async def _arrive(self, seat: AsyncSeat) -> Any:
         """The value; NOTHING where it has to be loaded yet."""
         flight, landing = seat.boarding.flight, seat.landing
         if seat.boarding.leads:
@@ -91,7 +78,7 @@ class AsyncRenewing:
             self._loading.leave(flight, landing)
         return NOTHING
 
-    async def _lead(self, led: Sequence[_Seat], loader: Loader) -> None:
+    async def _lead(self, led: Sequence[AsyncSeat], loader: Loader) -> None:
         if not led:
             return
         for seat in led:
@@ -102,7 +89,7 @@ class AsyncRenewing:
         else:
             await self._loading.crew.lead(self._load, led, loader)
 
-    async def _load(self, led: Sequence[_Seat], loader: Loader) -> None:
+    async def _load(self, led: Sequence[AsyncSeat], loader: Loader) -> None:
         """Land all of these; with nothing where another process has begun to load before."""
         own = led
         try:
@@ -122,7 +109,7 @@ class AsyncRenewing:
                 seat.landing.turn_back()
             await self._storing.give_back([seat.lease for seat in left if seat.lease is not None])
 
-    async def _claim(self, led: Sequence[_Seat]) -> tuple[dict[str, float], int]:
+    async def _claim(self, led: Sequence[AsyncSeat]) -> tuple[dict[str, float], int]:
         """For how long others hold which of these, and what was heard before that was asked."""
         link = self._link
         if link is None:
@@ -136,18 +123,12 @@ class AsyncRenewing:
                 seat.lease = fetched.lease
                 if fetched.held_for_s is not None:
                     held[seat.request.key] = fetched.held_for_s
-        await self._end_old(
+        await self._storing.end_old(
             seat.request.key for seat in led if seat.lease is None and seat.request.key not in held
         )
         return held, seen
 
-    async def _end_old(self, keys: Iterable[str]) -> None:
-        """Whose place nothing takes in the shared tier is gone there, and other processes hear of it."""
-        ended = tuple(keys)
-        if ended and self._link is not None:
-            await self._link.invalidate(ended, ())
-
-    async def _run(self, own: Sequence[_Seat], loader: Loader) -> None:
+    async def _run(self, own: Sequence[AsyncSeat], loader: Loader) -> None:
         requests = [seat.request for seat in own]
         try:
             found, load_s = await self._loading.timed(requests, loader, requests)
@@ -158,7 +139,7 @@ class AsyncRenewing:
                 ],
                 load_s,
             )
-            await self._end_old(key for key in found if outcomes.get(key) is not StoreOutcome.STORED)
+            await self._storing.end_old(key for key in found if outcomes.get(key) is not StoreOutcome.STORED)
             for seat in own:
                 seat.landing.land(self._storing.bare(found.get(seat.request.key)))
         except BaseException as error:
@@ -166,7 +147,7 @@ class AsyncRenewing:
             if not isinstance(error, Exception):
                 raise
 
-    async def _fail(self, seats: Sequence[_Seat], error: BaseException) -> None:
+    async def _fail(self, seats: Sequence[AsyncSeat], error: BaseException) -> None:
         if seats:
             loads = [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats]
             await self._loading.fail(loads, error)

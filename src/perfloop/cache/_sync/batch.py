@@ -7,18 +7,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from perfloop.cache._sync.landing import NOTHING, Landing
+from perfloop.cache._sync.landing import NOTHING, Seat
 from perfloop.cache._sync.link import Link
 from perfloop.cache._sync.loading import SERVED, Loading
 from perfloop.cache._sync.storing import Storing
 from perfloop.cache.bundles import Trail
 from perfloop.cache.entry import Entry
-from perfloop.cache.flights import Boarding
 from perfloop.cache.functions import by_member
 from perfloop.cache.loaded import Request
 from perfloop.cache.memory import MemoryTier
 from perfloop.cache.policy import CachePolicy, Freshness
-from perfloop.cache.remote import Lease
 from perfloop.cache.waiting import Runner
 from perfloop.cache.warmed import Warmed
 
@@ -52,18 +50,6 @@ class Group:
             return by_member(self.loader([member]), self.loader).get(member)
 
         return Request(key, load_one, self.policy, tuple(self.tags(member)), self.kind)
-
-
-class _Seat:
-    """One key of a batch that is being loaded."""
-
-    __slots__ = ("boarding", "landing", "lease", "request")
-
-    def __init__(self, request: Request, boarding: Boarding, landing: Landing) -> None:
-        self.request = request
-        self.boarding = boarding
-        self.landing = landing
-        self.lease: Lease | None = None
 
 
 class Batch:
@@ -147,9 +133,9 @@ class Batch:
     def _obtain(
         self, requests: Sequence[Request], members: Members, group: Group, spares: Mapping[str, Any]
     ) -> dict[str, Any]:
-        seats: list[_Seat] = []
+        seats: list[Seat] = []
         try:
-            seats.extend(_Seat(request, *self._loading.embark(request)) for request in requests)
+            seats.extend(Seat(request, *self._loading.embark(request)) for request in requests)
             self._lead(seats, members, group)
         except BaseException:
             for seat in seats:
@@ -170,7 +156,7 @@ class Batch:
                 self._loading.leave(seat.boarding.flight, seat.landing)
         return values
 
-    def _lead(self, seats: Sequence[_Seat], members: Members, group: Group) -> None:
+    def _lead(self, seats: Sequence[Seat], members: Members, group: Group) -> None:
         """Begin the load of those that nobody else loads."""
         led = [seat for seat in seats if seat.boarding.leads]
         if not led:
@@ -189,13 +175,13 @@ class Batch:
         except RuntimeError as error:  # there is no thread for it
             self._fail(led, error)
 
-    def _is_refused(self, seat: _Seat) -> bool:
+    def _is_refused(self, seat: Seat) -> bool:
         refusal = self._loading.refusal(seat.request.key)
         if refusal is not None:
             self._fail([seat], refusal)
         return refusal is not None
 
-    def _load(self, led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None) -> None:
+    def _load(self, led: list[Seat], members: Members, group: Group, trail: Trail[Any] | None) -> None:
         """Land all of these: with what the remote tier has, else with what the loader returns."""
         own = led[:]
         try:
@@ -209,7 +195,12 @@ class Batch:
             self._release([seat for seat in led if not seat.landing.signal.is_given])
 
     def _load_own(
-        self, own: list[_Seat], led: list[_Seat], members: Members, group: Group, trail: Trail[Any] | None
+        self,
+        own: list[Seat],
+        led: list[Seat],
+        members: Members,
+        group: Group,
+        trail: Trail[Any] | None,
     ) -> None:
         """Load what no tier has, and what is likely to be asked for next."""
         self._loading.tell_no_value([seat.request for seat in own])
@@ -220,7 +211,7 @@ class Batch:
         ahead = self._seats_ahead(bundle, group, group.warmed, led)
         self._run(own, {**members, **bundle}, group, self._claim(ahead))
 
-    def _look_up(self, led: Sequence[_Seat]) -> list[_Seat]:
+    def _look_up(self, led: Sequence[Seat]) -> list[Seat]:
         """Those that are for this process to load."""
         own, unread = self._ask(led, max(seat.request.early_s for seat in led))
         if unread:  # claim their places
@@ -228,7 +219,7 @@ class Batch:
             own += others + left
         return own
 
-    def _ask(self, led: Sequence[_Seat], early_s: float) -> tuple[list[_Seat], list[_Seat]]:
+    def _ask(self, led: Sequence[Seat], early_s: float) -> tuple[list[Seat], list[Seat]]:
         """Those that are for this process to load; and those whose shared value it cannot read."""
         link = self._link
         answer = None
@@ -236,8 +227,8 @@ class Batch:
             answer = link.fetch([seat.request.key for seat in led], self._storing.lease_s, early_s)
         if answer is None:
             return [seat for seat in led if not self._lands_unchecked(seat)], []
-        own: list[_Seat] = []
-        unread: list[_Seat] = []
+        own: list[Seat] = []
+        unread: list[Seat] = []
         for seat in led:
             fetched = answer[seat.request.key]
             entry = fetched.entry
@@ -252,36 +243,34 @@ class Batch:
                 own.append(seat)
         return own, unread
 
-    def _lands_unchecked(self, seat: _Seat) -> bool:
+    def _lands_unchecked(self, seat: Seat) -> bool:
         if self._link is not None:
             self._loading.trust(self._link, seat.boarding.flight, seat.landing)
         return seat.landing.signal.is_given
 
-    def _seats_ahead(
-        self, bundle: Members, group: Group, warmed: Warmed[Any], led: list[_Seat]
-    ) -> list[_Seat]:
+    def _seats_ahead(self, bundle: Members, group: Group, warmed: Warmed[Any], led: list[Seat]) -> list[Seat]:
         """Seats for what no one has and no one loads; `led` gets them one by one, to be ended in any case."""
-        seats: list[_Seat] = []
+        seats: list[Seat] = []
         if self._link is not None and not self._link.may_keep:
             return seats
         wanted = {key: member for key, member in bundle.items() if not self._memory.has(key)}
         for request in self._requests(wanted, group):
             boarding = self._memory.begin(request.key, request.tags)
             if boarding.leads:
-                seat = _Seat(request, boarding, self._loading.board(boarding.flight))
+                seat = Seat(request, boarding, self._loading.board(boarding.flight))
                 led.append(seat)
                 seats.append(seat)
                 seat.landing.is_kept = True
                 seat.landing.ahead = request.ahead = warmed.ahead(wanted[request.key])
         return seats
 
-    def _claim(self, ahead: list[_Seat]) -> list[_Seat]:
+    def _claim(self, ahead: list[Seat]) -> list[Seat]:
         """Those of a bundle that the remote tier has not, and that no other process loads."""
         link = self._link
         if not ahead or link is None or link.is_away:
             return ahead
         answer = link.fetch([seat.request.key for seat in ahead], self._storing.lease_s)
-        own: list[_Seat] = []
+        own: list[Seat] = []
         for seat in ahead:
             fetched = None if answer is None else answer[seat.request.key]
             seat.lease = None if fetched is None else fetched.lease
@@ -290,7 +279,7 @@ class Batch:
         self._release([seat for seat in ahead if seat not in own])
         return own
 
-    def _run(self, seats: list[_Seat], members: Members, group: Group, ahead: Sequence[_Seat] = ()) -> None:
+    def _run(self, seats: list[Seat], members: Members, group: Group, ahead: Sequence[Seat] = ()) -> None:
         """Load what was asked for, with the bundle; alone, where the loader fails with it."""
         try:
             load_s = self._land([*seats, *ahead], members, group)
@@ -306,7 +295,7 @@ class Batch:
             kept = [self._memory.peek(seat.request.key) for seat in ahead]
             group.warmed.loaded(needed=len(seats), elapsed_s=load_s, entries=kept)
 
-    def _land(self, seats: Sequence[_Seat], members: Members, group: Group) -> float:
+    def _land(self, seats: Sequence[Seat], members: Members, group: Group) -> float:
         """Load and keep all of these in one call of the loader; what it took, in seconds."""
         requests = [seat.request for seat in seats]
         asked = [members[request.key] for request in requests]
@@ -326,17 +315,17 @@ class Batch:
             seat.landing.land(self._storing.bare(found.get(members[seat.request.key])))
         return load_s
 
-    def _fail(self, seats: Sequence[_Seat], error: BaseException) -> bool:
+    def _fail(self, seats: Sequence[Seat], error: BaseException) -> bool:
         loads = [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats]
         return not loads or self._loading.fail(loads, error)
 
-    def _do_without(self, ahead: Sequence[_Seat], group: Group) -> None:
+    def _do_without(self, ahead: Sequence[Seat], group: Group) -> None:
         """Nobody asked for these, so that they may not be the reason why a load fails."""
         if group.warmed is not None:
             group.warmed.rest()
         self._release(ahead)
 
-    def _release(self, seats: Sequence[_Seat]) -> None:
+    def _release(self, seats: Sequence[Seat]) -> None:
         """Leave these to whoever asks for them."""
         for seat in seats:
             self._memory.end(seat.boarding.flight)

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Any, Final, NoReturn
 
 from perfloop.cache.flights import Boarding
-from perfloop.cache.loaded import Source
+from perfloop.cache.loaded import Request, Source
+from perfloop.cache.remote import Lease
 from perfloop.cache.waiting import Signal, Work
 from perfloop.cache.warmed import Ahead
 
@@ -82,3 +83,15 @@ class Landing:
         """
         assert self.error is not None
         raise self.error.with_traceback(self._traceback)
+
+
+class Seat:
+    """One key that is loaded together with others."""
+
+    __slots__ = ("boarding", "landing", "lease", "request")
+
+    def __init__(self, request: Request, boarding: Boarding, landing: Landing) -> None:
+        self.request = request
+        self.boarding = boarding
+        self.landing = landing
+        self.lease: Lease | None = None

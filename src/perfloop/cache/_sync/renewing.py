@@ -4,31 +4,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from perfloop.cache._sync.landing import NOTHING, Landing
-from perfloop.cache.flights import Boarding
+from perfloop.cache._sync.landing import NOTHING, Seat
 from perfloop.cache.loaded import Request
-from perfloop.cache.remote import Lease, StoreOutcome
+from perfloop.cache.remote import StoreOutcome
 
 if TYPE_CHECKING:
     from perfloop.cache._sync.parts import Parts
 
 Loader = Callable[[Sequence[Request]], Mapping[str, Any]]
 """Loads all of these in one call."""
-
-
-class _Seat:
-    """One key that is loaded anew."""
-
-    __slots__ = ("boarding", "landing", "lease", "request")
-
-    def __init__(self, request: Request, boarding: Boarding, landing: Landing) -> None:
-        self.request = request
-        self.boarding = boarding
-        self.landing = landing
-        self.lease: Lease | None = None
 
 
 class Renewing:
@@ -59,9 +46,9 @@ class Renewing:
 
     def _begin(self, requests: Sequence[Request], loader: Loader) -> dict[str, Any]:
         """Load those that nobody loads, and wait for the end of the others' loads."""
-        seats: list[_Seat] = []
+        seats: list[Seat] = []
         try:
-            seats.extend(_Seat(request, *self._loading.embark(request)) for request in requests)
+            seats.extend(Seat(request, *self._loading.embark(request)) for request in requests)
             self._lead([seat for seat in seats if seat.boarding.leads], loader)
         except BaseException:
             for seat in seats:
@@ -80,7 +67,7 @@ class Renewing:
                 self._loading.leave(seat.boarding.flight, seat.landing)
         return values
 
-    def _arrive(self, seat: _Seat) -> Any:
+    def _arrive(self, seat: Seat) -> Any:
         """The value; NOTHING where it has to be loaded yet."""
         flight, landing = seat.boarding.flight, seat.landing
         if seat.boarding.leads:
@@ -92,7 +79,7 @@ class Renewing:
             self._loading.leave(flight, landing)
         return NOTHING
 
-    def _lead(self, led: Sequence[_Seat], loader: Loader) -> None:
+    def _lead(self, led: Sequence[Seat], loader: Loader) -> None:
         if not led:
             return
         for seat in led:
@@ -103,7 +90,7 @@ class Renewing:
         else:
             self._loading.crew.lead(self._load, led, loader)
 
-    def _load(self, led: Sequence[_Seat], loader: Loader) -> None:
+    def _load(self, led: Sequence[Seat], loader: Loader) -> None:
         """Land all of these; with nothing where another process has begun to load before."""
         own = led
         try:
@@ -123,7 +110,7 @@ class Renewing:
                 seat.landing.turn_back()
             self._storing.give_back([seat.lease for seat in left if seat.lease is not None])
 
-    def _claim(self, led: Sequence[_Seat]) -> tuple[dict[str, float], int]:
+    def _claim(self, led: Sequence[Seat]) -> tuple[dict[str, float], int]:
         """For how long others hold which of these, and what was heard before that was asked."""
         link = self._link
         if link is None:
@@ -137,16 +124,12 @@ class Renewing:
                 seat.lease = fetched.lease
                 if fetched.held_for_s is not None:
                     held[seat.request.key] = fetched.held_for_s
-        self._end_old(seat.request.key for seat in led if seat.lease is None and seat.request.key not in held)
+        self._storing.end_old(
+            seat.request.key for seat in led if seat.lease is None and seat.request.key not in held
+        )
         return held, seen
 
-    def _end_old(self, keys: Iterable[str]) -> None:
-        """Whose place nothing takes in the shared tier is gone there, and other processes hear of it."""
-        ended = tuple(keys)
-        if ended and self._link is not None:
-            self._link.invalidate(ended, ())
-
-    def _run(self, own: Sequence[_Seat], loader: Loader) -> None:
+    def _run(self, own: Sequence[Seat], loader: Loader) -> None:
         requests = [seat.request for seat in own]
         try:
             found, load_s = self._loading.timed(requests, loader, requests)
@@ -157,7 +140,7 @@ class Renewing:
                 ],
                 load_s,
             )
-            self._end_old(key for key in found if outcomes.get(key) is not StoreOutcome.STORED)
+            self._storing.end_old(key for key in found if outcomes.get(key) is not StoreOutcome.STORED)
             for seat in own:
                 seat.landing.land(self._storing.bare(found.get(seat.request.key)))
         except BaseException as error:
@@ -165,7 +148,7 @@ class Renewing:
             if not isinstance(error, Exception):
                 raise
 
-    def _fail(self, seats: Sequence[_Seat], error: BaseException) -> None:
+    def _fail(self, seats: Sequence[Seat], error: BaseException) -> None:
         if seats:
             loads = [(seat.boarding.flight, seat.landing, seat.lease) for seat in seats]
             self._loading.fail(loads, error)

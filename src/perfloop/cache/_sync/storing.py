@@ -64,7 +64,7 @@ class Storing:
             if lease is not None:
                 writes.append(self.write(request, value, policy, tags, drawn_s, lease))
         outcomes = self._outcomes(writes)
-        self._end_old(
+        self.end_old(
             request.key
             for (request, *_), (*_, drawn_s) in zip(loads, terms, strict=True)
             if drawn_s <= 0 and request.replaces and outcomes.get(request.key) is not StoreOutcome.FENCED
@@ -83,8 +83,8 @@ class Storing:
         answer = self._link.store(writes)
         return dict(zip((write.key for write in writes), answer or (), strict=False))
 
-    def _end_old(self, keys: Iterable[str]) -> None:
-        """What these have now is not kept, so that nothing takes the place of the shared old value."""
+    def end_old(self, keys: Iterable[str]) -> None:
+        """Nothing takes the place of what the shared tier has of these: it goes, and all hear of it."""
         ended = tuple(keys)
         if ended and self._link is not None:
             self._link.invalidate(ended, ())
