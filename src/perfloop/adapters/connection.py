@@ -120,7 +120,7 @@ def unreachable_if_lost(connection: psycopg.Connection[Any]) -> Iterator[None]:
     except psycopg.OperationalError as error:
         if not connection.closed and not connection.broken:
             raise
-        lost = _first_line(error)
+        lost = first_line(error)
     if lost is not None:
         raise TargetUnreachable(
             f"the server ended the connection ({lost}); see its log, and run perfloop again once it is up"
@@ -222,5 +222,6 @@ def _milliseconds(duration_s: float) -> str:
     return str(math.ceil(duration_s * 1000))
 
 
-def _first_line(error: psycopg.Error) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, which is the fact; psycopg puts the statement after it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

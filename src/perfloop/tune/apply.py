@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from perfloop.adapters.connection import first_line
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import ChangeFailed, InvalidInput, JournalDamaged, PerfloopError
 from perfloop.model.advice import CreateIndex, DropIndex, RewriteQuery, ServerChange
@@ -26,7 +27,7 @@ from perfloop.tune.extensions import with_extensions
 from perfloop.tune.preflight import ApplyPolicy, preflight
 from perfloop.tune.session import ActingSession, Connect, acting_session
 from perfloop.tune.states import Standing, named, read_before, read_state, standing
-from perfloop.tune.undo import Report, first_line, undo_batch
+from perfloop.tune.undo import Report, undo_batch
 
 _ENDS = {
     StudyState.RUNNING: "still runs and has ",

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import psycopg
 
+from perfloop.adapters.connection import first_line
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import PerfloopError
 from perfloop.model.advice import AnalyzeTable, CreateIndex, CreateStatistics, ServerChange
@@ -21,7 +22,7 @@ from perfloop.model.value import Value
 from perfloop.tune.session import ActingSession, acting_session
 from perfloop.tune.statements import has_expression
 from perfloop.tune.states import Standing, read_state, standing
-from perfloop.tune.undo import Report, first_line, undo_act, undo_batch
+from perfloop.tune.undo import Report, undo_act, undo_batch
 
 
 class RecoveryOutcome(enum.Enum):

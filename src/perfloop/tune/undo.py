@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import psycopg
 
+from perfloop.adapters.connection import first_line
 from perfloop.adapters.probe import read_rows
 from perfloop.adapters.store import Batch, Journal
 from perfloop.errors import ChangeFailed, StudyNotFound
@@ -138,11 +139,6 @@ def _undo(session: ActingSession, act: AppliedChange) -> None:
     has_remainder = _remainder(connection, act.change)
     if not has_remainder and read_state(connection, act.change) != act.before:
         raise ChangeFailed(f"{act.change.title} was undone, but the server does not show its earlier state")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, which is the fact; psycopg puts the statement after it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _remainder(connection: psycopg.Connection, change: ServerChange) -> str:

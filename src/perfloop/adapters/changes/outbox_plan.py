@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from perfloop.adapters.connection import first_line
 from perfloop.adapters.queries import load_blocks
 from perfloop.errors import ChangeFailed, InvalidInput, MissingRights
 from perfloop.model.changes import WatchedTable, split_name, table_name
@@ -146,7 +147,7 @@ def carry_out(connection: psycopg.Connection[Any], statements: Sequence[Statemen
                 connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege as error:
         raise MissingRights(
-            f"{_first_line(error)}; run it as the owner of the tables, who may also create a schema"
+            f"{first_line(error)}; run it as the owner of the tables, who may also create a schema"
         ) from error
     except psycopg.errors.LockNotAvailable as error:
         raise ChangeFailed(
@@ -154,10 +155,10 @@ def carry_out(connection: psycopg.Connection[Any], statements: Sequence[Statemen
         ) from error
     except psycopg.errors.ObjectInUse as error:
         raise ChangeFailed(
-            f"{_first_line(error)}; nothing was changed; stop whoever listens, and try again"
+            f"{first_line(error)}; nothing was changed; stop whoever listens, and try again"
         ) from error
     except psycopg.Error as error:
-        raise ChangeFailed(f"{_first_line(error)}; nothing was changed") from error
+        raise ChangeFailed(f"{first_line(error)}; nothing was changed") from error
 
 
 def missing_triggers(connection: psycopg.Connection[Any], installed: Installed) -> tuple[str, ...]:
@@ -277,7 +278,3 @@ def _unwatch(installed: Installed, table: str) -> Iterator[Statement]:
 
 def _trigger(event: str) -> str:
     return f"perfloop_cache_{event}"
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

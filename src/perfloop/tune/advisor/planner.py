@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from perfloop.adapters.connection import unreachable_if_lost
+from perfloop.adapters.connection import first_line, unreachable_if_lost
 from perfloop.adapters.queries import load_blocks
 from perfloop.errors import ChangeFailed, UnsupportedStatement
 from perfloop.model.advice import CreateIndex
@@ -36,8 +36,3 @@ def explain(connection: psycopg.Connection[Any], instance: str) -> Plan:
 def refused(index: CreateIndex, error: psycopg.Error) -> ChangeFailed:
     """The error for an index that the server does not build; it leaves nothing behind."""
     return ChangeFailed(f"{index.title} is refused by the server: {first_line(error)}; nothing was built")
-
-
-def first_line(error: psycopg.Error) -> str:
-    """The server's message without its position and context."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
