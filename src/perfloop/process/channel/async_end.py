@@ -9,14 +9,12 @@ from typing import Any, Self
 
 from perfloop.errors import ChannelBroken, ChannelClosed
 from perfloop.process.channel.end import Delivery
-from perfloop.process.channel.exchange import Exchange, ignore
+from perfloop.process.channel.exchange import GONE, Exchange, ignore
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.receiving import Batch
 from perfloop.process.channel.sending import Parts
 from perfloop.process.channel.statistics import ChannelStatistics
 from perfloop.process.channel.unacknowledged import Sent
-
-_CLOSED = "the other end of the channel is gone; what is not acknowledged is in left()"
 
 
 class AsyncChannelEnd:
@@ -105,7 +103,7 @@ class AsyncChannelEnd:
     def send_now(self, message: Any) -> int:
         """As `send`, without waiting for room: for who looks at `is_full`."""
         if self._is_over:
-            raise ChannelClosed(_CLOSED)
+            raise ChannelClosed(GONE)
         sending = self._sending
         is_full = sending.put(message)
         message_id = sending.next_id + sending.waiting - 1
@@ -145,7 +143,7 @@ class AsyncChannelEnd:
             if self._fault is not None:
                 raise self._fault
             if self._is_over:
-                raise ChannelClosed(_CLOSED)
+                raise ChannelClosed(GONE)
             await self._change()
         return self._exchange.batches.popleft()
 
@@ -168,7 +166,7 @@ class AsyncChannelEnd:
         self.flush()
         while self.under_way:
             if self._is_over:
-                raise ChannelClosed(_CLOSED)
+                raise ChannelClosed(GONE)
             await self._change()
 
     def statistics(self) -> ChannelStatistics:

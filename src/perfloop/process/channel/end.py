@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, Self
 
 from perfloop.errors import ChannelClosed
-from perfloop.process.channel.exchange import Exchange, ignore
+from perfloop.process.channel.exchange import GONE, Exchange, ignore
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.receiving import Batch
 from perfloop.process.channel.sending import Parts
@@ -19,7 +19,6 @@ from perfloop.process.channel.unacknowledged import Sent
 
 BUFFER_BYTES: Final = 1024 * 1024
 """Asked of the kernel for each direction; it may give less."""
-_CLOSED: Final = "the other end of the channel is gone; what is not acknowledged is in left()"
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
@@ -130,7 +129,7 @@ class ChannelEnd:
             ChannelClosed: The other end is gone; what was not acknowledged is in `left()`.
         """
         if self._is_over or self._is_mute:
-            raise ChannelClosed(_CLOSED)
+            raise ChannelClosed(GONE)
         sending = self._sending
         is_full = sending.put(message)
         message_id = sending.next_id + sending.waiting - 1
@@ -150,7 +149,7 @@ class ChannelEnd:
             self._read()
         while self._out or self._sending.is_full:
             if self._is_over or self._is_mute:
-                raise ChannelClosed(_CLOSED)
+                raise ChannelClosed(GONE)
             self._move(None)
 
     def resend(self, left: Iterable[Sent]) -> None:
@@ -247,7 +246,7 @@ class ChannelEnd:
         self._read()
         while not self._exchange.batches:
             if self._is_over:
-                raise ChannelClosed(_CLOSED)
+                raise ChannelClosed(GONE)
             left_s = None if deadline_s is None else deadline_s - self._clock()
             if self._is_woken or (left_s is not None and left_s <= 0):
                 return

@@ -17,6 +17,7 @@ from perfloop.process.channel.statistics import ChannelStatistics
 
 _decode: Final = msgspec.msgpack.Decoder().decode
 _encode: Final = msgspec.msgpack.Encoder().encode
+GONE: Final = "the other end of the channel is gone; what is not acknowledged is in left()"
 
 
 def ignore(word: Any) -> None:

@@ -20,8 +20,3 @@ class ChannelStatistics(Value, frozen=True, kw_only=True):
     received: int
     acknowledged: int
     """Of those received."""
-
-    @property
-    def messages_per_frame(self) -> float | None:
-        """None before the first frame."""
-        return self.sent / self.frames if self.frames else None

@@ -71,10 +71,6 @@ class Suspicion(Value, frozen=True, kw_only=True):
         """Until this much is in use, at this rate."""
         return max(0.0, (limit_bytes - self.in_use_bytes) / self.rate_bytes_per_s)
 
-    def full_at_latest_in_s(self, limit_bytes: int) -> float:
-        """The same at the lowest rate that is likely."""
-        return max(0.0, (limit_bytes - self.in_use_bytes) / self.low_bytes_per_s)
-
 
 def suspect(floors: Sequence[Floor], policy: LeakPolicy) -> Suspicion | None:
     """The suspicion that the floors of one worker raise, the oldest first; None where there is none.
