@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,9 +77,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The installed `perfloop` with a journal of its own."""
+    """The installed `perfloop` with a journal of its own, and a place of its own for its servers."""
 
     folder: Path
+    servers: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -89,7 +92,12 @@ class Command:
         process = subprocess.Popen(
             [program, *arguments],
             cwd=self.folder,
-            env={**os.environ, "PERFLOOP_STATE": str(self.state), **variables},
+            env={
+                **os.environ,
+                "PERFLOOP_STATE": str(self.state),
+                "TMPDIR": str(self.servers),
+                **variables,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -118,13 +126,22 @@ class Command:
         process.communicate()
 
 
+@contextlib.contextmanager
+def installed(folder: Path) -> Iterator[Command]:
+    # Pytest's own folder has too long a path for a socket, and lets the server's account not in.
+    with tempfile.TemporaryDirectory(prefix="perfloop-", ignore_cleanup_errors=True) as servers:
+        Path(servers).chmod(0o755)
+        command = Command(folder, Path(servers))
+        yield command
+        for process in command.started:
+            if process.poll() is None:
+                command.kill(process)
+
+
 @pytest.fixture
 def perfloop(tmp_path: Path) -> Iterator[Command]:
-    command = Command(tmp_path)
-    yield command
-    for process in command.started:
-        if process.poll() is None:
-            command.kill(process)
+    with installed(tmp_path) as command:
+        yield command
 
 
 @pytest.fixture
@@ -155,10 +172,10 @@ def finished(
             with psycopg.connect(dsn, autocommit=True) as inside:
                 inside.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
             fill_shop(dsn)
-            command = Command(tmp_path_factory.mktemp("finished"))
-            optimized = command("optimize", dsn)
-            assert 0 == optimized.code, optimized.err
-            yield dsn, command.state
+            with installed(tmp_path_factory.mktemp("finished")) as command:
+                optimized = command("optimize", dsn)
+                assert 0 == optimized.code, optimized.err
+                yield dsn, command.state
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

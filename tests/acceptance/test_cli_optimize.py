@@ -22,7 +22,6 @@ from perfloop.adapters.store import Journal
 from perfloop.model.outcome import StudyState
 
 DEADLINE_S = 60.0
-TEMPORARY = Path("/tmp")
 
 
 @pytest.fixture
@@ -47,11 +46,6 @@ def texts_of_children(process_id: int) -> Iterator[str]:
             yield " ".join(child.cmdline())
     except psutil.Error:
         return
-
-
-def server_folders() -> set[Path]:
-    """The servers of this test run and of others that may share the machine."""
-    return set(Path(os.environ.get("TMPDIR", TEMPORARY)).glob("perfloop-server-*"))
 
 
 def test_the_loop_from_optimize_to_undo(
@@ -223,21 +217,19 @@ def test_a_cut_apply_undoes_itself(
 def test_nothing_is_left_of_an_interrupted_study(
     perfloop: Any, shop_dsn: str, workload: Path, phase: str
 ) -> None:
-    earlier = server_folders()
     process = perfloop.start("optimize", shop_dsn, "--workload", workload)
     said = []
     for line in process.stderr:
         said.append(line)
         if line.strip().startswith(phase):
             break
-    ours = [Path(text.split()[-1]) for text in texts_of_children(process.pid) if "guard.sh" in text]
     children = psutil.Process(process.pid).children(recursive=True)
     told = perfloop.end(process, signal.SIGINT)
 
     assert 130 == told.code, "".join(said) + told.err
     assert "Traceback" not in told.err
     wait_until(lambda: not any(child.is_running() for child in children), "the end of all children")
-    assert [] == [folder for folder in ours if folder in server_folders() - earlier]
+    wait_until(lambda: not list(perfloop.servers.iterdir()), "the end of all folders of servers")
     states = [study["state"] for study in json.loads(perfloop("studies", "--json").out)["studies"]]
     assert set(states) <= {"interrupted"}
 
