@@ -32,7 +32,7 @@ from perfloop.errors import ChangeFailed, InvalidInput, MissingRights
 from perfloop.metrics import Registry
 from perfloop.model.changes import read_watched
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 TAGS = TagMap({"orders": ("order-{id}", "orders-of-{customer_id}", "orders")})
 SHOP = """
 CREATE TABLE orders (id int PRIMARY KEY, customer_id int, note text);

@@ -19,7 +19,7 @@ from perfloop.errors import InvalidInput, MissingRights
 from perfloop.metrics import Registry
 from perfloop.model.changes import read_watched
 
-DEADLINE_S = 15.0
+DEADLINE_S = 30.0
 SETTINGS = {"wal_level": "logical", "fsync": "off", "shared_buffers": "32MB", "max_wal_size": "64MB"}
 TAGS = TagMap({"orders": ("order-{id}", "orders-of-{customer_id}", "orders")})
 SHOP = """

@@ -39,7 +39,7 @@ GRANT SELECT ON orders TO blind;
 ON_CUSTOMER = CreateIndex(
     table=TableName(schema="public", name="orders"), name="oc", keys=(IndexKey(text="customer"),)
 )
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from perfloop.tune.analysis import analyze_target
 from perfloop.tune.observer import Silence
 from perfloop.validate.server_log import LogOptions, LogReading, read_logs
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 FORMATS = {"stderr": "log", "csvlog": "csv", "jsonlog": "json"}
 SETTINGS = {
     "shared_preload_libraries": "pg_stat_statements",

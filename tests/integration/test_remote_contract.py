@@ -37,7 +37,7 @@ from perfloop.cache.remote import (
     Write,
 )
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
 LEASE_S = 30.0
 ODD_NAMES = ("", "*", "ü 漢 \n\0", "{}:v:", "x" * 5000, "\ud800")
 

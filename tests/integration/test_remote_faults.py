@@ -41,8 +41,8 @@ from perfloop.cache.remote import (
 )
 from perfloop.errors import InvalidInput, MissingRights, ServerFailed, TargetUnreachable
 
-DEADLINE_S = 10.0
-CALL_S = 5.0
+DEADLINE_S = 30.0
+CALL_S = 30.0
 """Of a call on a machine that is busy; where a hang is under test, the time is short."""
 
 _prefixes = itertools.count()
@@ -154,7 +154,7 @@ def test_a_hung_server_costs_its_time_once_for_all_callers(binary: RedisBinary) 
                     os.kill(server.pid, signal.SIGCONT)
 
                 assert {TargetUnreachable} == {type(one) for one in failed}
-                assert 0.3 <= took_s < 0.6
+                assert 0.3 <= took_s < 3.0  # one after another: a minute
                 assert b"v" == await eventually(lambda: payload_of(tier))
 
     asyncio.run(test())
@@ -181,13 +181,13 @@ def test_a_hung_server_costs_threads_its_time_once(binary: RedisBinary) -> None:
             os.kill(server.pid, signal.SIGCONT)
 
         assert {TargetUnreachable} == failed
-        assert took_s < 1.2  # one answer that does not come, and one connection
+        assert took_s < 2.0  # one answer that does not come, and one connection
 
 
 def test_a_listener_tells_of_a_hang_and_of_its_end(binary: RedisBinary) -> None:
     async def test() -> None:
         with RedisServer(binary) as server:
-            async with AsyncRedisTier(server.url, timeout_s=CALL_S) as tier, hearing(tier) as heard:
+            async with AsyncRedisTier(server.url, timeout_s=5) as tier, hearing(tier) as heard:
                 os.kill(server.pid, signal.SIGSTOP)
                 try:
                     await until(heard, lambda: Gap(is_over=False) in heard)

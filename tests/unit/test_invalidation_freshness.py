@@ -13,7 +13,7 @@ from perfloop.errors import TargetUnreachable
 from perfloop.metrics import Registry
 from perfloop.model.changes import TableChange, WatchedTable
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 QUICK = ListenerPolicy(first_retry_s=0.005, longest_retry_s=0.005, takeover_s=0.005)
 
 
