@@ -28,6 +28,8 @@ from perfloop.adapters.remote._async.tier import AsyncRedisTier
 from perfloop.adapters.remote._sync.tier import RedisTier
 from perfloop.adapters.remote.resp import Parser, Reply, pack
 from perfloop.adapters.servers import RedisBinary, RedisServer, installed_redis
+from perfloop.cache import TieredCache
+from perfloop.cache._sync.link import GREETING_S
 from perfloop.cache.remote import (
     EVERYTHING,
     Fetched,
@@ -237,6 +239,43 @@ def test_a_refused_connection_is_told_at_once() -> None:
     asyncio.run(test())
     with RedisTier("redis://127.0.0.1:1") as sync_tier, pytest.raises(TargetUnreachable, match="refused"):
         sync_tier.invalidate(("k",))
+
+
+def test_a_listener_that_finds_no_server_says_at_once_and_once_that_nothing_can_be_heard() -> None:
+    nowhere = "unix:///nowhere/redis.sock"
+
+    async def test() -> list[News]:
+        heard: list[News] = []
+        async with AsyncRedisTier(nowhere) as tier:
+            listening = asyncio.create_task(tier.listen(heard.append))
+            async with asyncio.timeout(DEADLINE_S):
+                while not heard:  # noqa: ASYNC110 - the listener's own progress is waited for
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.2)  # some more attempts
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+        return heard
+
+    assert [Gap(is_over=False)] == asyncio.run(test())
+
+    told: list[News] = []
+    with RedisTier(nowhere) as tier:
+        listener = threading.Thread(target=tier.listen, args=(told.append,))
+        listener.start()
+        asyncio.run(until(told, lambda: bool(told)))
+    listener.join(DEADLINE_S)
+
+    assert [Gap(is_over=False)] == told
+
+
+def test_a_cache_opens_at_once_where_its_server_is_down() -> None:
+    began_s = time.monotonic()
+    with TieredCache("unix:///nowhere/redis.sock") as cache:
+        took_s = time.monotonic() - began_s
+        assert cache.get("k") is None
+
+    assert took_s < GREETING_S / 2
 
 
 @contextlib.contextmanager

@@ -62,13 +62,12 @@ class AsyncListener:
             MissingRights: The user may not subscribe.
         """
         pause_s = FIRST_PAUSE_S
+        is_gap_told = False
         while not self._end.is_given:
-            is_listening = False
             try:
                 self._connection = connection = await AsyncConnection.open(self._address, CONNECT_S)
                 await self._subscribe(connection)
-                is_listening = True
-                pause_s = FIRST_PAUSE_S
+                pause_s, is_gap_told = FIRST_PAUSE_S, False
                 hear(Gap(is_over=True))
                 await self._pass_on(connection, hear)
             except TargetUnreachable:
@@ -76,8 +75,9 @@ class AsyncListener:
             finally:
                 if self._connection is not None:
                     await self._connection.close()
-            if is_listening and not self._end.is_given:
+            if not is_gap_told and not self._end.is_given:
                 hear(Gap(is_over=False))
+                is_gap_told = True
             await self._end.wait(pause_s * random.uniform(0.5, 1.0))  # many processes lose one server at once
 
     async def _subscribe(self, connection: AsyncConnection) -> None:

@@ -63,13 +63,12 @@ class Listener:
             MissingRights: The user may not subscribe.
         """
         pause_s = FIRST_PAUSE_S
+        is_gap_told = False
         while not self._end.is_given:
-            is_listening = False
             try:
                 self._connection = connection = Connection.open(self._address, CONNECT_S)
                 self._subscribe(connection)
-                is_listening = True
-                pause_s = FIRST_PAUSE_S
+                pause_s, is_gap_told = FIRST_PAUSE_S, False
                 hear(Gap(is_over=True))
                 self._pass_on(connection, hear)
             except TargetUnreachable:
@@ -77,8 +76,9 @@ class Listener:
             finally:
                 if self._connection is not None:
                     self._connection.close()
-            if is_listening and not self._end.is_given:
+            if not is_gap_told and not self._end.is_given:
                 hear(Gap(is_over=False))
+                is_gap_told = True
             self._end.wait(pause_s * random.uniform(0.5, 1.0))  # many processes lose one server at once
 
     def _subscribe(self, connection: Connection) -> None:
