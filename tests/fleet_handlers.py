@@ -50,9 +50,16 @@ def note(message: list[Any]) -> None:
         file.write(f"{number} {key}\n".encode())
 
 
-async def slowly(message: float) -> float:
-    await asyncio.sleep(message)
-    return message
+HERE: set[int] = set()
+ALL_HERE = asyncio.Event()
+
+
+async def together(message: int) -> None:
+    """Done when ten of them are in hand at once."""
+    HERE.add(message)
+    if len(HERE) == 10:
+        ALL_HERE.set()
+    await ALL_HERE.wait()
 
 
 def own_loop(worker: Worker, greeting: str) -> int:

@@ -7,18 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.awaiting import DEADLINE_S, wait_until
 
 from perfloop.process.supervisor.control_client import ask
 from perfloop.process.supervisor.control_place import Asked
 from perfloop.process.supervisor.statistics import WorkerStatistics
 
-DEADLINE_S = 20.0
 ROOT = Path(__file__).parents[2]
 PERFLOOP = [sys.executable, "-m", "perfloop"]
 BOTS = """
@@ -73,13 +72,6 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "XDG_RUNTIME_DIR": str(folder), "PYTHONPATH": str(ROOT)}
 
 
-def until(condition: Callable[[], object], told: Callable[[], str] = str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, told()
-        time.sleep(0.01)
-
-
 def is_gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -102,7 +94,7 @@ def supervised(folder: Path, text: str, *before: str, options: tuple[str, ...] =
 
 
 def opened(fleet: Fleet) -> None:
-    until(lambda: "fleet: open" in fleet.log() or fleet.process.poll() is not None, fleet.log)
+    wait_until(lambda: "fleet: open" in fleet.log() or fleet.process.poll() is not None, fleet.log)
 
 
 def test_a_fleet_is_looked_at_changed_and_ended_as_it_is_told(tmp_path: Path) -> None:
@@ -136,7 +128,7 @@ def test_a_second_signal_ends_what_does_not_end_at_once(tmp_path: Path) -> None:
     with supervised(tmp_path, STUBBORN) as fleet:
         opened(fleet)
         fleet.process.send_signal(signal.SIGINT)
-        until(lambda: "stopping" in fleet.log(), fleet.log)
+        wait_until(lambda: "stopping" in fleet.log(), fleet.log)
         fleet.process.send_signal(signal.SIGINT)
 
         assert 130 == fleet.end()
@@ -169,7 +161,7 @@ def test_a_supervisor_that_is_killed_leaves_nothing_and_its_socket_is_replaced(t
         pids = pids_of(fleet)
         fleet.process.kill()
 
-        until(lambda: all(is_gone(pid) for pid in pids))
+        wait_until(lambda: all(is_gone(pid) for pid in pids))
     with supervised(tmp_path, BOTS) as fleet:
         opened(fleet)
 
@@ -192,8 +184,8 @@ def test_a_hangup_restarts_every_worker(tmp_path: Path) -> None:
         before = set(pids_of(fleet))
         fleet.process.send_signal(signal.SIGHUP)
 
-        until(lambda: all(is_gone(pid) for pid in before), fleet.log)
-        until(lambda: all(each.state == "ready" for each in fleet.workers()))
+        wait_until(lambda: all(is_gone(pid) for pid in before), fleet.log)
+        wait_until(lambda: all(each.state == "ready" for each in fleet.workers()))
 
 
 def test_events_are_followed_until_the_fleet_ends(tmp_path: Path) -> None:
@@ -236,7 +228,7 @@ ready = { output = "up" }
             )
             return [line.split()[0][0] for line in told.stdout.splitlines()[1:] if "sleep" in line]
 
-        until(lambda: states() == ["S", "S"], lambda: str(states()))
+        wait_until(lambda: states() == ["S", "S"], lambda: str(states()))
         os.kill(child_of(fleet.process.pid), signal.SIGTERM)
 
         assert 0 == fleet.end()

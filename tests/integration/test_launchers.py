@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from tests.awaiting import run, until, wait_until
 
 from perfloop.errors import InvalidValue, LaunchFailed
 from perfloop.process.launching import WorkerExit, WorkerLimits, WorkerOrder
@@ -25,7 +25,6 @@ from perfloop.process.zygote_launcher import ZygoteLauncher
 
 ROOT = str(Path(__file__).parents[2])
 WORKERS = "tests.launched_workers"
-DEADLINE_S = 20.0
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -78,21 +77,6 @@ async def everything(end: socket.socket) -> bytes:
     while part := await asyncio.get_running_loop().sock_recv(end, 65536):
         parts += part
     return parts
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.002)
-
-
-def run(work: Awaitable[Any]) -> Any:
-    async def within() -> Any:
-        async with asyncio.timeout(DEADLINE_S):
-            return await work
-
-    return asyncio.run(within())
 
 
 def written(path: Path) -> BinaryIO:
@@ -461,11 +445,7 @@ def test_nothing_is_left_of_a_supervisor_that_is_killed(
         pids = json.loads(supervisor.stdout.readline())
         assert all(map(is_alive, pids))
         supervisor.kill()
-        deadline_s = time.monotonic() + 8
-        while any(map(is_alive, pids)) and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-
-    assert [] == [each for each in pids if is_alive(each)]
+        wait_until(lambda: not any(map(is_alive, pids)))
 
 
 # Of one that forks
@@ -599,8 +579,4 @@ def test_a_zygote_whose_supervisor_is_killed_does_not_load_on(tmp_path: Path) ->
         zygote = int(supervisor.stdout.readline())
         assert is_alive(zygote)
         supervisor.kill()
-        deadline_s = time.monotonic() + 8
-        while is_alive(zygote) and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-
-    assert not is_alive(zygote)
+        wait_until(lambda: not is_alive(zygote))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.awaiting import run, until
 
 from perfloop.errors import InvalidInput, MessageFailed
 from perfloop.process import Event, FleetSpec, GroupSpec, Supervisor
@@ -23,7 +23,6 @@ from perfloop.process.supervisor.fleet_file import parse_fleet
 from perfloop.process.supervisor.tending import GroupKeeper, follow_load, watch_memory
 
 ROOT = str(Path(__file__).parents[2])
-DEADLINE_S = 20.0
 MB = 1024**2
 glibc = pytest.mark.skipif(sys.platform != "linux", reason="glibc's words on what is in use")
 
@@ -31,21 +30,6 @@ glibc = pytest.mark.skipif(sys.platform != "linux", reason="glibc's words on wha
 def fleet_of(handler: str, **fields: Any) -> Supervisor:
     spec = GroupSpec(name="bots", handler=f"tests.leaking_handlers:{handler}", **fields)
     return Supervisor(FleetSpec(groups=(spec,), path=(ROOT,)))
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    async def within() -> Any:
-        async with asyncio.timeout(DEADLINE_S):
-            return await work
-
-    return asyncio.run(within())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
