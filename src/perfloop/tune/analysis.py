@@ -70,20 +70,10 @@ def analyze_target(
     Raises:
         TargetUnreachable, MissingRights, InvalidInput: from connecting, with the way out.
     """
-    redis, jobs = RedisReading(), JobReading()
-    if redis_url is not None:
-        redis = read_redis(redis_url)
-        if redis.state is not None:
-            jobs = read_redis_jobs(redis_url, now_s=time.time())
+    redis, jobs = _read_redis(redis_url)
     observer.phase("reading the target")
     with connect(dsn, read_only=True, statement_timeout_s=statement_timeout_s) as connection:
-        earlier = None
-        if window_s is not None:
-            earlier = read_statements(connection, role=connection.info.user)
-            observer.phase(f"counting statements for {window_s:g} s")
-            time.sleep(window_s)
-        host = read_target_host(connection)
-        snapshot = take_snapshot(connection, taken_at_s=time.time(), host=host, earlier=earlier)
+        snapshot = _read_target(connection, observer, window_s)
         sources = Sources(workload=workload_source, log=log, log_line_prefix=log_line_prefix, seed=seed)
         given = read_sources(sources, snapshot, observer.phase)
         snapshot = given.snapshot
@@ -113,6 +103,23 @@ def analyze_target(
         findings=findings,
         unexplained=explain_nothing(snapshot, findings) + why_skipped(workload.skipped, all_told=is_files),
     )
+
+
+def _read_redis(url: str | None) -> tuple[RedisReading, JobReading]:
+    redis = RedisReading() if url is None else read_redis(url)
+    if url is None or redis.state is None:
+        return redis, JobReading()
+    return redis, read_redis_jobs(url, now_s=time.time())
+
+
+def _read_target(connection: psycopg.Connection, observer: Observer, window_s: float | None) -> Snapshot:
+    earlier = None
+    if window_s is not None:
+        earlier = read_statements(connection, role=connection.info.user)
+        observer.phase(f"counting statements for {window_s:g} s")
+        time.sleep(window_s)
+    host = read_target_host(connection)
+    return take_snapshot(connection, taken_at_s=time.time(), host=host, earlier=earlier)
 
 
 def _with_redis(snapshot: Snapshot, redis: RedisReading, jobs: JobReading) -> Snapshot:
