@@ -12,7 +12,7 @@ import pytest
 from perfloop.errors import StageFailed
 from perfloop.process import DeadLetter, Pipeline, RetryPolicy
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -178,3 +178,32 @@ def test_stopping_an_async_source_without_an_end() -> None:
     summary = pipeline.stage(work).run()
 
     assert ([1], False) == (seen, summary.is_complete)
+
+
+def test_a_function_that_is_cancelled_by_others_fails_on_its_item() -> None:
+    letters: list[DeadLetter] = []
+
+    async def await_what_was_cancelled(number: int) -> int:
+        if number == 3:
+            raise asyncio.CancelledError
+        return number
+
+    Pipeline(range(10), dead_letter=letters.append).stage(await_what_was_cancelled, limiter=1).batch(
+        await_batch_that_was_cancelled, size=3, linger_s=DEADLINE_S
+    ).run()
+
+    assert {3, 7} == {letter.item for letter in letters}
+
+
+async def await_batch_that_was_cancelled(items: list[int]) -> None:
+    if 7 in items:
+        raise asyncio.CancelledError
+
+
+def test_a_function_that_exits_ends_the_run() -> None:
+    async def leave(number: int) -> None:
+        if number == 3:
+            raise SystemExit(7)
+
+    with pytest.raises(SystemExit, match="7"):
+        Pipeline(itertools.count()).stage(leave).run()

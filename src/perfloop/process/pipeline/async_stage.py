@@ -141,8 +141,8 @@ class AsyncStage(StageRun):
             for outputs in self._passed_on(parcel, settled):
                 if self.next is not None:
                     await put(self.next, outputs)
-        except Exception as error:  # noqa: BLE001  # the boundary of a task: the run ends with it
-            self._fail(error)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the boundary of a task
+            self._fail(error)  # and the run ends with it; raised here it would end the event loop instead
         finally:
             self.queue.finish(again, back)
 

@@ -5,6 +5,7 @@ What goes to another process and comes back from there is a list of items, the f
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -70,7 +71,8 @@ async def run_items_async(function: Function, items: list[Any], is_ordered: bool
             break
         try:
             await _pass_on_async(function(item), outcome.outputs)
-        except Exception as error:  # noqa: BLE001  # of a user's function: its item is retried or given up
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in `run_items`
+            _raise_if_this_task_is_cancelled(error)
             outcome.failures.append((position, error))
             if is_ordered:
                 break
@@ -86,7 +88,8 @@ async def run_batch_async(function: Function, items: list[Any], is_ordered: bool
         result = await function(items)
         if result is not None:
             _pass_on(result, outcome.outputs)
-    except Exception as error:  # noqa: BLE001  # of a user's function: its items are retried or given up
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in `run_batch`
+        _raise_if_this_task_is_cancelled(error)
         outcome.failures.append((0, error))
     outcome.took_s = perf_counter() - began_s
     return outcome
@@ -137,6 +140,13 @@ async def _pass_on_async(made: Awaitable[Any] | AsyncIterator[Any], outputs: lis
         outputs.extend([each async for each in made])
         return
     _pass_on(await made, outputs)
+
+
+def _raise_if_this_task_is_cancelled(error: BaseException) -> None:
+    """A function may also have awaited something that others cancelled: that is a failure like any other."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
 
 
 def _portable(error: BaseException) -> BaseException:
