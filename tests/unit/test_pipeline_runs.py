@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from perfloop.control import SearchHold
 from perfloop.errors import InvalidInput, StageFailed
 from perfloop.process import SKIP, DeadLetter, Pipeline, RetryPolicy
 
 AT_ONCE = RetryPolicy(retries=2, first_s=0.0)
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -266,6 +267,14 @@ def test_without_a_place_for_it_the_first_failure_ends_the_run() -> None:
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+def test_a_failure_without_a_text_is_told_by_its_kind() -> None:
+    def refuse(number: int) -> int:
+        raise NotImplementedError
+
+    with pytest.raises(StageFailed, match=r"refuse failed on 0: NotImplementedError; say"):
+        Pipeline([0]).stage(refuse).run()
+
+
 def test_a_sink_of_dead_letters_that_fails_ends_the_run() -> None:
     def refuse(thing: object) -> None:
         raise OSError("the disk is full")
@@ -391,6 +400,14 @@ async def fetch(number: int) -> int:
     return number
 
 
+async def bury(letter: DeadLetter) -> None:
+    pass
+
+
+def shared_law(law: SearchHold) -> Pipeline:
+    return Pipeline([1]).stage(len, name="a", limiter=law).stage(len, name="b", limiter=law)
+
+
 MISUSES: list[tuple[str, Callable[[], Any]]] = [
     (
         r'fetch is a coroutine function; say executor="async"',
@@ -420,6 +437,19 @@ MISUSES: list[tuple[str, Callable[[], Any]]] = [
     (r"linger_s is -1; it must not be below 0", lambda: Pipeline([1]).batch(len, linger_s=-1)),
     (r"workers is 0; the least is 1", lambda: Pipeline([1]).stage(len, workers=0)),
     (r"queue_items is 0; the least is 1", lambda: Pipeline([1]).stage(len, queue_items=0)),
+    (
+        r"limiter is 8, and workers=2 allow 2; leave one out",
+        lambda: Pipeline([1]).stage(len, limiter=8, workers=2),
+    ),
+    (
+        r"leave workers=2 out and give the law AdjustmentPolicy\(highest=2\)",
+        lambda: Pipeline([1]).stage(len, limiter=SearchHold(), workers=2),
+    ),
+    (r"b shares its law with another stage", lambda: shared_law(SearchHold())),
+    (
+        r"dead_letter is a coroutine function, which nobody awaits",
+        lambda: Pipeline([1], dead_letter=bury).stage(len),
+    ),
     (r"5 is not iterable", lambda: Pipeline(5)),  # type: ignore[arg-type]  # the misuse under test
 ]
 

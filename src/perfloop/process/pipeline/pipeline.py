@@ -60,9 +60,9 @@ class Pipeline:
 
         A list or an iterator is many items, SKIP none, all else one. `executor` is "threads", "processes",
         "async" or an Executor; left out, coroutine functions run in an event loop and others in threads.
-        `limiter` says how many calls run at once, at most `workers`: "adaptive", "fixed", a number, or a law;
-        threads and tasks are adaptive, processes and Executors fixed. `ordered` keeps the order in which
-        items came to this stage. `queue_items` may wait before it.
+        `limiter` says how many calls run at once, at most `workers`: "adaptive", "fixed", a number, or a law
+        with bounds of its own; threads and tasks are adaptive, processes and Executors fixed. `ordered` keeps
+        the order in which items came to this stage. `queue_items` may wait before it.
 
         Raises InvalidInput where these do not go together.
         """
@@ -191,9 +191,14 @@ class Pipeline:
         if self._run is not None:
             raise InvalidInput("the pipeline runs already; add its stages before run()")
         spec.steering()  # tells at once what cannot be
+        if any(law is spec.limiter for law in self._laws()):
+            raise InvalidInput(f"{spec.name} shares its law with another stage; a law sees one of them alone")
         if spec.executor == "processes":
             pickled(spec)
         self._specs.append(spec)
+
+    def _laws(self) -> list[LimitChoice]:
+        return [spec.limiter for spec in self._specs if not isinstance(spec.limiter, int | str | None)]
 
     def _name(self, function: Function, asked: str | None) -> str:
         name = asked or name_of(function)

@@ -68,6 +68,12 @@ class StageSpec:
         require(self.queue_items >= 1, f"queue_items is {self.queue_items}; the least is 1")
         linger_s = self.linger_s
         require(linger_s is None or linger_s >= 0, f"linger_s is {linger_s}; it must not be below 0")
+        if _is_async(self.dead_letter):
+            raise InvalidInput(
+                "dead_letter is a coroutine function, which nobody awaits; make it a plain one"
+            )
+        if self.workers is not None:
+            _check_bound(self, self.workers)
 
     @property
     def executor_name(self) -> str:
@@ -136,6 +142,19 @@ class StageSpec:
         raise InvalidInput(
             f"{self.executor_name} does not tell how many workers it has; say workers=, the number of calls "
             f"that run in it at once, for the stage {self.name}"
+        )
+
+
+def _check_bound(spec: StageSpec, workers: int) -> None:
+    """Raises InvalidInput where `workers` would not be the most in any case."""
+    limiter = spec.limiter
+    if isinstance(limiter, int):
+        most = workers * spec.in_flight
+        require(limiter <= most, f"limiter is {limiter}, and workers={workers} allow {most}; leave one out")
+    elif not isinstance(limiter, str | None) and isinstance(spec.executor, str):
+        raise InvalidInput(
+            f"the stage {spec.name} has a law with bounds of its own; leave workers={workers} out "
+            f"and give the law AdjustmentPolicy(highest={workers})"
         )
 
 

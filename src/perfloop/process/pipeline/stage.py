@@ -129,9 +129,10 @@ class StageRun:
         if self.spec.dead_letter is not None:
             self.spec.dead_letter(DeadLetter(item=item, stage=self.spec.name, error=error, attempts=attempts))
             return
+        fact = str(error) or type(error).__name__
         failed = StageFailed(
-            f"{self.spec.name} failed on {_shown(item)}: {error or type(error).__name__}; say retries= or "
-            "dead_letter= for items that may fail"
+            f"{self.spec.name} failed on {_shown(item)}: {fact}; say retries= or dead_letter= for items that "
+            "may fail"
         )
         failed.__cause__ = error
         self._fail(failed)
