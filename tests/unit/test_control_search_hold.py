@@ -120,6 +120,23 @@ def test_it_does_not_move_while_no_work_waits() -> None:
     assert [None] * 200 == moves
 
 
+@pytest.mark.parametrize("idle", [0, 1, 30])
+def test_it_searches_and_settles_once_an_idle_source_has_work(idle: int) -> None:
+    """Nothing lies between these Windows, although rounding lets every fourth begin after the last one ended."""
+    law, settled_after = SearchHold(), None
+    for number in range(idle + 60):
+        at_s = number * 0.1
+        if number < idle:
+            law.update(window(at_s, law.limit, in_flight=0.3))
+        else:
+            law.update(window(at_s, law.limit, latency_s=0.01 * max(1.0, law.limit / 8) ** 2))
+        if law.is_settled and settled_after is None:
+            settled_after = number - idle
+
+    assert settled_after is not None
+    assert abs(law.limit - 8) <= 1
+
+
 def test_a_limit_on_trial_that_ends_the_waiting_stays() -> None:
     law, at_s = SearchHold(start=4), 0.0
     while law.limit == 4:

@@ -141,7 +141,7 @@ class BatchFit:
     def update(self, window: Window) -> Adjustment | None:
         """Take the next Window. After a gap, in which something else was moved, the line is drawn anew."""
         last, self._last = self._last, window
-        if last is None or window.started_at_s > last.ended_at_s:
+        if last is None or not window.follows(last):
             self._sums, self._since = _Sums(), _Sums()
             self._turn_at_s = window.started_at_s
         self._sums.add(window)

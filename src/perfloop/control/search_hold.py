@@ -65,7 +65,7 @@ class SearchHold:
     def update(self, window: Window) -> Adjustment | None:
         """Take the next Window. A gap before it says that something else was moved meanwhile."""
         last, self._last = self._last, window
-        if last is not None and window.started_at_s > last.ended_at_s:
+        if last is not None and not window.follows(last):
             self._begin_anew()
         if window.limit != self.limit or window.started_at_s < self._moved_at_s + 2 * window.latency_p50_s:
             return None

@@ -11,6 +11,9 @@ from perfloop.model.value import Value, require
 TRIMMED_SHARE: Final = 0.3
 """Left out at either end for the typical latency: on a loaded host a fifth of the calls meet a stall."""
 
+LARGEST_SEAM: Final = 0.01
+"""Of a Window's length: what lies between it and the last one, up to which one follows the other."""
+
 
 class CallSizes(Value, frozen=True, kw_only=True):
     """How latency went with the items of a call: all that a straight line is fitted from."""
@@ -58,6 +61,10 @@ class Window(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         require(self.ended_at_s >= self.started_at_s, "a Window may not end before it began")
         require(self.limit >= 1, f"a limit of {self.limit} lets nothing through; the least is 1")
+
+    def follows(self, last: Window) -> bool:
+        """Whether nothing lies between the two; clocks that are added up are not exact."""
+        return self.started_at_s - last.ended_at_s <= LARGEST_SEAM * self.elapsed_s
 
     @property
     def elapsed_s(self) -> float:
