@@ -119,6 +119,17 @@ def test_without_a_budget_a_batch_grows_until_little_is_left_to_gain() -> None:
     assert 1900 == pytest.approx(law.size, rel=0.25)
 
 
+def test_a_budget_that_not_even_one_item_keeps_costs_no_throughput_and_is_told_of_once() -> None:
+    sink = Sink(contention=COLLAPSE, capacity=((0.0, 16),), sigma=0.2, call_s=0.05, item_s=0.0005)
+    law = BatchFit(p99_budget_s=0.025)
+    calls = Simulation(sink, Steered(Fixed(16), law), SEED).run(50.0)
+    told = [entry for entry in law.log.entries() if entry.before == entry.after]
+
+    assert phase_ratio(calls, 20.0, 50.0, sink.best_items_per_s(1000, 16)) >= 0.9
+    assert 1 == len(told)
+    assert "no size keeps p99 within 25 ms" in told[0].reason
+
+
 def test_a_batch_that_gains_nothing_from_its_size_is_taken_back() -> None:
     law = BatchFit(start=8)
     for number in range(20):

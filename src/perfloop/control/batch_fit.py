@@ -5,7 +5,8 @@ b x size, fitted by least squares. Without calls of other sizes the line has no 
 (dither). The answer is the largest size whose 99th percentile stays within the budget, and no larger than
 where nearly all of the gain is had. Assumes that nothing else moves meanwhile: the Coordinator sees to that.
 Rejected: additive increase and multiplicative decrease, which has one call in fifty above the budget as its
-signal.
+signal. A budget that not even a single item keeps is set aside, as small batches would cost throughput and
+buy nothing: then the size is the most efficient one.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ LEAST_GAIN: Final = 0.98
 """Items a second for each call under way, after over before, below which such a step is undone."""
 CEILING_S: Final = 60.0
 """How long the size stays below one that gained nothing."""
+WAIVED_S: Final = 60.0
+"""How long a budget is set aside that no size keeps, before it is held against the line again."""
 SAME: Final = 0.08
 """Smaller differences of size are left alone."""
 
@@ -102,12 +105,14 @@ class BatchFit:
         "_budget_s",
         "_ceiling",
         "_ceiling_until_s",
+        "_is_waived",
         "_last",
         "_moved_at_s",
         "_policy",
         "_since",
         "_sums",
         "_turn_at_s",
+        "_waived_until_s",
         "is_settled",
         "log",
         "size",
@@ -127,6 +132,8 @@ class BatchFit:
         self._before: tuple[int, float] | None = None
         self._ceiling = 0
         self._ceiling_until_s = -math.inf
+        self._is_waived = False
+        self._waived_until_s = -math.inf
         self._last: Window | None = None
         self._moved_at_s = -math.inf
         self._turn_at_s = -math.inf
@@ -160,7 +167,7 @@ class BatchFit:
             return None
         if self._before is not None and since.pace() < LEAST_GAIN * self._before[1]:
             return self._undo(window, *self._before, since.pace())
-        target, reason = self._target(since.tail(), window.ended_at_s)
+        target, reason = self._target(since.tail(), window)
         if abs(target - self.size) < SHORT_STEP * self.size and since.calls < CALLS_A_SHORT_STEP:
             return None
         if abs(target - self.size) <= SAME * self.size:
@@ -179,21 +186,36 @@ class BatchFit:
         self._since = _Sums()
         self._sums.fade()
 
-    def _target(self, tail: float, now_s: float) -> tuple[int, str]:
+    def _target(self, tail: float, window: Window) -> tuple[int, str]:
         call_s, item_s = self._sums.line()
         fact = f"a call takes {call_s * 1e3:.2f} ms and {item_s * 1e6:.1f} us an item"
         sizes = [(LARGEST_STEP * self.size, "further than twice the size the line is not trusted")]
         if item_s > 0:
             sizes.append((call_s / item_s * ENOUGH / (1 - ENOUGH), f"{ENOUGH:.0%} of all there is to gain"))
-        if now_s < self._ceiling_until_s:
+        if window.ended_at_s < self._ceiling_until_s:
             sizes.append((self._ceiling, f"{self._ceiling} was the last that gained"))
-        if self._budget_s is not None:
-            mean_s = HEADROOM * self._budget_s / tail
-            within = (mean_s - call_s) / item_s if item_s > 0 else math.inf if mean_s > call_s else 0.0
-            limit = f"p99 within {self._budget_s * 1e3:.0f} ms, which is {tail:.2f} times the mean"
-            sizes.append((within, limit))
+        if self._budget_s is not None and window.ended_at_s >= self._waived_until_s:
+            if call_s + item_s * self._policy.lowest > self._budget_s / tail:
+                self._waive(window, fact, self._budget_s)
+            else:
+                sizes.append(self._within(call_s, item_s, tail, self._budget_s))
         size, why = min(sizes)
         return self._policy.clamp(min(size, self._policy.highest)), f"{fact}; {why}"
+
+    def _within(self, call_s: float, item_s: float, tail: float, budget_s: float) -> tuple[float, str]:
+        """The largest size whose 99th percentile stays within the budget."""
+        self._is_waived = False
+        mean_s = HEADROOM * budget_s / tail
+        within = (mean_s - call_s) / item_s if item_s > 0 else math.inf if mean_s > call_s else 0.0
+        return within, f"p99 within {budget_s * 1e3:.0f} ms, which is {tail:.2f} times the mean"
+
+    def _waive(self, window: Window, fact: str, budget_s: float) -> None:
+        """Set the budget aside; said once, as a move from a size to itself."""
+        self._waived_until_s = window.ended_at_s + WAIVED_S
+        if not self._is_waived:
+            reason = f"{fact}; no size keeps p99 within {budget_s * 1e3:.0f} ms, so that throughput decides"
+            self.log.moved(window, Knob.BATCH_SIZE, before=self.size, after=self.size, reason=reason)
+        self._is_waived = True
 
     def _undo(self, window: Window, size: int, pace: float, pace_now: float) -> Adjustment:
         self.log.settle(Outcome.UNDONE, window)
