@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.open_loop import OpenLoop
+from benchmarks.open_loop import OpenLoop, SteeredOpenLoop
 from benchmarks.sink_simulation import (
     COLLAPSE,
     PLATEAU,
@@ -14,6 +14,7 @@ from benchmarks.sink_simulation import (
     phase_ratio,
     score,
 )
+from benchmarks.stalls import Stalls
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob, Outcome
 from perfloop.control.aimd import Aimd
@@ -28,8 +29,10 @@ from perfloop.control.law import BatchLaw, ConcurrencyLaw
 from perfloop.control.linger import Linger
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.search_hold import SearchHold
+from perfloop.control.slots import Slots
 from perfloop.control.window import Latencies, Window
 from perfloop.errors import InvalidInput, InvalidValue
+from perfloop.process.pipeline.steering import BatchSteering
 
 SEED = 905
 SINK = Sink(contention=COLLAPSE, capacity=((0.0, 16),), sigma=0.2)
@@ -198,10 +201,53 @@ def test_items_do_not_linger_for_company_that_does_not_come() -> None:
 
 
 def test_items_do_not_linger_where_the_budget_is_spent_already() -> None:
-    linger = Linger(0.02, start_s=0.01)
-    linger.update(window(0.0, latency_s=0.05, limit=16))
+    linger, lingers = Linger(0.02, start_s=0.01), []
+    for number in range(3):
+        linger.update(window(float(number), latency_s=0.05, limit=16))
+        lingers.append(linger.linger_s)
 
-    assert 0.0 == linger.linger_s
+    assert [0.01, 0.01, 0.0] == lingers
+
+
+def test_what_was_seen_before_something_else_moved_does_not_shorten_the_linger() -> None:
+    linger = Linger(0.02, start_s=0.01)
+    for at_s in (0.0, 1.0, 3.0, 4.0):
+        linger.update(window(at_s, latency_s=0.05, limit=16))
+
+    assert 0.01 == linger.linger_s
+
+
+class OneStall(Stalls):
+    """The host stands still once."""
+
+    def __init__(self, begins_s: float, ends_s: float) -> None:
+        self._begins_s, self._ends_s = [begins_s], [ends_s]
+
+
+@pytest.mark.parametrize("seed", [SEED, 11])
+def test_a_host_that_stands_still_once_does_not_shorten_the_linger(seed: int) -> None:
+    linger = Linger(0.02)
+    OpenLoop(10_000, linger, seed, stalls=OneStall(8.0, 8.2)).run(11.0)
+    after = [entry.after for entry in linger.log.entries() if entry.at_s > 8.0]
+
+    assert linger.linger_s >= 0.005
+    assert min([*after, linger.linger_s]) >= 0.005
+
+
+@pytest.mark.parametrize("seed", [SEED, 913, 918])
+def test_a_stage_in_open_loop_finds_its_slots_and_its_linger_within_seven_seconds(seed: int) -> None:
+    """From one call at once; the second half of the run is scored."""
+    steering = BatchSteering(
+        SearchHold(),
+        FixedSize(8),
+        most=1000,
+        linger=Linger(0.02),
+        slots=Slots(0.02, highest=128),
+    )
+    result = SteeredOpenLoop(10_000, steering, seed).run(14.0)
+
+    assert result.calls_per_s <= 200
+    assert result.p99_s <= 0.020
 
 
 def test_connections_are_shared_among_workers() -> None:

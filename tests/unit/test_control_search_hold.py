@@ -122,7 +122,7 @@ def test_it_does_not_move_while_no_work_waits() -> None:
 
 @pytest.mark.parametrize("idle", [0, 1, 30])
 def test_it_searches_and_settles_once_an_idle_source_has_work(idle: int) -> None:
-    """Nothing lies between these Windows, although rounding lets every fourth begin after the last one ended."""
+    """Nothing lies between these Windows, although some begin a rounding error after the last one ended."""
     law, settled_after = SearchHold(), None
     for number in range(idle + 60):
         at_s = number * 0.1

@@ -2,7 +2,8 @@
 
 In open loop as much comes out as comes in, whatever the limit, so that a law of throughput sees nothing. What
 too few slots cost is time: so the limit grows by half while calls are late and items are over their budget,
-and a step after which they took no less is taken back. A slot that is there and not used costs nothing, and
+and a step after which they took no less in two Windows is taken back: the first may hold what had queued up
+before, or a moment in which the host stood still. A slot that is there and not used costs nothing, and
 a sink that is worse off with more of them shows it at once. Pure: Windows come in.
 """
 
@@ -24,7 +25,7 @@ CEILING_S: Final = 30.0
 class Slots:
     """Takes Windows of items' times, as `Linger` does."""
 
-    __slots__ = ("_before", "_budget_s", "_closed_until_s", "_highest", "limit", "log")
+    __slots__ = ("_before", "_budget_s", "_closed_until_s", "_has_doubt", "_highest", "limit", "log")
 
     def __init__(self, p99_budget_s: float, *, highest: int) -> None:
         self.limit = 1
@@ -32,14 +33,24 @@ class Slots:
         self._budget_s = p99_budget_s
         self._highest = highest
         self._before: tuple[int, float] | None = None
+        self._has_doubt = False
         self._closed_until_s = -math.inf
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether a step was taken of which it is not known yet what it brought."""
+        return self._before is not None
 
     def update(self, window: Window, *, is_late: bool) -> Adjustment | None:
         """The Adjustment, if the limit moved. `is_late` says that most calls waited for a slot."""
         p99_s = window.latency_p99_s
         if window.latencies is None:
             return None
-        before, self._before = self._before, None
+        before, has_doubt = self._before, self._has_doubt
+        self._has_doubt = before is not None and not has_doubt and p99_s > GAIN * before[1]
+        if self._has_doubt:
+            return None
+        self._before = None
         if before is not None and p99_s > GAIN * before[1]:
             self._closed_until_s = window.ended_at_s + CEILING_S
             self.log.settle(Outcome.UNDONE, window)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import os
 import pickle
 import sys
@@ -113,14 +112,7 @@ class StageSpec:
         slots = None
         if self.p99_budget_s is not None and isinstance(law, SearchHold):
             slots = Slots(self.p99_budget_s, highest=self.workers or self._most_workers())
-        return BatchSteering(
-            law,
-            size,
-            most=SIZES.highest,
-            linger=linger,
-            slots=slots,
-            p99_budget_s=self.p99_budget_s or math.inf,
-        )
+        return BatchSteering(law, size, most=SIZES.highest, linger=linger, slots=slots)
 
     def _law(self) -> ConcurrencyLaw:
         is_ours = self.executor in ("threads", "async")

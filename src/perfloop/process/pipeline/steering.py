@@ -9,7 +9,6 @@ budget, and otherwise the linger is moved.
 
 from __future__ import annotations
 
-import math
 from typing import Final, Protocol
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog
@@ -25,9 +24,6 @@ HELD: Final = 0.5
 """Share of a Window with a full queue from which on the sink is slower than the source."""
 FREE_WINDOWS: Final = 3
 """Windows in a row without, after which items come by themselves again."""
-
-STALL: Final = 1.5
-"""Times the budget from which on a Window alone says nothing: the host stood still. The next one decides."""
 
 
 class Steering(Protocol):
@@ -121,7 +117,6 @@ class BatchSteering:
         most: int,
         linger: Linger | float,
         slots: Slots | None = None,
-        p99_budget_s: float = math.inf,
     ) -> None:
         self._law = law
         self._size = size
@@ -129,8 +124,6 @@ class BatchSteering:
         self._most = most
         self._linger = linger
         self._slots = slots
-        self._budget_s = p99_budget_s
-        self._stalls = 0
         self._free = 0
         self._has_looked = False
         self._moved_at_s = 0.0
@@ -173,12 +166,9 @@ class BatchSteering:
         """Only of a time in open loop in which nothing else moved. Slots first: too few hide the rest."""
         if self.is_behind or self._moved_at_s > window.started_at_s:
             return None
-        self._stalls = self._stalls + 1 if window.latency_p99_s > STALL * self._budget_s else 0
-        if self._stalls == 1:
-            return None
         if self._slots is not None:
             adjustment = self._noted(self._slots.update(window, is_late=is_late))
-            if adjustment is not None:
+            if adjustment is not None or self._slots.is_on_trial:
                 return adjustment
         return self._linger.update(window) if isinstance(self._linger, Linger) else None
 
