@@ -32,7 +32,7 @@ def read(reader: FrameReader, piece: bytes) -> list[tuple[int, bytes]]:
         room[: len(part)] = part
         reader.wrote(len(part))
         piece = piece[len(part) :]
-        found += [(frame.first_id, bytes(frame.body)) for frame in reader.frames()]
+        found += [(first_id, bytes(body)) for _, _, first_id, body in reader.frames()]
     return found
 
 

@@ -6,14 +6,14 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from socket import MSG_DONTWAIT
 from typing import Any, Final, NamedTuple, Self
 
 from perfloop.errors import ChannelClosed
 from perfloop.process.channel.exchange import GONE, Exchange, ignore
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.receiving import Batch
-from perfloop.process.channel.sending import Parts
 from perfloop.process.channel.statistics import ChannelStatistics
 from perfloop.process.channel.unacknowledged import Sent
 
@@ -68,7 +68,7 @@ class ChannelEnd:
         self._exchange = Exchange(self._policy, message_type, first_id, on_word)
         self._sending = self._exchange.sending
         self._socket = end
-        end.setblocking(False)
+        end.setblocking(True)
         self._out: deque[memoryview] = deque()
         self._is_over = False
         """Whether nothing more comes."""
@@ -133,7 +133,11 @@ class ChannelEnd:
         sending = self._sending
         is_full = sending.put(message)
         message_id = sending.next_id + sending.waiting - 1
-        if is_full or not sending.under_way.messages or self._clock() >= self._flush_due_s:
+        if is_full or not sending.under_way.messages:
+            self.flush()
+        elif sending.waiting == 1:
+            self._flush_due_s = self._clock() + self._policy.linger_s
+        elif self._clock() >= self._flush_due_s:
             self.flush()
         return message_id
 
@@ -144,22 +148,24 @@ class ChannelEnd:
             ChannelClosed: The other end is gone; what was not acknowledged is in `left()`.
         """
         if self._sending.waiting:
-            self._write(self._sending.take())
-            self._flush_due_s = self._clock() + self._policy.linger_s
-            self._read()
+            if self._sending.under_way.messages:
+                self._read(MSG_DONTWAIT)
+                self._exchange.take()
+            self._tell()
         while self._out or self._sending.is_full:
             if self._is_over or self._is_mute:
                 raise ChannelClosed(GONE)
             self._move(None)
+            self._exchange.take()
 
     def resend(self, left: Iterable[Sent]) -> None:
         """Send what another end has left, before anything that this end sends of its own."""
         for parts in self._sending.again(left):
-            self._write(parts)
+            self._write(*parts)
 
     def say(self, word: Any) -> None:
         """Tell the other end something at once; words are neither counted nor acknowledged."""
-        self._write(self._exchange.word(word))
+        self._write(*self._exchange.word(word))
 
     def receive(self, timeout_s: float | None = None) -> Delivery | None:
         """The next message; None where none came in time, or before this end was woken.
@@ -189,11 +195,11 @@ class ChannelEnd:
         """
         if self._batch is not None:
             return self._rest(self._batch)
-        batches = self._exchange.batches
-        if not batches:
+        batch = self._exchange.batch()
+        if batch is None:
             self._tell()
-            self._await_batch(None if timeout_s is None else self._clock() + timeout_s)
-        return batches.popleft() if batches else None
+            batch = self._await_batch(None if timeout_s is None else self._clock() + timeout_s)
+        return batch
 
     def acknowledge(self, first_id: int, count: int = 1, *, at_once: bool = False) -> None:
         """So many messages from this id were done.
@@ -204,7 +210,7 @@ class ChannelEnd:
         now_s = self._clock()
         if at_once or now_s >= self._tell_due_s:
             self._tell_due_s = now_s + self._policy.linger_s
-            self._acknowledge()
+            self._tell()
 
     def left(self) -> list[Sent]:
         """What was sent and not acknowledged, for another end to send again."""
@@ -231,62 +237,66 @@ class ChannelEnd:
         return rest
 
     def _tell(self) -> None:
-        """Send what was done and what waits for company."""
-        self._acknowledge()
+        """Send what was done and what waits for company, in one call of the kernel."""
+        told = self._exchange.acknowledgement() or ()
         if self._sending.waiting:
-            self._write(self._sending.take())
+            self._write(*told, *self._sending.take())
+        elif told:
+            self._write(*told)
 
-    def _acknowledge(self) -> None:
-        parts = self._exchange.acknowledgement()
-        if parts is not None:
-            self._write(parts)
-
-    def _await_batch(self, deadline_s: float | None) -> None:
+    def _await_batch(self, deadline_s: float | None) -> Batch | None:
         """Wait until a batch is there, or the time is over."""
-        self._read()
-        while not self._exchange.batches:
+        while True:
             if self._is_over:
                 raise ChannelClosed(GONE)
             left_s = None if deadline_s is None else deadline_s - self._clock()
-            if self._is_woken or (left_s is not None and left_s <= 0):
-                return
-            self._move(left_s)
+            if self._wake is None and left_s is None and not self._out:
+                self._read()
+            else:
+                self._move(0 if self._is_woken else left_s)
+            batch = self._exchange.batch()
+            if batch is not None or self._is_woken or (left_s is not None and left_s <= 0):
+                return batch
 
     def _move(self, timeout_s: float | None) -> None:
         """Wait until the socket takes or gives bytes, and move them."""
         wanted = select.POLLIN | (select.POLLOUT if self._out else 0)
         self._poll.register(self._socket, wanted)
-        for number, happened in self._poll.poll(None if timeout_s is None else timeout_s * 1000):
+        for number, happened in self._poll.poll(None if timeout_s is None else max(0, timeout_s * 1000)):
             if number == self._wake:
                 self._is_woken = True
                 continue
             if happened & select.POLLOUT:
                 self._write_out()
             if happened & ~select.POLLOUT:
-                self._read()
+                self._read(MSG_DONTWAIT)
 
-    def _read(self) -> None:
-        """Take what has come."""
+    def _read(self, flags: int = 0) -> None:
+        """Read what has come; wait for something, unless the flags say otherwise."""
+        reader = self._exchange.reader
         try:
-            count = self._socket.recv_into(self._exchange.reader.room())
+            count = self._socket.recv_into(reader.room(), 0, flags)
         except BlockingIOError:
             return
-        except (ConnectionError, OSError):
+        except OSError:
             count = 0
         if count:
-            self._exchange.came(count)
+            reader.wrote(count)
         else:
             self._is_over = True
 
-    def _write(self, parts: Parts) -> None:
-        """Give a frame to the kernel, or keep of it what the kernel does not take yet."""
-        head, body = parts
-        written = 0 if self._out else self._given([head, body])
-        if written < len(head):
-            self._out.append(memoryview(head)[written:])
-            written = len(head)
-        if written < len(head) + len(body):
-            self._out.append(memoryview(body)[written - len(head) :])
+    def _write(self, *parts: bytes | bytearray) -> None:
+        """Give frames to the kernel, or keep of them what the kernel does not take yet."""
+        written = 0 if self._out else self._given(parts)
+        if written < sum(map(len, parts)):
+            self._keep(parts, written)
+
+    def _keep(self, parts: Sequence[bytes | bytearray], written: int) -> None:
+        """Keep what follows so many bytes of these."""
+        for part in parts:
+            if written < len(part):
+                self._out.append(memoryview(part)[written:])
+            written = max(0, written - len(part))
 
     def _write_out(self) -> None:
         while self._out:
@@ -297,10 +307,10 @@ class ChannelEnd:
                 return
             self._out.popleft()
 
-    def _given(self, parts: list[Any]) -> int:
+    def _given(self, parts: Sequence[bytes | bytearray | memoryview]) -> int:
         """How many bytes of these the kernel took: all, where nobody reads them any more."""
         try:
-            return self._socket.sendmsg(parts)
+            return self._socket.sendmsg(parts, (), MSG_DONTWAIT)
         except BlockingIOError:
             return 0
         except OSError:

@@ -17,6 +17,8 @@ from perfloop.process.channel.statistics import ChannelStatistics
 
 _decode: Final = msgspec.msgpack.Decoder().decode
 _encode: Final = msgspec.msgpack.Encoder().encode
+_MESSAGES: Final = (int(Kind.MESSAGES), int(Kind.MESSAGES_AGAIN))
+_ACKNOWLEDGED: Final = int(Kind.ACKNOWLEDGED)
 GONE: Final = "the other end of the channel is gone; what is not acknowledged is in left()"
 
 
@@ -53,14 +55,41 @@ class Exchange:
         self._on_acknowledged = on_acknowledged
 
     def came(self, count: int) -> None:
-        """So many bytes were written into the reader's room.
+        """So many bytes were written into the reader's room; take all that is whole.
 
         Raises:
             ChannelBroken: They are not of this channel.
         """
         self.reader.wrote(count)
+        self.take()
+
+    def take(self) -> None:
+        """Take all that is there whole, so that acknowledgements behind messages are known.
+
+        Raises:
+            ChannelBroken: It is not of this channel.
+        """
         for frame in self.reader.frames():
-            self._take(frame)
+            batch = self._take(frame)
+            if batch is not None:
+                self.batches.append(batch)
+
+    def batch(self) -> Batch | None:
+        """The next that is there whole, if one is.
+
+        A batch is decoded when it is asked for: the messages of one frame stay in the processor's cache
+        until they are done, those of all that has come would not.
+
+        Raises:
+            ChannelBroken: What came is not of this channel.
+        """
+        if self.batches:
+            return self.batches.popleft()
+        while (frame := self.reader.next()) is not None:
+            batch = self._take(frame)
+            if batch is not None:
+                return batch
+        return None
 
     def acknowledgement(self) -> Parts | None:
         """The frame that tells what was done since the last; None where nothing was."""
@@ -85,14 +114,16 @@ class Exchange:
             acknowledged=self.receiving.acknowledged,
         )
 
-    def _take(self, frame: Frame) -> None:
-        if frame.kind in (Kind.MESSAGES, Kind.MESSAGES_AGAIN):
-            self.batches.append(self.receiving.batch(frame))
-        elif frame.kind == Kind.ACKNOWLEDGED:
-            for first_id, last_id in self.sending.acknowledged(frame.body):
+    def _take(self, frame: Frame) -> Batch | None:
+        kind, count, first_id, body = frame
+        if kind in _MESSAGES:
+            return self.receiving.batch(first_id, count, body, is_again=kind == Kind.MESSAGES_AGAIN)
+        if kind == _ACKNOWLEDGED:
+            for first, last in self.sending.acknowledged(body):
                 if self._on_acknowledged is not None:
-                    self._on_acknowledged(first_id, last_id)
-        elif frame.kind == Kind.WORD:
-            self._on_word(_decode(frame.body))
+                    self._on_acknowledged(first, last)
+        elif kind == Kind.WORD:
+            self._on_word(_decode(body))
         else:
-            raise ChannelBroken(f"a frame of an unknown kind came: {frame.kind}")
+            raise ChannelBroken(f"a frame of an unknown kind came: {kind}")
+        return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NoReturn
 
 from perfloop.errors import ChannelBroken
 
@@ -33,14 +33,9 @@ class Kind(IntEnum):
     """Something between the ends themselves: it is neither counted nor acknowledged."""
 
 
-class Frame(NamedTuple):
-    """A frame that was read; its body is valid until the reader has room made for more."""
-
-    kind: int
-    messages: int
-    """How many; 0 where it holds something else."""
-    first_id: int
-    body: memoryview
+Frame = tuple[int, int, int, memoryview]
+"""A frame that was read: its kind, how many messages it holds (0 where it holds something else), the id of
+the first, and its body, which is valid until the reader has room made for more."""
 
 
 def head_of(kind: Kind, body: bytes | bytearray, *, count: int = 0, first_id: int = 0) -> bytes:
@@ -66,7 +61,8 @@ class FrameReader:
         """Where the next bytes of the stream are to be written; bodies given out before are gone with it."""
         if self._begin == self._end:
             self._begin = self._end = 0
-        elif self._begin and len(self._buffer) - self._end < self._missing():
+            return self._view
+        if self._begin and len(self._buffer) - self._end < self._missing():
             left = self._end - self._begin
             self._view[:left] = bytes(self._view[self._begin : self._end])
             self._begin, self._end = 0, left
@@ -78,40 +74,50 @@ class FrameReader:
         """So many bytes were written into the room."""
         self._end += count
 
+    def next(self) -> Frame | None:
+        """The next frame, if it is there whole.
+
+        Raises:
+            ChannelBroken: This is no frame of this version.
+        """
+        body_at = self._begin + HEAD.size
+        if self._end < body_at:
+            return None
+        size, version, kind, messages, first_id = HEAD.unpack_from(self._buffer, self._begin)
+        if version != VERSION or size > self._max_bytes:
+            self._refuse(size, version)
+        end = body_at + size
+        if self._end < end:
+            return None
+        self._begin = end
+        return kind, messages, first_id, self._view[body_at:end]
+
     def frames(self) -> Iterator[Frame]:
-        """The frames that are there whole.
+        """All the frames that are there whole.
 
         Raises:
             ChannelBroken: These are not frames of this version.
         """
-        while self._end - self._begin >= HEAD.size:
-            size, kind, messages, first_id = self._head()
-            body_at = self._begin + HEAD.size
-            if self._end - body_at < size:
-                return
-            self._begin = body_at + size
-            yield Frame(kind, messages, first_id, self._view[body_at : self._begin])
+        return iter(self.next, None)
 
-    def _head(self) -> tuple[int, int, int, int]:
-        size, version, kind, messages, first_id = HEAD.unpack_from(self._buffer, self._begin)
+    def _refuse(self, size: int, version: int) -> NoReturn:
         if version != VERSION:
             raise ChannelBroken(
                 f"the other end speaks version {version} of the channel and this one {VERSION}; run one"
                 " perfloop on both ends"
             )
-        if size > self._max_bytes:
-            raise ChannelBroken(
-                f"a frame of {size} bytes came where {self._max_bytes} are the most; raise max_message_bytes"
-                " of the channel's policy on both ends"
-            )
-        return size, kind, messages, first_id
+        raise ChannelBroken(
+            f"a frame of {size} bytes came where {self._max_bytes} are the most; raise max_message_bytes"
+            " of the channel's policy on both ends"
+        )
 
     def _missing(self) -> int:
         """Bytes without which nothing more can be given out."""
         there = self._end - self._begin
         if there < HEAD.size:
             return HEAD.size - there
-        return max(1, HEAD.size + self._head()[0] - there)
+        (size, *_) = HEAD.unpack_from(self._buffer, self._begin)
+        return max(1, HEAD.size + int(size) - there)
 
     def _grow(self, size: int) -> None:
         buffer = bytearray(max(size, 2 * len(self._buffer)))

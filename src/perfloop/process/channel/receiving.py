@@ -7,7 +7,6 @@ from typing import Any, Final
 import msgspec
 
 from perfloop.errors import ChannelBroken
-from perfloop.process.channel.frames import Frame, Kind
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -42,20 +41,20 @@ class Receiving:
         self.received = 0
         self.acknowledged = 0
 
-    def batch(self, frame: Frame) -> Batch:
+    def batch(self, first_id: int, count: int, body: memoryview, *, is_again: bool) -> Batch:
         """The messages of a frame.
 
         Raises:
             ChannelBroken: They are not of the type of this channel.
         """
         try:
-            messages = self._decode(frame.body)
+            messages = self._decode(body)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise ChannelBroken(f"a message is not of the type of this channel: {error}") from error
-        if len(messages) != frame.messages or not messages:
-            raise ChannelBroken(f"a frame has {len(messages)} messages where its head says {frame.messages}")
-        self.received += frame.messages
-        return Batch(frame.first_id, messages, is_again=frame.kind == Kind.MESSAGES_AGAIN)
+        if len(messages) != count or not messages:
+            raise ChannelBroken(f"a frame has {len(messages)} messages where its head says {count}")
+        self.received += count
+        return Batch(first_id, messages, is_again=is_again)
 
     def done(self, first_id: int, count: int = 1) -> None:
         """So many messages from this id were done; the other end is told by the next acknowledgement."""

@@ -40,7 +40,8 @@ class Sent:
     @property
     def left(self) -> int:
         """Messages that are not acknowledged."""
-        return self.end_id - self.next_id - len(self.holes or ())
+        left = self.first_id + self.count - self.next_id
+        return left - len(self.holes) if self.holes else left
 
     def acknowledge(self, first_id: int, last_id: int) -> int:
         """Take these as acknowledged; how many of them were not."""
