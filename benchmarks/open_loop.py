@@ -2,8 +2,8 @@
 
 The sink is that of `benchmarks.sink_simulation` at its capacity: 16 calls at once, each 5 ms + 0.05 ms an
 item, with log-normal noise. A call takes what is queued, at most 1000 items, once a slot is free and either
-many are there or the oldest has waited for the linger. Arrivals are a Poisson process. In a steered run the
-Steering of a pipeline's stage says how many slots there are and how long items wait, from one slot on.
+so many are there or the oldest has waited for the linger. Arrivals are a Poisson process. In a steered run
+the Steering of a pipeline's stage says how many slots there are and how long items wait, from one slot on.
 """
 
 from __future__ import annotations
