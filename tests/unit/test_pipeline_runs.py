@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import signal
 import threading
 import time
@@ -181,13 +182,16 @@ def test_no_more_calls_run_at_once_than_the_limit_says() -> None:
     assert 3 == most
 
 
-def test_an_adaptive_limit_grows_where_that_pays_and_says_why() -> None:
+def test_an_adaptive_limit_grows_where_that_pays_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="perfloop.pipeline")
     summary = Pipeline(range(1500)).stage(lambda number: time.sleep(0.005), workers=16).run()
     [stage] = summary.stages
 
     assert 1 < stage.limit <= 16
     assert all(adjustment.reason for adjustment in stage.adjustments)
     assert "<lambda>" == summary.bottleneck
+    assert len(stage.adjustments) == len(caplog.messages)
+    assert "<lambda>: limit from 1 to 2, whether 2 is better than 1" == caplog.messages[0]
 
 
 def test_order_is_kept_where_it_is_asked_for() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any, Final, Protocol
 
+from perfloop.control.adjustment import Adjustment
 from perfloop.control.limiter import Limiter
 from perfloop.control.linger import WINDOWS
 from perfloop.control.policy import AdjustmentPolicy
@@ -21,6 +23,8 @@ from perfloop.process.pipeline.sequencing import Sequencer
 from perfloop.process.pipeline.spec import StageSpec
 from perfloop.process.pipeline.stage_queue import StageQueue
 from perfloop.process.pipeline.statistics import StageStatistics
+
+_log = logging.getLogger("perfloop.pipeline")
 
 PACE: Final = AdjustmentPolicy()
 LATE: Final = 0.5
@@ -62,8 +66,8 @@ class StageRun:
             window = self._times.drain(now_s, self.limiter.limit)
             is_late = self._late_batches >= LATE * self._batches
             self._late_batches = self._batches = 0
-            self.steering.update_linger(window, is_late=is_late)
-        self._enforce()
+            adjustment = self.steering.update_linger(window, is_late=is_late)
+        self._enforce(adjustment)
 
     def statistics(self) -> StageStatistics:
         return self.meter.statistics(self.spec, self.steering, self.queue)
@@ -146,12 +150,21 @@ class StageRun:
         held_ratio = min(1.0, (full_s - self._full_s) / max(1e-9, window.elapsed_s))
         self._full_s = full_s
         with self._lock:
-            self.steering.update(window, held_ratio)
+            adjustment = self.steering.update(window, held_ratio)
         self.queue.capacity = self._capacity()
-        self._enforce()
+        self._enforce(adjustment)
 
-    def _enforce(self) -> None:
+    def _enforce(self, adjustment: Adjustment | None) -> None:
         """Let the limit be what the laws say."""
+        if adjustment is not None:
+            _log.debug(
+                "%s: %s from %g to %g, %s",
+                self.spec.name,
+                adjustment.knob,
+                adjustment.before,
+                adjustment.after,
+                adjustment.reason,
+            )
         if self.steering.limit != self.limiter.limit:
             self.limiter.resize(self.steering.limit)
             self.meter.move_limit(self.steering.limit)
