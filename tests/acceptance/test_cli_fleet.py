@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -95,6 +96,22 @@ def supervised(folder: Path, text: str, *before: str, options: tuple[str, ...] =
 
 def opened(fleet: Fleet) -> None:
     wait_until(lambda: "fleet: open" in fleet.log() or fleet.process.poll() is not None, fleet.log)
+
+
+@contextmanager
+def on_a_terminal(fleet: Fleet, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A command of `perfloop fleet`, and the other side of its terminal."""
+    outer, inner = pty.openpty()
+    command = [*PERFLOOP, "fleet", *arguments, "--fleet", "bots.toml"]
+    told = {**environment(fleet.folder), "COLUMNS": "100", "LINES": "40", "TERM": "xterm"}
+    process = subprocess.Popen(command, cwd=fleet.folder, env=told, stdin=inner, stdout=inner, stderr=inner)
+    os.close(inner)
+    try:
+        yield process, outer
+    finally:
+        process.kill()
+        process.wait()
+        os.close(outer)
 
 
 def test_a_fleet_is_looked_at_changed_and_ended_as_it_is_told(tmp_path: Path) -> None:
@@ -236,3 +253,34 @@ ready = { output = "up" }
 
 def child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def test_each_look_of_a_watched_fleet_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+        with on_a_terminal(fleet, "status", "--watch") as (watching, terminal):
+            shown = b""
+            while shown.count(b"restarts") < 3:  # in the header alone
+                shown += os.read(terminal, 4096)
+            watching.send_signal(signal.SIGINT)
+            _, first, second, *_ = shown.split(b"restarts")
+
+            assert 130 == watching.wait(DEADLINE_S)
+            assert [(1, 1), (1, 1)] == [
+                (each.count(b"bots-1"), each.count(b"bots-2")) for each in (first, second)
+            ]
+
+
+def test_a_watched_fleet_has_a_line_of_json_for_each_look(tmp_path: Path) -> None:
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+        command = [*PERFLOOP, "fleet", "status", "--watch", "--json", "--fleet", "bots.toml"]
+        environ = environment(fleet.folder)
+        watching = subprocess.Popen(command, cwd=fleet.folder, env=environ, stdout=subprocess.PIPE)
+        assert watching.stdout is not None
+        looks = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        watching.send_signal(signal.SIGINT)
+
+        assert 130 == watching.wait(DEADLINE_S)
+        assert ["bots", "bots"] == [each["groups"][0]["name"] for each in looks]
+        watching.stdout.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -26,6 +27,7 @@ fleet_option = click.option(
     metavar="FILE",
     help="The fleet of this file; default: the one that runs.",
 )
+_LOOK_S = 1.0
 _STYLES = {
     "ready": "green",
     "starting": "yellow",
@@ -53,18 +55,25 @@ def fleet() -> None:
 @click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
 @json_option
 def status(fleet_file: Path | None, watch: bool, as_json: bool) -> None:
-    """The workers: what they do, and what they use."""
+    """The workers: what they do, and what they use.
+
+    With --json and --watch, each second has a line.
+
+    \b
+    perfloop fleet status
+    perfloop fleet status --watch
+    perfloop fleet status --json | jq '.groups[].workers[].state'
+    """
     place = _place(fleet_file)
-    if not watch or as_json:
+    if watch and not as_json and result_console().is_terminal:
+        _watch(place)
+    _show(ask(place, Asked(act="status")), as_json=as_json)
+    while watch:
+        time.sleep(_LOOK_S)
         _show(ask(place, Asked(act="status")), as_json=as_json)
-        return
-    with Live(console=result_console(), auto_refresh=False) as live:
-        while True:
-            live.update(_drawn(ask(place, Asked(act="status")), live.console), refresh=True)
-            time.sleep(1)
 
 
-@fleet.command
+@fleet.command(short_help="New processes, with the code as it is now.")
 @click.argument("name")
 @fleet_option
 @json_option
@@ -73,26 +82,39 @@ def restart(name: str, fleet_file: Path | None, as_json: bool) -> None:
 
     One after another, and no message is lost: the new one is ready before the old one is drained, but for
     commands, unless their group says `overlap = true`.
+
+    \b
+    perfloop fleet restart bots
+    perfloop fleet restart bots-3
     """
     _show(ask(_place(fleet_file), Asked(act="restart", name=name)), as_json=as_json)
 
 
-@fleet.command
+@fleet.command(short_help="Have so many workers in a group.")
 @click.argument("group")
 @click.argument("count", type=click.IntRange(min=0))
 @fleet_option
 @json_option
 def scale(group: str, count: int, fleet_file: Path | None, as_json: bool) -> None:
-    """Have COUNT workers in GROUP; those that are too many are drained first."""
+    """Have COUNT workers in GROUP; those that are too many are drained first.
+
+    \b
+    perfloop fleet scale bots 8
+    """
     _show(ask(_place(fleet_file), Asked(act="scale", name=group, count=count)), as_json=as_json)
 
 
-@fleet.command
+@fleet.command(short_help="End a worker or a group when it has done what it has.")
 @click.argument("name")
 @fleet_option
 @json_option
 def drain(name: str, fleet_file: Path | None, as_json: bool) -> None:
-    """Let worker or group NAME do what it has, and end it; `restart` brings it back."""
+    """Let worker or group NAME do what it has, and end it; `restart` brings it back.
+
+    \b
+    perfloop fleet drain bots-3
+    perfloop fleet restart bots-3
+    """
     _show(ask(_place(fleet_file), Asked(act="drain", name=name)), as_json=as_json)
 
 
@@ -104,10 +126,23 @@ def drain(name: str, fleet_file: Path | None, as_json: bool) -> None:
 @fleet_option
 @json_option
 def events_command(count: int, follow: bool, fleet_file: Path | None, as_json: bool) -> None:
-    """What happened, and why, with the numbers before and after."""
+    """What happened, and why, with the numbers before and after. With --json each is one line.
+
+    \b
+    perfloop fleet events --count 10
+    perfloop fleet events --follow
+    perfloop fleet events --json --follow --fleet bots.toml
+    """
     for event in events(_place(fleet_file), count=count, follow=follow):
         at = time.strftime("%H:%M:%S", time.localtime(event.at_s))
         output(to_json(event).decode() if as_json else f"{at} {event.name}: {event.text()}")
+
+
+def _watch(place: Path) -> NoReturn:
+    with Live(console=result_console(), auto_refresh=False) as live:
+        while True:
+            live.update(_drawn(ask(place, Asked(act="status"))), refresh=True)
+            time.sleep(_LOOK_S)
 
 
 def _place(fleet_file: Path | None) -> Path:
@@ -121,7 +156,8 @@ def _show(told: FleetStatistics, *, as_json: bool) -> None:
         _print(told, result_console())
 
 
-def _drawn(told: FleetStatistics, console: Console) -> Text:
+def _drawn(told: FleetStatistics) -> Text:
+    console = result_console()  # what is printed to the live one appears above the table
     with console.capture() as captured:
         _print(told, console)
     return Text.from_ansi(captured.get())
