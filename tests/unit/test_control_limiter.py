@@ -12,7 +12,7 @@ import pytest
 from perfloop.control.limiter import AsyncLimiter, Limiter
 from perfloop.errors import InvalidValue
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -147,6 +147,20 @@ def test_a_block_that_raises_gives_its_slot_back_as_failed() -> None:
     window = limiter.drain()
 
     assert (0, 1) == (window.completions, window.failures)
+
+
+def test_an_async_block_that_raises_gives_its_slot_back_as_failed() -> None:
+    async def scenario() -> tuple[int, int, int]:
+        limiter = AsyncLimiter(1)
+        with pytest.raises(ZeroDivisionError):
+            async with limiter.slot():
+                raise ZeroDivisionError
+        async with limiter.slot() as slot:
+            slot.items = 7
+        window = limiter.drain()
+        return window.completions, window.failures, window.items
+
+    assert (1, 1, 7) == asyncio.run(scenario())
 
 
 def test_the_items_of_a_block_may_be_told_at_its_end() -> None:

@@ -1,7 +1,7 @@
 """The Limiter: at most so many calls at once, first come first served, counted as they go.
 
-One for stages, pools, channels and worker counts. It enforces; what the limit should be is a law's word. The
-pure part is the Tally; here are the clock, the lock and the ways to wait.
+The stages of a pipeline use it, and whatever else has slots may, a pool or a client. It enforces; what the
+limit should be is a law's word. The pure part is the Tally; here are the clock, the lock and the ways to wait.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
-from types import TracebackType
 
 from perfloop.control.tally import Tally
 from perfloop.control.window import Window
@@ -25,6 +25,16 @@ class LimiterStatistics(Value, frozen=True, kw_only=True):
     in_flight: int
     """Above `limit` for a while after it was lowered: what is under way is never stopped."""
     waiting: int
+
+
+class Slot:
+    """What is held during a block."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+        """May be set within the block, where it is known only then."""
 
 
 class Limiter:
@@ -85,9 +95,12 @@ class Limiter:
             if self._turns:
                 self._serve(now_s)
 
-    def slot(self, items: int = 1) -> Slot:
+    @contextmanager
+    def slot(self, items: int = 1) -> Iterator[Slot]:
         """A slot for a `with` block; one that raises counts as failed."""
-        return Slot(self, items)
+        begun_at_s = self.acquire()
+        with _given_back(self, begun_at_s, items) as slot:
+            yield slot
 
     def resize(self, limit: int) -> None:
         """Let so many in from now on. Who waits for a slot that is there now gets it at once."""
@@ -137,27 +150,6 @@ class Limiter:
             self._turns.popleft().come(now_s)
 
 
-class Slot:
-    """One slot of a Limiter, held during a `with` block."""
-
-    __slots__ = ("_begun_at_s", "_limiter", "items")
-
-    def __init__(self, limiter: Limiter, items: int) -> None:
-        self._limiter = limiter
-        self._begun_at_s = 0.0
-        self.items = items
-        """May be set within the block, where it is known only then."""
-
-    def __enter__(self) -> Slot:
-        self._begun_at_s = self._limiter.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._limiter.release(self._begun_at_s, self.items, failed=kind is not None)
-
-
 class AsyncLimiter:
     """For the tasks of one event loop; no method may be called from another thread.
 
@@ -205,9 +197,12 @@ class AsyncLimiter:
         if self._turns:
             self._serve(now_s)
 
-    def slot(self, items: int = 1) -> AsyncSlot:
+    @asynccontextmanager
+    async def slot(self, items: int = 1) -> AsyncIterator[Slot]:
         """A slot for an `async with` block; one that raises counts as failed."""
-        return AsyncSlot(self, items)
+        begun_at_s = await self.acquire()
+        with _given_back(self, begun_at_s, items) as slot:
+            yield slot
 
     def resize(self, limit: int) -> None:
         """Let so many in from now on. Who waits for a slot that is there now gets it at once."""
@@ -238,27 +233,6 @@ class AsyncLimiter:
             turn.set_result(now_s)
 
 
-class AsyncSlot:
-    """One slot of an AsyncLimiter, held during an `async with` block."""
-
-    __slots__ = ("_begun_at_s", "_limiter", "items")
-
-    def __init__(self, limiter: AsyncLimiter, items: int) -> None:
-        self._limiter = limiter
-        self._begun_at_s = 0.0
-        self.items = items
-        """May be set within the block, where it is known only then."""
-
-    async def __aenter__(self) -> AsyncSlot:
-        self._begun_at_s = await self._limiter.acquire()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._limiter.release(self._begun_at_s, self.items, failed=kind is not None)
-
-
 class _ThreadTurn:
     """A thread in line. The lock is held until its turn comes."""
 
@@ -272,6 +246,17 @@ class _ThreadTurn:
     def come(self, now_s: float) -> None:
         self.begun_at_s = now_s
         self.came.release()
+
+
+@contextmanager
+def _given_back(limiter: Limiter | AsyncLimiter, begun_at_s: float, items: int) -> Iterator[Slot]:
+    slot = Slot(items)
+    try:
+        yield slot
+    except BaseException:
+        limiter.release(begun_at_s, slot.items, failed=True)
+        raise
+    limiter.release(begun_at_s, slot.items)
 
 
 def _checked(limit: int) -> int:

@@ -66,7 +66,7 @@ class Pipeline:
 
         Raises InvalidInput where these do not go together.
         """
-        self._add(
+        return self._add(
             StageSpec(
                 name=self._name(function, name),
                 function=function,
@@ -79,7 +79,6 @@ class Pipeline:
                 queue_items=queue_items,
             )
         )
-        return self
 
     def batch(
         self,
@@ -100,13 +99,12 @@ class Pipeline:
         """Call `function` with lists of items; what it returns goes on, None is nothing.
 
         A call is made when `size` items are there, or when the oldest has waited for `linger_s`. With
-        `p99_budget_s` and without `linger_s` the linger is found: as few calls as keep 99 of 100 items within
-        that time, from coming to this stage to the function's answer. Where items come faster than they are
-        taken, the budget is that of a call, and an adaptive size keeps it. The rest is as in `stage`.
-
-        A call that fails is tried again as a whole; then it is halved until single items fail.
+        `p99_budget_s` alone the linger is found: as few calls as keep 99 of 100 items within that time, from
+        coming to this stage to the function's answer. Where items come faster than they are taken it is the
+        budget of a call, which an adaptive size keeps. A call that fails is tried again as a whole; then it
+        is halved until single items fail. The rest is as in `stage`.
         """
-        self._add(
+        return self._add(
             StageSpec(
                 name=self._name(function, name),
                 function=function,
@@ -123,7 +121,6 @@ class Pipeline:
                 queue_items=queue_items,
             )
         )
-        return self
 
     def run(self, *, progress: bool = False) -> PipelineSummary:
         """Run to the end of the source, or to `stop`; no thread and no process is left afterwards.
@@ -187,7 +184,7 @@ class Pipeline:
                 self._run.stop(drain=True)
             return self._run
 
-    def _add(self, spec: StageSpec) -> None:
+    def _add(self, spec: StageSpec) -> Self:
         if self._run is not None:
             raise InvalidInput("the pipeline runs already; add its stages before run()")
         spec.steering()  # tells at once what cannot be
@@ -196,6 +193,7 @@ class Pipeline:
         if spec.executor == "processes":
             pickled(spec)
         self._specs.append(spec)
+        return self
 
     def _laws(self) -> list[LimitChoice]:
         return [spec.limiter for spec in self._specs if not isinstance(spec.limiter, int | str | None)]
