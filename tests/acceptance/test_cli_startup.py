@@ -81,3 +81,11 @@ def test_the_text_has_lines_for_the_fleet_file(tmp_path: Path) -> None:
     assert {"idle", "dear", "below"} <= set(json.loads(line.partition("= ")[2]))
     assert "not threaded: it starts a thread when it is imported" in told
     assert "import it in the program where it is used" in told
+
+
+def test_a_pattern_that_is_none_is_refused_and_one_that_nothing_matches_is_told(tmp_path: Path) -> None:
+    refused = startup(tmp_path, "--ready", "(", sys.executable, "bot.py")
+    unmatched = startup(tmp_path, "--ready", "^never", "--runs", "1", sys.executable, "bot.py")
+
+    assert (2, True) == (refused.returncode, "( is no regular expression: missing )" in refused.stderr)
+    assert (0, True) == (unmatched.returncode, "no line that it wrote matches ^never" in unmatched.stdout)

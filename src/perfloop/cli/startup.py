@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import click
 from rich.console import Console
@@ -17,6 +18,16 @@ from perfloop.process.startup.measuring import StartupReport, measure_startup
 from perfloop.process.startup.running import StartPolicy
 
 _SHOWN = 15
+_SAID_SO = "said so"
+
+
+def _pattern(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Looked at before the first start."""
+    try:
+        re.compile(text or "")
+    except re.error as error:
+        raise click.BadParameter(f"{text} is no regular expression: {error}", context, parameter) from error
+    return text
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -24,6 +35,7 @@ _SHOWN = 15
 @click.option(
     "--ready",
     metavar="REGEX",
+    callback=_pattern,
     help="It is ready when a line that it writes matches; default: when it ends or comes to rest.",
 )
 @click.option(
@@ -58,14 +70,15 @@ def startup(command: tuple[str, ...], ready: str | None, within_s: float, runs: 
     if as_json:
         output(to_json(report).decode())
     else:
-        _show(result_console(), report)
+        _show(result_console(), report, ready)
 
 
-def _show(console: Console, report: StartupReport) -> None:
-    ready = f"{report.how} after {seconds_text(report.ready_s)}"
-    show(
-        console, Text.assemble((" ".join(report.command), "bold"), f"  {ready}, least of {report.runs} runs")
-    )
+def _show(console: Console, report: StartupReport, ready: str | None) -> None:
+    took = f"{report.how} after {seconds_text(report.ready_s)}"
+    runs = f", least of {report.runs} runs" if report.runs > 1 else ""
+    show(console, Text.assemble((" ".join(report.command), "bold"), f"  {took}{runs}"))
+    if ready is not None and report.how != _SAID_SO:
+        show(console, f"no line that it wrote matches {ready}, so this is not the time until it was ready")
     share = share_text(min(1.0, report.import_s / report.cpu_s)) if report.cpu_s else "all"
     show(
         console,
