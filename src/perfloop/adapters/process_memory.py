@@ -156,7 +156,8 @@ def outside_memory(pid: int) -> OutsideMemory:
         raise InvalidInput(f"there is no process {pid}; `ps` lists them") from error
     except psutil.AccessDenied as error:
         raise MissingRights(
-            f"process {pid} is another user's; run perfloop as that user, or as root"
+            f"this user may not look into process {pid}; run perfloop as its user or as root, in a container"
+            " with --cap-add SYS_PTRACE"
         ) from error
 
 
