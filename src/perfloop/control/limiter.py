@@ -1,7 +1,7 @@
 """The Limiter: at most so many calls at once, first come first served, counted as they go.
 
 The stages of a pipeline use it, and whatever else has slots may, a pool or a client. It enforces; what the
-limit should be is a law's word. The pure part is the Tally; here are the clock, the lock and the ways to wait.
+limit should be is a law's word. The pure part is the Tally; here are the clock, the lock, the ways to wait.
 """
 
 from __future__ import annotations

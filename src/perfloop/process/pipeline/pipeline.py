@@ -98,11 +98,10 @@ class Pipeline:
     ) -> Self:
         """Call `function` with lists of items; what it returns goes on, None is nothing.
 
-        A call is made when `size` items are there, or when the oldest has waited for `linger_s`. With
+        One is made when `size` items are there, or when the oldest has waited for `linger_s`. With
         `p99_budget_s` alone the linger is found: as few calls as keep 99 of 100 items within that time, from
-        coming to this stage to the function's answer. Where items come faster than they are taken it is the
-        budget of a call, which an adaptive size keeps. A call that fails is tried again as a whole; then it
-        is halved until single items fail. The rest is as in `stage`.
+        coming here to the answer. Where items come faster than they are taken it is the budget of a call,
+        which an adaptive size keeps. A call that fails is tried again, then halved until single items fail.
         """
         return self._add(
             StageSpec(
