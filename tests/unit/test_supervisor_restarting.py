@@ -105,3 +105,21 @@ def test_a_circle_of_needs_is_named() -> None:
         start_order({"a": ("b",), "b": ("a",)})
     with pytest.raises(InvalidInput, match="a needs x, which is no group; there are a"):
         start_order({"a": ("x",)})
+
+
+def test_a_long_way_to_ready_is_no_steady_run() -> None:
+    """A worker that takes a minute to start and then ends is not started again without a delay."""
+    history = RestartHistory(in_a_row=3, restarts_s=(0.0,))
+
+    assert after(RestartPolicy(), history, ran_s=None, now_s=100.0).delay_s == pytest.approx(0.4)
+
+
+def test_who_never_gets_ready_is_given_up_however_long_each_start_takes() -> None:
+    policy, history = RestartPolicy(max_restarts=3, within_s=60), RestartHistory()
+    for now_s in (100.0, 200.0, 300.0):
+        history = after(policy, history, ran_s=None, now_s=now_s).history
+    decision = after(policy, history, ran_s=None, now_s=400.0)
+
+    assert decision.is_given_up
+    assert "it was started 4 times in a row and never got ready" == decision.reason
+    assert after(policy, history, ran_s=1.0, now_s=400.0).delay_s is not None

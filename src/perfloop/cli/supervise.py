@@ -71,6 +71,8 @@ class _Foreground:
             await asyncio.wait([self._work])
             fault = None if self._work.cancelled() else self._work.exception()
         finally:
+            if self._restarting is not None:
+                self._restarting.cancel()
             await self._fleet.close(f"{self._asked[0]} came" if self._asked else "all came to their end")
         if fault is not None:
             raise fault

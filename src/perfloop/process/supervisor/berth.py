@@ -13,12 +13,14 @@ from typing import Final, Protocol
 from perfloop.errors import LaunchFailed
 from perfloop.process.channel.unacknowledged import Sent
 from perfloop.process.launching import WorkerExit
+from perfloop.process.supervisor.endings import cause_of
 from perfloop.process.supervisor.events import EventLog
 from perfloop.process.supervisor.looking import until_hung, until_ready_or_ended
 from perfloop.process.supervisor.restarting import RestartHistory, Strategy, decide
 from perfloop.process.supervisor.running import Running
 from perfloop.process.supervisor.specs import GroupSpec
 
+_ENDED_MEANWHILE: Final = "its worker was ended meanwhile"
 _NEVER_STARTED: Final = WorkerExit(pid=0, code=1, cpu_s=0.0, peak_rss_bytes=0)
 
 
@@ -87,9 +89,13 @@ class Berth:
         self.restarts = 0
         self.left: list[Sent] = []
         """Messages for the next process."""
+        self.has_left = False
+        """Whether the group has this place no more."""
         self._host = host
         self._history = RestartHistory()
         self._is_wanted = False
+        self._fresh: Running | None = None
+        """The process that is to take the place of the one that runs, until it is ready."""
         self._keeping: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -111,19 +117,20 @@ class Berth:
 
     def begin(self, *, afresh: bool = False) -> None:
         """Start the worker and keep it alive from here on; `afresh` forgets earlier restarts."""
+        if self.has_left:
+            return
         if afresh:
             self._history = RestartHistory()
-        self._is_wanted = True
-        self._wake.clear()
         if self._keeping is None or self._keeping.done():
             self._to(WorkerState.STARTING)
-            self._keeping = asyncio.get_running_loop().create_task(self._keep())
-            self._keeping.add_done_callback(self._host.kept)
+        self._be_kept()
 
     async def end(self, reason: str, *, then: WorkerState = WorkerState.DRAINED) -> None:
         """Drain the worker, end it, and do not start it again; its state is as `then` says."""
         self._is_wanted = False
         self._wake.set()
+        if self._fresh is not None:
+            self._fresh.kill(_ENDED_MEANWHILE)
         async with self._lock:  # a start under way is waited for
             running = self.running
         if running is not None:
@@ -132,7 +139,12 @@ class Berth:
             await running.stop()
         if self._keeping is not None:
             await asyncio.wait([self._keeping])
-        self._to(then)
+        self._to(WorkerState.DRAINED if self.has_left else then)
+
+    async def leave(self, reason: str) -> None:
+        """Drain and end the worker for good: whoever restarts it from now on starts nothing."""
+        self.has_left = True
+        await self.end(reason)
 
     async def replace(self, reason: str) -> None:
         """Put a new process in the place of this one; no message is lost.
@@ -157,25 +169,45 @@ class Berth:
 
     async def _exchange(self) -> None:
         async with self._lock:
-            new = await self._host.launch(self.name)
+            if not self._is_wanted:
+                raise LaunchFailed(f"{self.name} is being ended; restart it once it has")
+            new = self._fresh = await self._host.launch(self.name)
             try:
-                await until_ready_or_ended(new)
-            except BaseException as error:
-                new.kill("it was not ready in time")
-                await new.ended
-                if not isinstance(error, TimeoutError):
-                    raise
-                raise LaunchFailed(
-                    f"the new {self.name} was not ready within {new.group.ready.within_s:g} s; the old one"
-                    " goes on"
-                ) from error
-            if new.has_ended:
-                raise LaunchFailed(f"the new {self.name} ended before it was ready; the old one goes on")
+                await self._made_ready(new)
+            finally:
+                self._fresh = None
             old, self.running = self.running, new
             self._look(new, is_ready=True)
+            self._be_kept()  # the old one may have ended for good meanwhile
         if old is not None and not old.ended.done():
             await old.stop()
             self._host.place(self._host.ended(old, await old.ended))
+
+    async def _made_ready(self, new: Running) -> None:
+        if not self._is_wanted:
+            new.kill(_ENDED_MEANWHILE)
+        try:
+            await until_ready_or_ended(new)
+        except TimeoutError as error:
+            new.kill("it was not ready in time")
+            await new.ended
+            within_s = new.group.ready.within_s
+            raise LaunchFailed(
+                f"the new {self.name} was not ready within {within_s:g} s; the old one goes on"
+            ) from error
+        except BaseException:
+            new.kill("its start was given up")
+            raise
+        if new.has_ended:
+            cause = cause_of(new, await new.ended)
+            raise LaunchFailed(f"the new {self.name} ended {cause}, before it was ready; the old one goes on")
+
+    def _be_kept(self) -> None:
+        self._is_wanted = True
+        self._wake.clear()
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.get_running_loop().create_task(self._keep())
+            self._keeping.add_done_callback(self._host.kept)
 
     async def _keep(self) -> None:
         """Start the process again as often as the rules say."""
@@ -213,12 +245,12 @@ class Berth:
     async def _again(self, running: Running | None, end: WorkerExit) -> bool:
         """Decide, and wait as long as decided; whether to start again."""
         now_s = time.monotonic()
-        ran_s = 0.0 if running is None else now_s - running.started_s
+        opened_s = None if running is None else running.opened_s
         decision = decide(
             self._host.spec.restart,
             self._history,
             code=end.code,
-            ran_s=ran_s,
+            ran_s=None if opened_s is None else now_s - opened_s,
             now_s=now_s,
             rand=random.random(),
         )
@@ -276,6 +308,7 @@ class Berth:
 
     def _open(self, running: Running) -> None:
         running.is_open = running.group.has_channel
+        running.opened_s = time.monotonic()
         if self.left:
             self._host.hand(self._take(), running)
         self._to(WorkerState.READY)

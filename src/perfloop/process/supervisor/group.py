@@ -50,6 +50,7 @@ class Group:
         self._on_change = on_change
         self._launch = launch
         self._together: asyncio.Task[None] | None = None
+        self._scaling = asyncio.Lock()
 
     @property
     def workers(self) -> list[Berth]:
@@ -86,7 +87,7 @@ class Group:
         """Drain and end all."""
         if self._together is not None:
             self._together.cancel()
-        await asyncio.gather(*(berth.end(reason) for berth in reversed(self.workers)))
+        await asyncio.gather(*(berth.leave(reason) for berth in reversed(self.workers)))
         if self.post.unplaced:
             self.log.add(
                 "messages-lost",
@@ -97,16 +98,17 @@ class Group:
 
     async def scale(self, count: int, reason: str) -> None:
         """Have so many workers: new ones are started, the last ones drained and ended."""
-        before = len(self.berths)
-        self.log.add("scaled", self.spec.name, reason, before={"workers": before}, after={"workers": count})
-        fresh = self._grow(count)
-        for berth in fresh:
-            berth.begin()
-        surplus = self.workers[count:]
-        await asyncio.gather(*(berth.end(reason) for berth in surplus))
-        for berth in surplus:
-            del self.berths[berth.name]
-        self.post.collect()
+        async with self._scaling:
+            change = {"before": {"workers": len(self.berths)}, "after": {"workers": count}}
+            self.log.add("scaled", self.spec.name, reason, **change)
+            fresh = self._grow(count)
+            for berth in fresh:
+                berth.begin()
+            surplus = self.workers[count:]
+            await asyncio.gather(*(berth.leave(reason) for berth in surplus))
+            for berth in surplus:
+                del self.berths[berth.name]
+            self.post.collect()
         await asyncio.gather(*(berth.settled() for berth in fresh))
         self.changed()
 
@@ -179,8 +181,12 @@ class Group:
         return fresh
 
     async def _restart(self, names: Sequence[str], ended: str, delay_s: float | None) -> None:
-        """The last is ended first; then all are started in their order."""
-        berths = [self.berths[name] for name in names if name in self.berths]
+        """The last is ended first; then all are started in their order.
+
+        Who was drained on demand, before or meanwhile, stays away.
+        """
+        named = [self.berths[name] for name in names if name in self.berths]
+        berths = [berth for berth in named if berth.state is not WorkerState.DRAINED]
         reason = f"{ended} ended, and the strategy is {self.spec.strategy}"
         for berth in reversed(berths):
             if berth.name != ended:
@@ -189,8 +195,9 @@ class Group:
             return
         await asyncio.sleep(delay_s)
         for berth in berths:
-            berth.begin()
-            await berth.settled()
+            if berth.state is WorkerState.WAITING:
+                berth.begin()
+                await berth.settled()
 
     def _processes(self) -> Iterable[Running]:
         return [berth.running for berth in self.berths.values() if berth.running is not None]

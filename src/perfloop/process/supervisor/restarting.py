@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 from math import log
 
+from msgspec import structs
+
 from perfloop.model.value import Value, require
 
 
@@ -49,7 +51,8 @@ class RestartPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A worker that ran this long begins anew with its delays."""
     max_restarts: int = 10
     within_s: float = 60.0
-    """More restarts than that within this time end the worker for good: its group has given up on it."""
+    """More restarts than that within this time end the worker for good: its group has given up on it. So do
+    more starts in a row than that of which none got ready, however long they took."""
 
     def __post_init__(self) -> None:
         require(self.first_s >= 0, "first_s: not below zero")
@@ -67,6 +70,8 @@ class RestartHistory(Value, frozen=True, kw_only=True):
     """When, on the supervisor's clock; those within the policy's time."""
     in_a_row: int = 0
     """Restarts since it last ran steadily."""
+    unready: int = 0
+    """Starts in a row of which none got ready."""
 
 
 class RestartDecision(Value, frozen=True, kw_only=True):
@@ -81,7 +86,13 @@ class RestartDecision(Value, frozen=True, kw_only=True):
 
 
 def decide(
-    policy: RestartPolicy, history: RestartHistory, *, code: int, ran_s: float, now_s: float, rand: float
+    policy: RestartPolicy,
+    history: RestartHistory,
+    *,
+    code: int,
+    ran_s: float | None,
+    now_s: float,
+    rand: float,
 ) -> RestartDecision:
     """What becomes of a worker that ended with this exit code, or the negative number of a signal.
 
@@ -89,7 +100,7 @@ def decide(
         policy: The rules.
         history: Of this worker.
         code: 0 is a regular end.
-        ran_s: How long it ran.
+        ran_s: How long it ran once it was ready; None where it never was.
         now_s: On the clock of the history.
         rand: From [0, 1), for the jitter.
     """
@@ -98,18 +109,25 @@ def decide(
     if policy.kind is RestartKind.TRANSIENT and code == 0:
         return RestartDecision(history=history, delay_s=None, reason="it came to its end")
     recent = tuple(each for each in history.restarts_s if each > now_s - policy.within_s)
-    if len(recent) >= policy.max_restarts:
-        reason = f"it was restarted {len(recent)} times within {policy.within_s:g} s"
-        return RestartDecision(
-            history=RestartHistory(restarts_s=recent, in_a_row=history.in_a_row),
-            delay_s=None,
-            reason=reason,
-            is_given_up=True,
-        )
-    in_a_row = 0 if ran_s >= policy.steady_after_s else history.in_a_row
+    unready = 0 if ran_s is not None else history.unready + 1
+    too_often = _too_often(policy, len(recent), unready)
+    if too_often:
+        spent = structs.replace(history, restarts_s=recent, unready=unready)
+        return RestartDecision(history=spent, delay_s=None, reason=too_often, is_given_up=True)
+    is_steady = ran_s is not None and ran_s >= policy.steady_after_s
+    in_a_row = 0 if is_steady else history.in_a_row
     delay_s = delay(policy, in_a_row) * (1 + policy.jitter_ratio * (2 * rand - 1))
-    restarted = RestartHistory(restarts_s=(*recent, now_s), in_a_row=in_a_row + 1)
+    restarted = RestartHistory(restarts_s=(*recent, now_s), in_a_row=in_a_row + 1, unready=unready)
     return RestartDecision(history=restarted, delay_s=delay_s, reason=_told(code, ran_s))
+
+
+def _too_often(policy: RestartPolicy, recent: int, unready: int) -> str:
+    """Why a worker is given up; empty where it is not."""
+    if recent >= policy.max_restarts:
+        return f"it was restarted {recent} times within {policy.within_s:g} s"
+    if unready > policy.max_restarts:
+        return f"it was started {unready} times in a row and never got ready"
+    return ""
 
 
 def delay(policy: RestartPolicy, in_a_row: int) -> float:
@@ -131,6 +149,6 @@ def restarted_with(strategy: Strategy, group: tuple[str, ...], ended: str) -> tu
     return group[group.index(ended) :]
 
 
-def _told(code: int, ran_s: float) -> str:
+def _told(code: int, ran_s: float | None) -> str:
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    return f"it ended {how} after {ran_s:.1f} s"
+    return f"it ended {how} " + ("before it was ready" if ran_s is None else f"after {ran_s:.1f} s")

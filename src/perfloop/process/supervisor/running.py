@@ -69,6 +69,8 @@ class Running:
         self.pid = 0
         self.is_open = False
         """Whether it may be sent messages."""
+        self.opened_s: float | None = None
+        """When it was ready, on the monotonic clock."""
         self.is_asked = False
         """Whether the supervisor ends it."""
         self.killed_for = ""

@@ -73,6 +73,7 @@ class Supervisor:
         self._over = asyncio.Event()
         self._memory_kills: int | None = None
         self._is_open = False
+        self._is_killed = False
         self._opened_s = 0.0
 
     @classmethod
@@ -135,9 +136,9 @@ class Supervisor:
 
     def kill(self) -> None:
         """End all workers at once; `close` has nothing to wait for then."""
+        self._is_killed = True
         for running in list(self._running.values()):
-            running.is_asked = True
-            running.kill("the fleet is ended at once")
+            self._kill(running)
 
     async def wait(self) -> None:
         """Wait until no worker runs or will run again.
@@ -194,11 +195,14 @@ class Supervisor:
         Raises:
             InvalidInput: There is no such worker or group.
             LaunchFailed: A new process did not become ready.
+            FleetFailed: The fleet is ended.
         """
         berths = self._named(name)
+        self._require_open()
         await self._zygotes.renew()
         for berth in berths:
-            await berth.replace(reason)
+            if not berth.has_left:  # the group may have been made smaller meanwhile
+                await berth.replace(reason)
 
     async def drain(self, name: str, *, reason: str = "it was asked for") -> None:
         """Let a worker or all of a group do what they have, and end them; `restart` brings them back.
@@ -213,10 +217,13 @@ class Supervisor:
 
         Raises:
             InvalidInput: There is no such group, or the number is negative.
+            FleetFailed: The fleet is ended.
         """
         if count < 0:
             raise InvalidInput(f"a group cannot have {count} workers; give 0 or more")
-        await self._group(group).scale(count, reason)
+        found = self._group(group)
+        self._require_open()
+        await found.scale(count, reason)
 
     def dead_letters(self, group: str) -> tuple[tuple[int, Any], ...]:
         """The last thousand messages that ended their workers too often, with their ids.
@@ -261,6 +268,10 @@ class Supervisor:
         )
         raise InvalidInput(f"there is no worker or group {name}; there are {known}")
 
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise FleetFailed("the fleet is ended, and starts nothing any more; open another one")
+
     def _require_ready(self, group: Group) -> None:
         if not group.spec.count or any(berth.state is WorkerState.READY for berth in group.workers):
             return
@@ -284,7 +295,13 @@ class Supervisor:
         early = self._early.pop(running.pid, None)
         if early is not None:
             self._exited(early)
+        elif self._is_killed:
+            self._kill(running)
         return running
+
+    def _kill(self, running: Running) -> None:
+        running.is_asked = True
+        running.kill("the fleet is ended at once")
 
     def _exited(self, end: WorkerExit) -> None:
         running = self._running.pop(end.pid, None)

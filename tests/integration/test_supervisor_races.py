@@ -1,0 +1,139 @@
+"""What is asked of a fleet while something else that was asked for is not over yet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.awaiting import run, until
+
+from perfloop.errors import FleetFailed, LaunchFailed
+from perfloop.process import (
+    FleetSpec,
+    GroupSpec,
+    ReadyPolicy,
+    RestartPolicy,
+    StopPolicy,
+    Strategy,
+    Supervisor,
+)
+
+ROOT = str(Path(__file__).parents[2])
+
+
+def fleet_of(**fields: Any) -> Supervisor:
+    given = {"name": "bots", "handler": "tests.fleet_handlers:act", **fields}
+    return Supervisor(FleetSpec(groups=(GroupSpec(**given),), path=(ROOT,)))
+
+
+def names(fleet: Supervisor) -> list[str]:
+    return [each.name for each in fleet.statistics().groups[0].workers if each.state == "ready"]
+
+
+def pids(fleet: Supervisor) -> list[int]:
+    return [each.pid for each in fleet.statistics().groups[0].workers if each.pid is not None]
+
+
+def processes() -> int:
+    """Workers that run, whether the fleet knows of them or not: what its zygotes started."""
+    own = psutil.Process()
+    return len({each.pid for each in own.children(recursive=True)} - {each.pid for each in own.children()})
+
+
+def test_sizes_that_are_asked_for_at_once_come_one_after_another() -> None:
+    async def work() -> list[str]:
+        async with fleet_of(count=4) as fleet:
+            await asyncio.gather(*(fleet.scale("bots", count) for count in (1, 1, 3)))
+            return names(fleet)
+
+    assert ["bots-1", "bots-2", "bots-3"] == run(work())
+
+
+def test_a_restart_starts_nothing_in_places_that_are_gone_meanwhile() -> None:
+    async def work() -> tuple[list[str], int]:
+        async with fleet_of(count=4) as fleet:
+            restarting = asyncio.create_task(fleet.restart("bots"))
+            await until(lambda: "replacing" in [each.kind for each in fleet.log.newest()])
+            await fleet.scale("bots", 1)
+            await asyncio.wait([restarting])
+            await until(lambda: processes() == 1)
+            return names(fleet), processes()
+
+    assert (["bots-1"], 1) == run(work())
+
+
+def test_a_strategy_does_not_bring_back_who_was_drained_or_is_gone() -> None:
+    async def work() -> tuple[list[str], list[str], int]:
+        restart = RestartPolicy(first_s=0.2, max_s=0.2, jitter_ratio=0.0)
+        async with fleet_of(count=4, strategy=Strategy.ONE_FOR_ALL, restart=restart) as fleet:
+            await fleet.drain("bots-2")
+            for _ in range(2):  # the second restart has a delay, in which the group is made smaller
+                os.kill(pids(fleet)[0], signal.SIGKILL)
+                await until(lambda: "bots-1" not in names(fleet))
+                await until(lambda: fleet.statistics().groups[0].workers[0].state in ("waiting", "ready"))
+                if fleet.statistics().groups[0].workers[0].state == "waiting":
+                    await fleet.scale("bots", 3)
+                await until(lambda: {"bots-1", "bots-3"} <= set(names(fleet)))
+            await until(lambda: processes() == len(pids(fleet)))
+            states = [f"{each.name} {each.state}" for each in fleet.statistics().groups[0].workers]
+            return states, names(fleet), processes()
+
+    states, ready, count = run(work())
+
+    assert "bots-2 drained" in states
+    assert len(ready) == count
+
+
+def test_a_restart_that_waits_for_a_process_holds_up_no_end(tmp_path: Path) -> None:
+    """Who ends a container gives it ten seconds, and a process may have thirty to get ready."""
+
+    async def work() -> list[str]:
+        well = tmp_path / "well"
+        well.touch()
+        ready = ReadyPolicy(probe=("test", "-e", str(well)), within_s=600)
+        async with fleet_of(ready=ready) as fleet:
+            well.unlink()
+            restarting = asyncio.create_task(fleet.restart("bots"))
+            await until(lambda: 2 == sum(each.kind == "started" for each in fleet.log.newest()))
+            await fleet.drain("bots")
+            with pytest.raises(LaunchFailed, match="its worker was ended meanwhile, before it was ready"):
+                await restarting
+            return [each.state for each in fleet.statistics().groups[0].workers]
+
+    assert ["drained"] == run(work())
+
+
+def test_a_fleet_that_is_ended_starts_nothing_any_more() -> None:
+    async def work() -> int:
+        async with fleet_of() as fleet:
+            pass
+        with pytest.raises(FleetFailed, match="the fleet is ended"):
+            await fleet.restart("bots")
+        with pytest.raises(FleetFailed, match="the fleet is ended"):
+            await fleet.scale("bots", 2)
+        return processes()
+
+    assert 0 == run(work())
+
+
+def test_a_worker_that_is_killed_while_it_is_drained_stays_away_and_its_messages_are_done() -> None:
+    async def work() -> list[Any]:
+        stop = StopPolicy(drain_s=30)
+        async with fleet_of(count=2, stop=stop) as fleet:
+            asked = [asyncio.create_task(fleet.ask("bots", {"do": "echo", "value": at})) for at in range(200)]
+            await asyncio.sleep(0)
+            (first, _) = pids(fleet)
+            os.kill(first, signal.SIGSTOP)
+            draining = asyncio.create_task(fleet.drain("bots-1"))
+            await until(lambda: "stopping" in [each.kind for each in fleet.log.newest()])
+            os.kill(first, signal.SIGKILL)
+            await draining
+            assert ["bots-2"] == names(fleet)
+            return await asyncio.gather(*asked)
+
+    assert list(range(200)) == run(work())
