@@ -7,6 +7,7 @@ array of [first id, last id], that of a word any one value.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
@@ -19,7 +20,7 @@ HEAD: Final = Struct("<IBBHQ")
 ARRAY_HEAD: Final = Struct(">BI")
 """What begins an array of MessagePack, with a count of four bytes (0xdd)."""
 FIRST_SIZE: Final = 256 * 1024
-"""Bytes that a reader has room for until a larger frame comes."""
+"""Bytes that a reader has room for until a larger frame comes; they take no memory before they are used."""
 
 
 class Kind(IntEnum):
@@ -38,7 +39,7 @@ Frame = tuple[int, int, int, memoryview]
 the first, and its body, which is valid until the reader has room made for more."""
 
 
-def head_of(kind: Kind, body: bytes | bytearray, *, count: int = 0, first_id: int = 0) -> bytes:
+def head_of(kind: Kind, body: bytes, *, count: int = 0, first_id: int = 0) -> bytes:
     """The head that goes before this body."""
     return HEAD.pack(len(body), VERSION, kind, count, first_id)
 
@@ -52,7 +53,7 @@ class FrameReader:
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._buffer = bytearray(FIRST_SIZE)
+        self._buffer: bytearray | mmap.mmap = mmap.mmap(-1, FIRST_SIZE, flags=mmap.MAP_PRIVATE)
         self._view = memoryview(self._buffer)
         self._begin = 0
         self._end = 0
