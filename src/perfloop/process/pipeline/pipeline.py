@@ -96,7 +96,7 @@ class Pipeline:
         dead_letter: DeadLetterSink | None = None,
         queue_items: int = 1000,
     ) -> Self:
-        """Call `function` with lists of items; what it returns goes on, None is nothing.
+        """The same with lists of items; what `function` returns goes on, None is nothing.
 
         One is made when `size` items are there, or when the oldest has waited for `linger_s`. With
         `p99_budget_s` alone the linger is found: as few calls as keep 99 of 100 items within that time, from
