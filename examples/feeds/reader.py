@@ -90,7 +90,10 @@ def read_on_dask(
 @contextmanager
 def dask_executor(workers: int) -> Iterator[Executor]:
     """A cluster of this machine for as long as it is used; elsewhere it is `Client(address)`."""
-    from distributed import Client, LocalCluster  # loaded by those alone who have it
+    try:
+        from distributed import Client, LocalCluster  # loaded by those alone who have it
+    except ModuleNotFoundError:
+        raise SystemExit("dask.distributed is not installed; pip install 'perfloop[dask]'") from None
 
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,

@@ -99,7 +99,10 @@ class Store:
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:
-        """One that nobody else has; there are as many as were ever needed at once."""
+        """One that nobody else has; there are as many as were ever needed at once.
+
+        One that broke is left out: the next attempt has another.
+        """
         try:
             connection = self._idle.get_nowait()
         except Empty:
@@ -107,7 +110,8 @@ class Store:
         try:
             yield connection
         finally:
-            self._idle.put(connection)
+            if not connection.closed:
+                self._idle.put(connection)
 
 
 def _once(batch: Sequence[Classified]) -> list[Classified]:

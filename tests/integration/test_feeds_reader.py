@@ -6,9 +6,12 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 feedparser = pytest.importorskip("feedparser")
 from examples.feeds.classify import classify  # noqa: E402  # it needs feedparser
@@ -132,3 +135,20 @@ def test_the_command_says_what_it_read_and_where_the_time_went(postgres_dsn: str
 
     assert "3 of them no feeds; there are 15 entries of 11 feeds, seen 16 times" in told
     assert "the bottleneck is" in told
+
+
+def test_a_connection_that_broke_is_not_used_again(store: Store) -> None:
+    samples = [classify(entry) for entry in entries("rss20.xml")]
+    with store._connection() as connection, suppress(psycopg.OperationalError):
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    store.add(samples)
+
+    assert len(samples) == store.counts().entries
+
+
+def test_what_the_command_cannot_use_is_told_in_a_line(postgres_dsn: str) -> None:
+    command = [sys.executable, "-m", "examples.feeds", make_conninfo(postgres_dsn, dbname="nonesuch")]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (1, 1) == (told.returncode, len(told.stderr.splitlines()))
+    assert 'database "nonesuch" does not exist' in told.stderr
