@@ -14,7 +14,7 @@ from perfloop.process.channel.frames import HEAD, FrameReader, Kind, head_of
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.sending import Sending
 
-GOLDEN = Path(__file__).parent.parent / "data" / "channel" / "frame-v1.bin"
+GOLDEN = Path(__file__).parent.parent / "data" / "channel" / "frame-v2.bin"
 BODIES = st.lists(st.binary(max_size=400), max_size=12)
 
 
@@ -60,8 +60,8 @@ def test_what_says_that_it_is_too_large_is_refused() -> None:
 
 
 def test_another_version_is_refused() -> None:
-    with pytest.raises(ChannelBroken, match=r"version 2 .* and this one 1"):
-        read(FrameReader(max_bytes=10), HEAD.pack(0, 2, Kind.WORD, 0, 0))
+    with pytest.raises(ChannelBroken, match=r"version 1 .* and this one 2"):
+        read(FrameReader(max_bytes=10), HEAD.pack(0, 1, Kind.WORD, 0, 0))
 
 
 def test_the_format_stays_as_it_was_written() -> None:

@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfloop.process.channel.frames import HEAD, MAX_COUNT
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.receiving import Receiving
 from perfloop.process.channel.sending import Sending
@@ -44,6 +45,14 @@ def test_all_that_no_range_names_is_left_in_order(counts: list[int], ranges: lis
     assert len(ids) == held.messages
 
 
+def told_by(receiving: Receiving) -> list[list[int]]:
+    """The ranges that the next acknowledgement tells, as the other end reads it."""
+    head, body = receiving.acknowledgement() or (b"", b"")
+    _, _, _, count, first_id = HEAD.unpack(head)
+    sending = Sending(ChannelPolicy())
+    return [list(each) for each in sending.acknowledged(first_id, count, memoryview(body))]
+
+
 def test_nothing_is_held_once_all_is_acknowledged() -> None:
     held = Unacknowledged()
     held.add(Sent(1, 3, body_of(range(1, 4))))
@@ -61,9 +70,9 @@ def test_what_another_end_had_left_keeps_its_ids() -> None:
     one.put(6)
     done = Receiving()
     done.done(2, 2)
-    body = done.acknowledgement()
-    assert body is not None
-    one.acknowledged(memoryview(body))
+    head, body = done.acknowledgement() or (b"", b"")
+    _, _, _, count, first_id = HEAD.unpack(head)
+    one.acknowledged(first_id, count, memoryview(body))
     frames = other.again(one.left())
 
     assert [[1], [4, 5], [6]] == [msgspec.msgpack.decode(body) for _, body in frames]
@@ -75,8 +84,23 @@ def test_what_is_done_one_by_one_is_told_as_ranges() -> None:
     for message_id in (1, 2, 3, 9, 10, 5):
         receiving.done(message_id)
 
-    assert [[1, 3], [9, 10], [5, 5]] == msgspec.msgpack.decode(receiving.acknowledgement() or b"")
+    assert [[1, 3], [9, 10], [5, 5]] == told_by(receiving)
     assert receiving.acknowledgement() is None
+
+
+def test_where_nothing_was_done_nothing_is_told() -> None:
+    receiving = Receiving()
+    receiving.done(1, 0)
+
+    assert receiving.acknowledgement() is None
+
+
+def test_one_range_is_told_without_a_body_and_one_too_long_for_a_head_with_it() -> None:
+    for count in (1, MAX_COUNT, MAX_COUNT + 1):
+        receiving = Receiving()
+        receiving.done(7, count)
+
+        assert [[7, 6 + count]] == told_by(receiving)
 
 
 def test_what_another_end_has_left_keeps_its_place_before_what_came_after_it() -> None:

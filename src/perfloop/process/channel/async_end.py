@@ -10,9 +10,9 @@ from typing import Any, Self
 from perfloop.errors import ChannelBroken, ChannelClosed
 from perfloop.process.channel.end import Delivery
 from perfloop.process.channel.exchange import GONE, Exchange, ignore
+from perfloop.process.channel.frames import Parts
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.receiving import Batch
-from perfloop.process.channel.sending import Parts
 from perfloop.process.channel.statistics import ChannelStatistics
 from perfloop.process.channel.unacknowledged import Sent
 
@@ -194,7 +194,7 @@ class AsyncChannelEnd:
 
     def _acknowledge(self) -> None:
         self._telling = None
-        parts = self._exchange.acknowledgement()
+        parts = self._exchange.receiving.acknowledgement()
         if parts is not None:
             self._write(parts)
 

@@ -238,7 +238,7 @@ class ChannelEnd:
 
     def _tell(self) -> None:
         """Send what was done and what waits for company, in one call of the kernel."""
-        told = self._exchange.acknowledgement() or ()
+        told = self._exchange.receiving.acknowledgement() or ()
         if self._sending.waiting:
             self._write(*told, *self._sending.take())
         elif told:
@@ -285,13 +285,13 @@ class ChannelEnd:
         else:
             self._is_over = True
 
-    def _write(self, *parts: bytes | bytearray) -> None:
+    def _write(self, *parts: bytes) -> None:
         """Give frames to the kernel, or keep of them what the kernel does not take yet."""
         written = 0 if self._out else self._given(parts)
         if written < sum(map(len, parts)):
             self._keep(parts, written)
 
-    def _keep(self, parts: Sequence[bytes | bytearray], written: int) -> None:
+    def _keep(self, parts: Sequence[bytes], written: int) -> None:
         """Keep what follows so many bytes of these."""
         for part in parts:
             if written < len(part):
@@ -307,7 +307,7 @@ class ChannelEnd:
                 return
             self._out.popleft()
 
-    def _given(self, parts: Sequence[bytes | bytearray | memoryview]) -> int:
+    def _given(self, parts: Sequence[bytes | memoryview]) -> int:
         """How many bytes of these the kernel took: all, where nobody reads them any more."""
         try:
             return self._socket.sendmsg(parts, (), MSG_DONTWAIT)

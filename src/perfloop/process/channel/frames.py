@@ -2,7 +2,7 @@
 
 A frame is a head of 16 bytes (length of the body, version, kind, count of messages, id of the first message;
 little-endian) and a body. The body of messages is one MessagePack array of them, that of acknowledgements an
-array of [first id, last id], that of a word any one value.
+array of [first id, last id], or none where the head's count and id say it all, that of a word any one value.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Final, NoReturn
 
 from perfloop.errors import ChannelBroken
 
-VERSION: Final = 1
+VERSION: Final = 2
 HEAD: Final = Struct("<IBBHQ")
 ARRAY_HEAD: Final = Struct(">BI")
 """What begins an array of MessagePack, with a count of four bytes (0xdd)."""
+MAX_COUNT: Final = 65_535
+"""Messages of which one head can tell."""
 FIRST_SIZE: Final = 256 * 1024
 """Bytes that a reader has room for until a larger frame comes; they take no memory before they are used."""
 
@@ -37,6 +39,10 @@ class Kind(IntEnum):
 Frame = tuple[int, int, int, memoryview]
 """A frame that was read: its kind, how many messages it holds (0 where it holds something else), the id of
 the first, and its body, which is valid until the reader has room made for more."""
+
+
+Parts = tuple[bytes, bytes]
+"""The head of a frame to be written, and its body."""
 
 
 def head_of(kind: Kind, body: bytes, *, count: int = 0, first_id: int = 0) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from perfloop.errors import ChannelBroken
+from perfloop.process.channel.frames import MAX_COUNT, Kind, Parts, head_of
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -58,6 +59,8 @@ class Receiving:
 
     def done(self, first_id: int, count: int = 1) -> None:
         """So many messages from this id were done; the other end is told by the next acknowledgement."""
+        if not count:
+            return
         self.acknowledged += count
         ranges = self._done
         if ranges and ranges[-1][1] + 1 == first_id:
@@ -65,10 +68,14 @@ class Receiving:
         else:
             ranges.append([first_id, first_id + count - 1])
 
-    def acknowledgement(self) -> bytes | None:
-        """The body that tells what was done since the last; None where nothing was."""
+    def acknowledgement(self) -> Parts | None:
+        """The frame that tells what was done since the last; None where nothing was."""
         if not self._done:
             return None
-        body = _encode(self._done)
-        self._done = []
-        return body
+        done, self._done = self._done, []
+        first_id, last_id = done[0]
+        count = last_id - first_id + 1
+        if len(done) == 1 and count <= MAX_COUNT:
+            return head_of(Kind.ACKNOWLEDGED, b"", count=count, first_id=first_id), b""
+        body = _encode(done)
+        return head_of(Kind.ACKNOWLEDGED, body), body

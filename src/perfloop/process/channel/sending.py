@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from perfloop.errors import ChannelBroken, InvalidInput
-from perfloop.process.channel.frames import ARRAY_HEAD, Kind, head_of
+from perfloop.process.channel.frames import ARRAY_HEAD, Kind, Parts, head_of
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.unacknowledged import Sent, Unacknowledged
 
+_encode: Final = msgspec.msgpack.Encoder().encode
 _ranges: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
-Parts = tuple[bytes, bytes | bytearray]
-"""The head of a frame and its body."""
 
 
 class Sending:
@@ -40,7 +39,14 @@ class Sending:
         self._batch_bytes = policy.batch_bytes
         self._room = policy.max_unacknowledged
         self._encode_into = msgspec.msgpack.Encoder().encode_into
-        self._body = bytearray(ARRAY_HEAD.size)
+        self._unused_bytes = 3 * policy.batch_bytes
+        self._scratch = bytearray()
+        """Filled with what is unused when the first message comes: many ends only answer, with words."""
+        self._full_at = self._unused_bytes + policy.batch_bytes
+        self._alone: bytes | None = None
+        """A large message that is a frame by itself."""
+        self._is_special = True
+        """Whether the next message is the first, or comes after one that was a frame by itself."""
         self.waiting = 0
         """Messages in the frame that is being filled."""
 
@@ -59,21 +65,21 @@ class Sending:
         Raises:
             InvalidInput: It cannot be encoded, or is too large.
         """
-        body = self._body
-        size = len(body)
+        if self._is_special and self._is_alone(message):
+            return True
+        scratch = self._scratch
+        size = len(scratch)
         try:
-            self._encode_into(message, body, -1)
+            self._encode_into(message, scratch, -1)
         except (TypeError, ValueError, OverflowError) as error:
-            del body[size:]
-            raise InvalidInput(
-                f"a message of type {type(message).__name__} cannot be sent: {error}; send what MessagePack"
-                " has, or values of msgspec"
-            ) from error
+            del scratch[size:]
+            raise _refused(message, error) from error
         self.waiting += 1
-        if len(body) < self._batch_bytes and self.waiting < self._room:
+        if len(scratch) < self._full_at and self.waiting < self._room:
             return False
-        if len(body) - size > self.policy.max_message_bytes:
-            self._refuse(size)
+        if len(scratch) - size >= self._batch_bytes:
+            self._check(len(scratch) - size)
+            self._is_special = True
         return True
 
     def take(self) -> Parts:
@@ -91,12 +97,15 @@ class Sending:
             frames.append(self._parts(sent, Kind.MESSAGES_AGAIN))
         return frames
 
-    def acknowledged(self, body: memoryview) -> list[tuple[int, int]]:
+    def acknowledged(self, first_id: int, count: int, body: memoryview) -> Sequence[tuple[int, int]]:
         """The other end has done messages; the first and the last id of each range of them.
 
         Raises:
             ChannelBroken: The body is no acknowledgement.
         """
+        if count:
+            self.under_way.acknowledge(first_id, first_id + count - 1)
+            return ((first_id, first_id + count - 1),)
         try:
             ranges = _ranges(body)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -111,22 +120,50 @@ class Sending:
             self.under_way.add(self._cut())
         return self.under_way.left()
 
-    def _refuse(self, size: int) -> None:
-        """Take the last message out of the frame again."""
-        message_bytes = len(self._body) - size
-        del self._body[size:]
+    def _is_alone(self, message: Any) -> bool:
+        """Whether this large message is the next frame, as the one before it was.
+
+        Large ones follow one another mostly; encoded as they are sent, they are not copied once more.
+        """
+        self._is_special = False
+        if not self._scratch:
+            self._scratch = bytearray(self._unused_bytes)
+            return False
+        if self.waiting:
+            return False
+        try:
+            body = _encode([message])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _refused(message, error) from error
+        if len(body) < self._batch_bytes:
+            return False
+        self.waiting, self._alone = 1, body
+        self._check(len(body) - 1)
+        self._is_special = True
+        return True
+
+    def _check(self, message_bytes: int) -> None:
+        """Take the last message out of the frame again, if it is too large."""
+        if message_bytes <= self.policy.max_message_bytes:
+            return
         self.waiting -= 1
+        if self._alone is None:
+            del self._scratch[len(self._scratch) - message_bytes :]
+        self._alone = None
         raise InvalidInput(
             f"a message of {message_bytes} bytes cannot be sent, {self.policy.max_message_bytes} are the"
             " most; raise max_message_bytes of the channel's policy on both ends"
         )
 
     def _cut(self) -> Sent:
-        body, count = self._body, self.waiting
-        ARRAY_HEAD.pack_into(body, 0, 0xDD, count)
-        sent = Sent(self.next_id, count, body)
-        self.next_id += count
-        self._body = bytearray(ARRAY_HEAD.size)
+        if self._alone is not None:
+            sent, self._alone = Sent(self.next_id, 1, self._alone), None
+        else:
+            with memoryview(self._scratch) as view:
+                body = ARRAY_HEAD.pack(0xDD, self.waiting) + view[self._unused_bytes :]
+            del self._scratch[self._unused_bytes :]
+            sent = Sent(self.next_id, self.waiting, body)
+        self.next_id += sent.count
         self.waiting = 0
         return sent
 
@@ -134,3 +171,10 @@ class Sending:
         self.sent += sent.count
         self.frames += 1
         return head_of(kind, sent.body, count=sent.count, first_id=sent.first_id), sent.body
+
+
+def _refused(message: Any, error: Exception) -> InvalidInput:
+    return InvalidInput(
+        f"a message of type {type(message).__name__} cannot be sent: {error}; send what MessagePack"
+        " has, or values of msgspec"
+    )

@@ -22,7 +22,7 @@ class Sent:
 
     __slots__ = ("body", "count", "first_id", "holes", "next_id", "turn")
 
-    def __init__(self, first_id: int, count: int, body: bytes | bytearray) -> None:
+    def __init__(self, first_id: int, count: int, body: bytes) -> None:
         self.first_id = first_id
         self.count = count
         self.body = body
@@ -99,6 +99,12 @@ class Unacknowledged:
             sent = self._sent.pop(at, None) or self._with(at, last_id)
             if sent is None:
                 break
+            end_id = sent.first_id + sent.count
+            if at == sent.next_id and end_id <= last_id + 1 and not sent.holes:
+                count += end_id - at
+                at = sent.next_id = end_id
+                self.size_bytes -= len(sent.body)
+                continue
             count += sent.acknowledge(at, last_id)
             at = sent.end_id
             if sent.left:
