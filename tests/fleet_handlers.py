@@ -62,6 +62,12 @@ async def together(message: int) -> None:
     await ALL_HERE.wait()
 
 
+async def cancelled(message: int) -> int:
+    if message:
+        raise asyncio.CancelledError
+    return message
+
+
 def own_loop(worker: Worker, greeting: str) -> int:
     worker.ready()
     for delivery in worker:

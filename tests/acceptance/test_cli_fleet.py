@@ -284,3 +284,40 @@ def test_a_watched_fleet_has_a_line_of_json_for_each_look(tmp_path: Path) -> Non
         assert 130 == watching.wait(DEADLINE_S)
         assert ["bots", "bots"] == [each["groups"][0]["name"] for each in looks]
         watching.stdout.close()
+
+
+GREEDY = """
+[groups.greedy]
+command = ["python", "-c", "import time; time.sleep(0.1); kept = bytearray(400 << 20); time.sleep(60)"]
+ready = { output = "never" }
+restart = { kind = "temporary" }
+"""
+
+
+@pytest.fixture
+def tight(tmp_path: Path) -> Iterator[Path]:
+    """A control group of its own for a supervisor and its workers, with 200 MB."""
+    for bound in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        made = bound.parent / f"perfloop-test-{os.getpid()}"
+        if not bound.with_name("cgroup.procs").exists() or not os.access(bound.parent, os.W_OK):
+            continue
+        made.mkdir()
+        try:
+            if os.access(made / bound.name, os.W_OK):
+                (made / bound.name).write_text(str(200 << 20))
+                yield made
+                return
+        finally:
+            wait_until(lambda made=made: not (made / "cgroup.procs").read_text())
+            made.rmdir()
+    pytest.skip("this user may make no control group with a bound of memory")
+
+
+def test_a_worker_that_the_system_kills_for_want_of_memory_is_told_as_that(
+    tight: Path, tmp_path: Path
+) -> None:
+    inside = ["sh", "-c", f'echo $$ > {tight}/cgroup.procs; exec "$@"', "sh"]
+    with supervised(tmp_path, GREEDY, *inside) as fleet:
+        fleet.process.wait(DEADLINE_S)
+
+        assert "ended: by SIGKILL, out of memory: the system killed" in fleet.log()

@@ -517,3 +517,52 @@ def test_no_such_group_worker_or_message_is_told_with_what_there_is() -> None:
                 await fleet.send("bots", object())
 
     run(work())
+
+
+def test_a_coroutine_handler_that_cancels_itself_costs_its_message_and_nothing_else() -> None:
+    async def work() -> None:
+        async with fleet_of(group(handler="tests.fleet_handlers:cancelled")) as fleet:
+            with pytest.raises(MessageFailed, match="CancelledError"):
+                await fleet.ask("bots", 1)
+            assert 0 == await fleet.ask("bots", 0)
+
+    run(work())
+
+
+def test_an_answer_for_which_nobody_waits_any_more_is_not_kept(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with fleet_of(group(count=1)) as fleet:
+            post = fleet._groups["bots"].post
+            first = asyncio.create_task(
+                fleet.ask("bots", {"do": "wait", "value": str(tmp_path / "go")}, key="one")
+            )
+            asked = asyncio.create_task(fleet.ask("bots", {"do": "echo", "value": 1}, key="one"))
+            await until(lambda: 2 == len(post._asked))
+            asked.cancel()
+            (tmp_path / "go").touch()
+            await first
+            await until(lambda: 2 == post.handled)
+
+            assert ({}, {}, {}) == (post._asked, post._replies, post._faults)
+
+    run(work())
+
+
+def test_what_a_worker_started_and_left_behind_may_write_for_ever() -> None:
+    """It is of another session, so that it outlives its worker, and holds the worker's standard output."""
+
+    async def work() -> None:
+        script = "setsid yes & echo $!; sleep 0.1"
+        restart = RestartPolicy(kind=RestartKind.TEMPORARY)
+        lines: list[str] = []
+        fleet = fleet_of(
+            group(command=("sh", "-c", script), restart=restart),
+            on_line=lambda _, __, line: lines.append(line) if line != "y" else None,
+        )
+        try:
+            async with fleet:
+                await until(lambda: "over" in kinds(fleet, "bots-1"))
+        finally:
+            os.kill(int(lines[0]), signal.SIGKILL)
+
+    run(work())

@@ -13,6 +13,7 @@ from perfloop.process.supervisor.deaths import Deaths, without
 from perfloop.process.supervisor.dispatching import Dispatch
 from perfloop.process.supervisor.events import KEPT, EventLog
 from perfloop.process.supervisor.fleet_file import parse_fleet
+from perfloop.process.supervisor.memory_kills import MemoryKills
 from perfloop.process.supervisor.output import CUT, LONGEST, Lines
 from perfloop.process.supervisor.restarting import RestartKind, Strategy
 
@@ -100,6 +101,18 @@ HANDLER = '[groups.bots]\nhandler = "a:b"\n'
         (HANDLER + "ready = { output = '(' }\n", r"output: \( is no regular expression"),
         (HANDLER + "ready = { output = 'x', delay_s = 1 }\n", "at most one of them"),
         (HANDLER + "stop = { signal = 'KILL' }\n", "signal: one of TERM, INT"),
+        (HANDLER + "ready = { http = 'localhost/up' }\n", "http: localhost/up is no URL of http or https"),
+        (HANDLER + "health = { http = 'http://:80/' }\n", "http: http://:80/ is no URL"),
+        (HANDLER + "health = { http = 'http://a:b/' }\n", "http: http://a:b/ is no URL"),
+        ("[groups.bots]\ncommand = []\n", "one of handler, target and command has to be there"),
+        ("[groups.bots]\ncommand = [1]\n", r"bots.toml:2: .*command: expected `str`, got `int`"),
+        (HANDLER + "environment = { A = 1 }\n", r"bots.toml:3: .*expected `str`, got `int`"),
+        (HANDLER + "needs = 'bots'\n", r"bots.toml:3: .*needs: expected `array`, got `str`"),
+        (HANDLER + "control = 'x'\n", r"bots.toml:3: .*control is not known"),
+        (
+            HANDLER + "needs = ['web']\n[groups.web]\ncommand = ['x']\nneeds = ['bots']\n",
+            "need each other in a circle: .*bots -> web|web -> bots",
+        ),
     ],
 )
 def test_what_is_not_understood_in_a_file_is_told_with_its_place(text: str, told: str) -> None:
@@ -202,6 +215,18 @@ def test_a_long_line_is_told_in_parts_and_what_is_no_text_as_it_is() -> None:
     lines.add(b"y\n\xff\n")
 
     assert ["x" * LONGEST + CUT, "x" * LONGEST + CUT, "xxxy", "\\xff"] == told
+
+
+def test_deaths_are_of_a_shortage_of_memory_where_the_system_has_just_killed_for_one() -> None:
+    now_s, count = 0.0, 3
+    kills = MemoryKills(lambda: count, clock=lambda: now_s)
+
+    assert not kills.look()  # of others, before
+    count = 5
+    assert [True, True] == [kills.look(), kills.look()]  # both ends are told one after another
+    now_s = 2.0
+    assert not kills.look()
+    assert not MemoryKills(lambda: None, clock=lambda: now_s).look()
 
 
 def test_the_newest_events_are_kept_with_their_numbers() -> None:

@@ -87,7 +87,8 @@ class _AsyncWorker:
             reply = await self._handle(message)
             if reply is not None:
                 self._end.say([REPLY, message_id, reply])
-        except Exception as error:  # noqa: BLE001  # a message's fault is told and counted; the next one is not to suffer
+        # Nobody cancels these but their handlers themselves, and what is cancelled is not done.
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a message's fault is told and counted; the next one is not to suffer
             traceback.print_exc()
             self._end.say([FAILED, message_id, f"{type(error).__name__}: {error}"])
         self._end.acknowledge(message_id)

@@ -51,7 +51,7 @@ class WorkerExit(Value, frozen=True, kw_only=True):
     """Of the user and the system, its children included."""
     peak_rss_bytes: int
     is_out_of_memory: bool = False
-    """Whether the system ended it because its control group had no memory left."""
+    """Whether the system ended it for want of memory; the supervisor finds that out."""
 
 
 class Launcher(Protocol):

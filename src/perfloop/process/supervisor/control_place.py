@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
@@ -67,14 +70,40 @@ def only_fleet() -> Path:
 
 
 def is_answered(place: Path) -> bool:
-    """Whether somebody listens at a socket."""
+    """Whether somebody listens at a socket; who is too busy to answer does."""
     with socket.socket(socket.AF_UNIX) as end:
         end.settimeout(CONNECT_S)
         try:
             end.connect(str(place))
+        except TimeoutError:
+            return True
         except OSError:
             return False
         return True
+
+
+def free_place(place: Path) -> None:
+    """Take away what a fleet that is gone has left.
+
+    Raises:
+        InvalidInput: A fleet answers there, or something else than a socket is there.
+    """
+    if is_answered(place):
+        raise InvalidInput(f"a fleet answers at {place} already; end it, or name another path as `control`")
+    if place.exists() and not place.is_socket():
+        raise InvalidInput(f"{place} is there and is no socket; name another path as `control`")
+    place.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other supervisors from this folder: two that find a place free at once would both take it."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def make_place(place: Path) -> None:

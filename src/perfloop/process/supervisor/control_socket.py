@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perfloop.errors import InvalidInput, PerfloopError
-from perfloop.process.supervisor.control_place import Answer, Asked, is_answered, make_place, to_line
+from perfloop.process.supervisor.control_place import Answer, Asked, alone_in, free_place, make_place, to_line
 from perfloop.process.supervisor.events import Event, EventLog
 from perfloop.process.supervisor.statistics import FleetStatistics
 
@@ -54,15 +54,12 @@ class ControlSocket:
             InvalidInput: Another fleet answers there, or no socket can be made there.
         """
         make_place(self._place)
-        if is_answered(self._place):
-            raise InvalidInput(
-                f"a fleet answers at {self._place} already; end it, or name another path as `control`"
-            )
         before = os.umask(0o177)
         try:
-            self._place.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._serve, self._place)
-            self._inode = self._place.stat().st_ino
+            with alone_in(self._place.parent):
+                free_place(self._place)
+                self._server = await asyncio.start_unix_server(self._serve, self._place)
+                self._inode = self._place.stat().st_ino
         except OSError as error:
             raise InvalidInput(
                 f"no socket can be made at {self._place}: {error.strerror}; name another path as `control`"
@@ -86,7 +83,7 @@ class ControlSocket:
         assert task is not None
         self._answering.add(task)
         try:
-            asked = await reader.readline()
+            asked = await _line(reader)
             if asked:
                 await self._answer(asked, writer)
         except (ConnectionError, asyncio.CancelledError):
@@ -141,3 +138,11 @@ class ControlSocket:
                 self._fleet.log.listeners.remove(listener)
         writer.write(to_line(Answer()))
         await writer.drain()
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """What is asked; empty where nobody asks."""
+    try:
+        return await reader.readline()
+    except ValueError:  # longer than any question is
+        return b""

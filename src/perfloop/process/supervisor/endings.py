@@ -27,9 +27,15 @@ def _by(running: Running, end: WorkerExit) -> str:
         name = signal.Signals(-end.code).name if -end.code in list(signal.Signals) else str(-end.code)
         asked = ", as it was asked to" if running.is_asked else ""
         if end.is_out_of_memory:
-            return f"by {name}, for its group of processes was out of memory; raise its memory limit"
+            return f"by {name}, out of memory: {_short_of(running)}"
         return f"by {name}{asked}"
     if running.is_asked:
         return f"with exit code {end.code}, as it was asked to"
     why = _SHELL.get(end.code, "") if running.group.command else ""
     return f"with exit code {end.code}" + (f": {why}" if why else "")
+
+
+def _short_of(running: Running) -> str:
+    if running.has_own_memory:
+        return "it had more than its memory_bytes; raise them, or see `perfloop leaks`"
+    return "the system killed where this fleet runs; give that more, or bound the workers by memory_bytes"

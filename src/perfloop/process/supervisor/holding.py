@@ -32,6 +32,11 @@ class Hold:
         """What the process takes upon itself."""
         return self._plan.worker
 
+    @property
+    def bounds_memory(self) -> bool:
+        """Whether the process has a control group that bounds its memory."""
+        return self._plan.group_memory_bytes is not None
+
     def begin(self) -> None:
         """Make what has to be there before the process is.
 
@@ -56,6 +61,12 @@ class Hold:
                 f"{self._name} cannot be held to its memory: {error.strerror}; leave memory_bytes out, or"
                 " give perfloop the right"
             ) from error
+
+    def memory_kills(self) -> int | None:
+        """How many of its processes had more memory than they may; None where another bound holds."""
+        if self._group is None or not self.bounds_memory:
+            return None
+        return self._group.out_of_memory_kills()
 
     def end(self) -> None:
         """The process is gone."""

@@ -124,7 +124,7 @@ async def answers(http: str | None, probe: Sequence[str], *, timeout_s: float) -
     try:
         async with asyncio.timeout(timeout_s):
             return await (_responds(http) if http is not None else _succeeds(probe))
-    except (TimeoutError, OSError):
+    except (TimeoutError, OSError, ValueError):  # ValueError: a name or an answer that is none
         return False
 
 

@@ -12,6 +12,8 @@ LONGEST: Final = 16 * 1024
 """Bytes of a line; a longer one is told in several, each but the last ending with `CUT`."""
 CUT: Final = " …"
 _READ: Final = 64 * 1024
+_LAST_READS: Final = 16
+"""As much as a pipe holds: what the worker started may write for ever."""
 
 
 class Lines:
@@ -67,8 +69,9 @@ class Output:
     def end(self) -> None:
         """Tell what is there, and read no more: what the worker started may hold its ends."""
         for reading in list(self._lines):
-            while reading in self._lines and self._read(reading):
-                pass
+            for _ in range(_LAST_READS):
+                if reading not in self._lines or not self._read(reading):
+                    break
             self._close(reading)
 
     def _pipe(self, stream: str) -> int:

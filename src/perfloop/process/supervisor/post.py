@@ -188,11 +188,11 @@ class Post:
 
     def _answer(self, message_id: int) -> None:
         reply = self._asked.pop(message_id, None)
+        fault, value = self._faults.pop(message_id, None), self._replies.pop(message_id, None)
         if reply is None or reply.done():
             return
-        fault = self._faults.pop(message_id, None)
         if fault is None:
-            reply.set_result(self._replies.pop(message_id, None))
+            reply.set_result(value)
         else:
             reply.set_exception(
                 MessageFailed(f"{self._spec.name} could not do message {message_id}: {fault}")
@@ -217,7 +217,8 @@ class Post:
         for reply in self._asked.values():
             if not reply.done():
                 reply.set_exception(FleetFailed(self.gone()))
-        self._asked.clear()
+        for told in (self._asked, self._replies, self._faults):
+            told.clear()
 
     def gone(self) -> str:
         """What to tell who sends."""

@@ -141,6 +141,16 @@ class Running:
         self._hold.end()
 
     @property
+    def has_own_memory(self) -> bool:
+        """Whether a control group of its own bounds its memory."""
+        return self._hold.bounds_memory
+
+    @property
+    def memory_kills(self) -> int | None:
+        """How many of its processes had more memory than its own control group; None where it has none."""
+        return self._hold.memory_kills()
+
+    @property
     def under_way(self) -> int:
         """Messages that it has and did not acknowledge."""
         return 0 if self._channel is None else self._channel.under_way

@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from perfloop.errors import InvalidInput
 from perfloop.model.value import Value, require
@@ -41,6 +42,7 @@ class ReadyPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
             self.output is None or _is_pattern(self.output), f"output: {self.output} is no regular expression"
         )
         require(self.delay_s is None or self.delay_s >= 0, "delay_s: not below zero")
+        require(self.http is None or _is_url(self.http), f"http: {self.http} is no URL of http or https")
         require(self.every_s > 0, "every_s: above zero")
         require(self.within_s > 0, "within_s: above zero")
 
@@ -70,6 +72,7 @@ class HealthPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def __post_init__(self) -> None:
         require(self.heartbeat_s >= 0, "heartbeat_s: not below zero")
         require(self.http is None or not self.probe, "http, probe: at most one of them")
+        require(self.http is None or _is_url(self.http), f"http: {self.http} is no URL of http or https")
         require(self.every_s > 0, "every_s: above zero")
         require(self.timeout_s > 0, "timeout_s: above zero")
         require(self.failures >= 1, "failures: at least 1")
@@ -200,6 +203,14 @@ class FleetSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def _is_place(text: str) -> bool:
     module, _, path = text.partition(":")
     return all(part.isidentifier() for part in [*module.split("."), *path.split(".")])
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or the brackets of an address
+        return False
 
 
 def _is_pattern(text: str) -> bool:

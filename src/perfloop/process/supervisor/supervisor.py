@@ -20,6 +20,7 @@ from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.control_socket import ControlSocket
 from perfloop.process.supervisor.events import Event, EventLog
 from perfloop.process.supervisor.group import Group
+from perfloop.process.supervisor.memory_kills import MemoryKills
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.reading import fleet_of
 from perfloop.process.supervisor.running import Running
@@ -71,7 +72,7 @@ class Supervisor:
         """Ends of processes whose starts were not heard of yet."""
         self._tending: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
-        self._memory_kills: int | None = None
+        self._memory_kills = MemoryKills(lambda: out_of_memory_kills(Path("/")), clock=time.monotonic)
         self._is_open = False
         self._is_killed = False
         self._opened_s = 0.0
@@ -105,7 +106,7 @@ class Supervisor:
         """
         self._opened_s = time.monotonic()
         self._is_open = True
-        self._memory_kills = out_of_memory_kills(Path("/"))
+        self._memory_kills.look()
         if self._control is not None:
             await self._control.open()
         await self._zygotes.open()
@@ -306,8 +307,10 @@ class Supervisor:
     def _exited(self, end: WorkerExit) -> None:
         running = self._running.pop(end.pid, None)
         if running is not None:
+            is_shortage = self._memory_kills.look()
             if end.code == -signal.SIGKILL and not running.killed_for:
-                end = msgspec.structs.replace(end, is_out_of_memory=self._memory_kill())
+                own = running.memory_kills
+                end = msgspec.structs.replace(end, is_out_of_memory=is_shortage if own is None else own > 0)
             running.has_exited(end)
         elif len(self._early) < _EARLY:
             self._early[end.pid] = end
@@ -328,11 +331,6 @@ class Supervisor:
         """The watch of memory or load has ended: a fault of it is told, and the fleet goes on."""
         if not task.cancelled() and task.exception() is not None:
             self.log.add("untended", "fleet", f"memory or load is not watched any more: {task.exception()!r}")
-
-    def _memory_kill(self) -> bool:
-        """Whether the system has killed a process for want of memory since the last look."""
-        before, self._memory_kills = self._memory_kills, out_of_memory_kills(Path("/"))
-        return (self._memory_kills or 0) > (before or 0)
 
     def _changed(self) -> None:
         if self._is_open and all(group.is_over for group in self._groups.values()):
