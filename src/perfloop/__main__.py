@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -9,6 +10,7 @@ def main() -> None:
     """Load the command line and run it."""
     try:
         if sys.argv[1:2] == ["supervise"]:
+            _open_standard()
             from perfloop.process.zygote import early
 
             early.begin(sys.argv[2:])
@@ -16,6 +18,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     run()
+
+
+def _open_standard() -> None:
+    """Where a shell has closed 0, 1 or 2, no socket or pipe of the fleet may take its number."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
 
 
 if __name__ == "__main__":

@@ -321,3 +321,40 @@ def test_a_worker_that_the_system_kills_for_want_of_memory_is_told_as_that(
         fleet.process.wait(DEADLINE_S)
 
         assert "ended: by SIGKILL, out of memory: the system killed" in fleet.log()
+
+
+TALK = """
+[groups.talk]
+command = ["sh", "-c", "while :; do echo line; sleep 0.01; done"]
+[groups.bots]
+handler = "tests.fleet_handlers:who"
+"""
+
+
+@pytest.mark.parametrize("streams", ["> /dev/full 2>&1", ">&- 2>&-", "<&- >&- 2>&-", "2>&1 | head -1"])
+def test_a_fleet_goes_on_where_nobody_takes_what_it_writes(streams: str, tmp_path: Path) -> None:
+    """A disk that is full, a closed descriptor, a reader that has gone."""
+    script = f'({{ "$@" & echo $! > pid; wait $!; echo $? > code; }} {streams}) & wait'
+    with supervised(tmp_path, TALK, "bash", "-c", script, "bash") as fleet:
+        wait_until(lambda: [*(tmp_path / "perfloop").glob("bots-*.sock")], fleet.log)
+        wait_until(lambda: ["ready", "ready"] == states_of(fleet), fleet.log)
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+        fleet.end()
+
+        assert "0" == (tmp_path / "code").read_text().strip()
+
+
+def states_of(fleet: Fleet) -> list[str]:
+    groups = ask(fleet.place(), Asked(act="status")).groups
+    return [worker.state for group in groups for worker in group.workers]
+
+
+def test_under_nohup_a_hangup_restarts_nobody(tmp_path: Path) -> None:
+    with supervised(tmp_path, BOTS, "sh", "-c", "trap '' HUP; exec \"$@\"", "sh") as fleet:
+        opened(fleet)
+        before = pids_of(fleet)
+        fleet.process.send_signal(signal.SIGHUP)
+        fleet.ask("scale", "bots", "3")
+
+        assert before == pids_of(fleet)[:2]
+        assert "replacing" not in fleet.log()

@@ -54,7 +54,9 @@ class FleetLines:
         told = to_json(event).decode() if self._as_json else f"{at} {event.name}: {event.text()}"
         self._put(sys.stderr, told)
 
-    def _put(self, stream: TextIO, text: str) -> None:
+    def _put(self, stream: TextIO | None, text: str) -> None:
+        if stream is None:  # a shell has closed it
+            return
         try:
             self._queue.put_nowait((stream, text))
         except Full:

@@ -27,7 +27,7 @@ def supervise(file: Path, as_json: bool) -> int:
 
     What they write goes to standard output and standard error with their names; what happens to them goes
     to standard error. Ctrl-C or SIGTERM drains and ends them, a second one kills them, SIGHUP restarts one
-    after another. Exits with 0 when all came to their end, and with 3 when one was given up.
+    after another, but under nohup. Exits with 0 when all came to their end, and with 3 when one was given up.
 
     \b
     perfloop supervise bots.toml
@@ -62,7 +62,8 @@ class _Foreground:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._end, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGHUP, self._restart)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+            loop.add_signal_handler(signal.SIGHUP, self._restart)
         orphans = Orphans() if os.getpid() == 1 else None
         if orphans is not None:
             orphans.open()
