@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ import pytest
 from tests.awaiting import run, until, wait_until
 
 from perfloop.errors import InvalidValue, LaunchFailed
-from perfloop.process.launching import WorkerExit, WorkerLimits, WorkerOrder
+from perfloop.process.launching import OnExit, WorkerExit, WorkerLimits, WorkerOrder
 from perfloop.process.spawn_launcher import SpawnLauncher
 from perfloop.process.zygote.started import start_zygote
 from perfloop.process.zygote_launcher import ZygoteLauncher
@@ -95,7 +95,41 @@ def zygote_of(worker: int) -> int:
     return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-@pytest.fixture(params=[ZygoteLauncher, SpawnLauncher])
+def spares_of(zygote: int) -> list[int]:
+    """Its forks that wait to be made workers."""
+    children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    return [int(each) for each in children if name_of(int(each)) == "spare"]
+
+
+def name_of(pid: int) -> str:
+    """As the system lists it; none for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+class SpareLauncher(ZygoteLauncher):
+    """One that has a spare worker for whatever it is to start."""
+
+    def __init__(self, preload: Sequence[str], *, on_exit: OnExit, **options: Any) -> None:
+        super().__init__(
+            preload, on_exit=lambda end: None if end.pid in self._first else on_exit(end), **options
+        )
+        self._first: set[int] = set()
+
+    async def start(self, order: WorkerOrder, *, channel: socket.socket, stdout: int, stderr: int) -> int:
+        ours, theirs = socket.socketpair()
+        first = WorkerOrder(name="first", target=f"{WORKERS}:wait", environment=dict(os.environ))
+        with ours, theirs:
+            pid = await super().start(first, channel=theirs, stdout=2, stderr=2)
+            self._first.add(pid)
+            zygote = zygote_of(pid)
+            await until(lambda: spares_of(zygote))
+        return await super().start(order, channel=channel, stdout=stdout, stderr=stderr)
+
+
+@pytest.fixture(params=[ZygoteLauncher, SpareLauncher, SpawnLauncher])
 def kind(request: pytest.FixtureRequest) -> type[ZygoteLauncher]:
     chosen: type[ZygoteLauncher] = request.param
     return chosen
@@ -403,7 +437,8 @@ def test_a_start_that_is_not_waited_for_leaves_nobody_and_tells_nothing(kind: ty
             os.kill(zygote, signal.SIGCONT)
             await bench.told("arguments")
             children = Path(f"/proc/{zygote}/task/{zygote}/children")
-            await until(lambda: [str(pid)] == children.read_text().split())
+            await until(lambda: len(children.read_text().split()) == 1 + len(spares_of(zygote)))
+            assert zygote == zygote_of(pid)
             first.close()
             await until(lambda: len(bench.ends) == 2)
             return pid, bench.ends
@@ -439,7 +474,8 @@ asyncio.run(main())
 def test_nothing_is_left_of_a_supervisor_that_is_killed(
     kind: type[ZygoteLauncher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = SUPERVISOR.format(kind=kind.__name__, root=ROOT)
+    of_perfloop = SpawnLauncher if kind is SpawnLauncher else ZygoteLauncher
+    code = SUPERVISOR.format(kind=of_perfloop.__name__, root=ROOT)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as supervisor:
         assert supervisor.stdout is not None
         pids = json.loads(supervisor.stdout.readline())
@@ -580,3 +616,93 @@ def test_a_zygote_whose_supervisor_is_killed_does_not_load_on(tmp_path: Path) ->
         assert is_alive(zygote)
         supervisor.kill()
         wait_until(lambda: not is_alive(zygote))
+
+
+# Of spare workers
+
+
+async def spare_of(bench: Bench) -> tuple[int, int, socket.socket]:
+    """The spare worker of a zygote, the zygote, and the end of a worker that it was forked beside."""
+    pid, ours = await bench.start("wait")
+    zygote = zygote_of(pid)
+    await until(lambda: spares_of(zygote))
+    return spares_of(zygote)[0], zygote, ours
+
+
+def test_a_spare_worker_is_the_next_and_another_takes_its_place() -> None:
+    async def work() -> tuple[int, int, list[int], str]:
+        async with Bench(ZygoteLauncher) as bench:
+            spare, zygote, _ = await spare_of(bench)
+            pid, ours = await bench.start("wait", name="bot-2")
+            assert b"here" == await asyncio.get_running_loop().sock_recv(ours, 10)
+            await until(lambda: spares_of(zygote))
+            return spare, pid, spares_of(zygote), name_of(pid)
+
+    spare, pid, after, called = run(work())
+
+    assert (pid, "bot-2", 1) == (spare, called, len(after))
+    assert spare not in after
+
+
+def test_a_spare_worker_that_dies_is_not_told_of_and_not_waited_for() -> None:
+    async def work() -> tuple[int, Any, list[WorkerExit]]:
+        async with Bench(ZygoteLauncher) as bench:
+            spare, _, _ = await spare_of(bench)
+            os.kill(spare, signal.SIGKILL)
+            await until(lambda: not name_of(spare))
+            told = await bench.told("arguments", "b")
+            await until(lambda: bench.ends)
+            return spare, told, bench.ends
+
+    spare, told, ends = run(work())
+
+    assert ["bot-1", "b"] == told
+    assert spare not in {each.pid for each in ends}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, None])
+def test_a_spare_worker_ends_with_its_zygote(number: int | None) -> None:
+    async def work() -> bool:
+        async with Bench(ZygoteLauncher) as bench:
+            spare, zygote, _ = await spare_of(bench)
+            if number is None:
+                await bench.launcher.close()
+            else:
+                os.kill(zygote, number)
+            await until(lambda: not is_alive(spare))
+            return is_alive(spare)
+
+    assert not run(work())
+
+
+def test_programs_and_workers_that_load_for_themselves_have_no_spare_ones() -> None:
+    async def spares(bench: Bench, target: str | None, **order: Any) -> list[int]:
+        async with bench:
+            pid, _ = await bench.start(target, **order)
+            zygote = zygote_of(pid)
+            for _ in range(3):  # each of them is heard after the time in which a spare one would be forked
+                await asyncio.sleep(0.03)
+                await bench.start(target, **order)
+            return spares_of(zygote)
+
+    async def work() -> list[list[int]]:
+        program = await spares(Bench(ZygoteLauncher), None, command=("sleep", "9"))
+        return [program, await spares(Bench(SpawnLauncher), "wait")]
+
+    assert [[], []] == run(work())
+
+
+def test_nothing_that_a_spare_worker_holds_is_held_by_another() -> None:
+    async def work() -> Any:
+        async with Bench(ZygoteLauncher) as bench:
+            spare, _, _ = await spare_of(bench)
+            os.kill(spare, signal.SIGSTOP)
+            taken, _ = await bench.start("wait")
+            assert taken == spare
+            found = await bench.told("descriptors")
+            os.kill(spare, signal.SIGCONT)
+            return found
+
+    fds, channel = run(work())
+
+    assert [0, 1, 2, channel] == fds

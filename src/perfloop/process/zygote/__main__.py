@@ -10,8 +10,9 @@ import sys
 from typing import Any
 
 from perfloop.process.zygote import child, ending, spawned, wire
-from perfloop.process.zygote.forking import Forked, Forker, keep_only
+from perfloop.process.zygote.forking import Forker, keep_only
 from perfloop.process.zygote.preload import preload
+from perfloop.process.zygote.spare import Parked
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
         forked = forker.serve()
         if forked is None:
             os._exit(0)
-    _become(forked)
+    _become(forked.wait() if isinstance(forked, Parked) else forked)
 
 
 def _first(control: socket.socket, received: wire.Receiver) -> Any:
@@ -49,7 +50,7 @@ def _first(control: socket.socket, received: wire.Receiver) -> Any:
             return words[0][0]
 
 
-def _become(forked: Forked) -> None:
+def _become(forked: child.Forked) -> None:
     """Be what was ordered, and never return."""
     order, (channel, stdout, stderr) = forked.order, forked.fds
     child.shed(order["name"], forked.parent, forked.signals)

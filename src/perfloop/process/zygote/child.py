@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 CHANNEL: Final = "PERFLOOP_CHANNEL"
 """The environment variable in which a command finds the number of its channel's descriptor."""
@@ -28,6 +28,18 @@ _AS_PYTHON_HAS_THEM: Final[dict[int, Any]] = {
     signal.SIGPIPE: signal.SIG_IGN,
     signal.SIGXFSZ: signal.SIG_IGN,
 }
+
+
+class Forked(NamedTuple):
+    """What a fork finds itself to be."""
+
+    order: dict[str, Any]
+    fds: list[int]
+    environment: dict[str, str | None]
+    """What is to change in it."""
+    signals: dict[int, Any]
+    """That are to be reset."""
+    parent: int
 
 
 def changed_signals() -> dict[int, Any]:
@@ -50,8 +62,7 @@ def shed(name: str, parent: int, signals: Mapping[int, Any]) -> None:
     """A session, signals, random numbers, a name and a death of its own."""
     os.setsid()
     die_with_parent(parent)
-    if _prctl is not None:
-        _prctl(_PR_SET_NAME, name.encode()[:15])
+    call_itself(name)
     signal.set_wakeup_fd(-1)
     for each, given in signals.items():
         signal.signal(each, given)
@@ -64,6 +75,12 @@ def die_with_parent(parent: int) -> None:
     _die_with(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def call_itself(name: str) -> None:
+    """Be seen under a name by who lists processes, where the system has that."""
+    if _prctl is not None:
+        _prctl(_PR_SET_NAME, name.encode()[:15])
 
 
 def outlive_parent() -> None:
