@@ -558,8 +558,8 @@ def test_a_zygote_that_was_started_before_is_used_and_one_that_is_not_used_is_en
         used, unused = start_zygote([WORKERS], [ROOT]), start_zygote([WORKERS], [ROOT])
         async with Bench(ZygoteLauncher, started=used) as bench:
             pid, ours = await bench.start("wait")
-            ours.close()
             zygote = zygote_of(pid)
+            ours.close()
         async with Bench(ZygoteLauncher, started=unused):
             pass
         return zygote == used.pid, is_alive(unused.pid)

@@ -816,7 +816,7 @@ def test_four_processes_see_nothing_stale_while_any_key_is_lost(server: RedisSer
     statuses = [os.waitpid(child, 0)[1] for child in children]
 
     assert [0] * 4 == statuses
-    assert int(order(server, "GET", "version:a") or 0) > 20  # type: ignore[arg-type] - bytes or None
+    assert int(order(server, "GET", "version:a") or 0) > 5  # type: ignore[arg-type] - bytes or None
 
 
 def test_a_tier_can_be_opened_again(server: RedisServer, prefix: str) -> None:
