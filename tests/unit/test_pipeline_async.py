@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -207,3 +208,45 @@ def test_a_function_that_exits_ends_the_run() -> None:
 
     with pytest.raises(SystemExit, match="7"):
         Pipeline(itertools.count()).stage(leave).run()
+
+
+def test_what_waits_behind_a_call_that_is_cancelled_is_counted_as_dropped() -> None:
+    done: list[int] = []
+
+    async def first_one_hangs(number: int) -> int:
+        if number == 0:
+            await asyncio.sleep(DEADLINE_S)
+        done.append(number)
+        if len(done) == 5:
+            pipeline.stop(drain=False)
+        return number
+
+    seen: list[int] = []
+    pipeline = Pipeline(range(6)).stage(first_one_hangs, limiter=6, ordered=True)
+    summary = pipeline.stage(seen.append, limiter=1).run()
+
+    assert ([], 5) == (seen, len(done))
+    assert (6, 6) == (summary.items_read, summary.dropped)
+
+
+def test_what_waits_for_room_when_it_is_cancelled_is_counted_as_dropped() -> None:
+    async def same(number: int) -> int:
+        return number
+
+    stored: list[int] = []
+
+    def stop_when_others_wait(items: list[int]) -> None:
+        stored.extend(items)
+        until_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < until_s:
+            before, here = pipeline.statistics().stages
+            if before.items > len(stored) + here.queue_length:
+                break
+            time.sleep(0.001)
+        pipeline.stop(drain=False)
+
+    pipeline = Pipeline(itertools.count()).stage(same, limiter=3)
+    pipeline.batch(stop_when_others_wait, size=1, limiter=1, queue_items=1)
+    summary = pipeline.run()
+
+    assert summary.items_read == len(stored) + summary.dropped

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from perfloop.process.pipeline.parcel import Parcel
 from perfloop.process.pipeline.stage_queue import StageQueue
 from perfloop.process.pipeline.turn import ENDLESS
@@ -164,6 +166,19 @@ def test_cancelling_drops_and_counts_what_is_in_it_and_all_that_comes() -> None:
     queue.try_put([3], waiting)
 
     assert (3, 1, 1, None) == (queue.dropped, waiting.times, ended.times, taken(queue))
+
+
+@pytest.mark.parametrize(("is_last", "expected"), [(True, 2), (False, 4)])
+def test_outputs_that_wait_for_an_item_that_failed_are_dropped_with_it(is_last: bool, expected: int) -> None:
+    """Behind the last stage nobody waits for them: their items are through."""
+    queue = StageQueue(100)
+    queue.is_last = is_last
+    queue.try_put([1, 2, 3, 4], Woken())
+    taken(queue)
+    queue.finish([(Parcel([3], 0.0, attempt=1, outputs=["one", "two"], rest=[[4]]), 60.0)])
+    queue.cancel()
+
+    assert expected == queue.dropped
 
 
 def test_where_order_is_kept_only_so_many_works_are_ahead_of_the_first() -> None:

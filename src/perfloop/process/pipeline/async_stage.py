@@ -45,7 +45,11 @@ async def put(queue: StageQueue, items: list[Any]) -> None:
         turn = Wakened(asyncio.get_running_loop())
         if queue.try_put(items, turn):
             return
-        await turn.wait()
+        try:
+            await turn.wait()
+        except asyncio.CancelledError:
+            queue.drop(items)
+            raise
 
 
 async def flush(queue: StageQueue) -> None:

@@ -95,10 +95,9 @@ class PipelineRun:
             self._reading.cancel()
         if drain:
             return
+        # A signal's handler may have come while a queue's lock was held: then the steward has to do it.
         if threading.current_thread() is self._thread:
-            self._is_dropped = (
-                True  # of a signal's handler, which may have come while a queue's lock was held
-            )
+            self._is_dropped = True
         else:
             self.cancel()
 
@@ -109,6 +108,7 @@ class PipelineRun:
             self._reading.cancel()
         for stage in self._stages:
             stage.queue.cancel()
+        for stage in self._stages:
             stage.abort()
 
     def fail(self, error: BaseException) -> None:
@@ -137,6 +137,7 @@ class PipelineRun:
         for stage, following in zip(self._stages, self._stages[1:], strict=False):
             stage.next = following.queue
             stage.queue.when_ended = following.queue.close
+            stage.queue.is_last = False
         self._stages[-1].queue.when_ended = self._done.set
 
     def _read(self) -> bool:
@@ -188,5 +189,5 @@ class PipelineRun:
             items_read=now.items_read,
             stages=now.stages,
             is_complete=is_complete,
-            dropped=sum(stage.queue.dropped for stage in self._stages),
+            dropped=sum(stage.dropped() for stage in self._stages),
         )

@@ -33,3 +33,8 @@ class Sequencer:
                 outputs = self._waiting.pop(self._first)
                 self._first += 1
             yield outputs
+
+    def left(self) -> int:
+        """Outputs that wait for a ticket which may never come."""
+        with self._lock:
+            return sum(len(outputs) for outputs in self._waiting.values())

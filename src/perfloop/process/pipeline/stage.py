@@ -72,6 +72,11 @@ class StageRun:
     def statistics(self) -> StageStatistics:
         return self.meter.statistics(self.spec, self.steering, self.queue)
 
+    def dropped(self) -> int:
+        """What was forgotten before it, in it and on the way to the next."""
+        left = self._sequencer.left() if self._sequencer is not None and self.next is not None else 0
+        return self.queue.dropped + left
+
     def most(self) -> int:
         return self.steering.size_of_call(self.queue.taken)
 
@@ -187,6 +192,7 @@ class Stage(Protocol):
     def abort(self) -> None: ...
     def close(self) -> None: ...
     def statistics(self) -> StageStatistics: ...
+    def dropped(self) -> int: ...
 
 
 class ThreadStage(StageRun):

@@ -31,6 +31,8 @@ class StageQueue:
         self.capacity = capacity
         self.when_ended: Callable[[], object] = lambda: None
         self.is_ended = False
+        self.is_last = True
+        """Whether outputs go nowhere, so that none is lost where a Parcel is forgotten that holds some."""
         self.opened: deque[Any] = deque()
         """Items that come one at a time, by `Feeder`; not behind the lock."""
         self.opened_at_s = 0.0
@@ -107,13 +109,18 @@ class StageQueue:
         with self._lock:
             self._is_cancelled = self._is_closed = True
             self._seal()
-            self._dropped += self._count + sum(_items_of(parcel) for _, _, parcel in self._later)
+            self._dropped += self._count + sum(self._held_by(parcel) for _, _, parcel in self._later)
             self._chunks.clear()
             self._later.clear()
             self._count = 0
             wakes = [*self._all_takers(), *self._putters, *self._end()]
             self._putters.clear()
         _call(wakes)
+
+    def drop(self, items: list[Any]) -> None:
+        """Count a chunk that was to be put, as whoever waited for room was cancelled."""
+        with self._lock:
+            self._dropped += len(items)
 
     def take(self, most: Callable[[], int], linger_s: Callable[[], float]) -> Parcel | None:
         """Wait for a Parcel; None when the queue has ended. See `try_take`."""
@@ -164,7 +171,7 @@ class StageQueue:
         with self._lock:
             self._under_way -= 1
             if self._is_cancelled:
-                self._dropped += sum(_items_of(parcel) for parcel, _ in again) + len(back)
+                self._dropped += sum(self._held_by(parcel) for parcel, _ in again) + len(back)
             else:
                 now_s = self._clock()
                 self._put_back(back, now_s)
@@ -196,7 +203,7 @@ class StageQueue:
 
     @property
     def dropped(self) -> int:
-        """Items that were forgotten by `cancel`."""
+        """Items that were forgotten by `cancel`, or never put because of it."""
         return self._dropped
 
     @property
@@ -330,9 +337,9 @@ class StageQueue:
         self.is_ended = True
         return [*self._all_takers(), self.when_ended]
 
-
-def _items_of(parcel: Parcel) -> int:
-    return len(parcel.items) + sum(len(items) for items in parcel.rest)
+    def _held_by(self, parcel: Parcel) -> int:
+        outputs = 0 if self.is_last else len(parcel.outputs)
+        return outputs + len(parcel.items) + sum(len(items) for items in parcel.rest)
 
 
 def _call(wakes: list[Wake]) -> None:
