@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import structs
 
 from benchmarks.page import table
 from perfloop.process.scaling.policy import ScalingPolicy
@@ -65,10 +66,12 @@ def play(
     seed: int = 1,
     capacity: float = math.inf,
     collapse: float = 0.0,
+    most: int | None = None,
 ) -> Played:
     """One load from its beginning; `capacity` messages a second are the most that something else lets pass.
 
-    With `collapse`, each worker beyond what the capacity needs takes that share of it away.
+    With `collapse`, each worker beyond what the capacity needs takes that share of it away. There is room for
+    `most` workers.
     """
     rng = np.random.default_rng(seed)
     played, queue, credit, ready_s = Played(scaling=scaling), 0, 0.0, [0.0] * workers
@@ -99,7 +102,7 @@ def play(
                 service_s=busy_s / done if done else None,
             )
             arrived = done = busy_s = 0.0
-            change = scaling.update(demand)
+            change = scaling.update(demand, most=most)
             if change is not None:
                 fresh = [now_s + START_S] * max(0, change.after - len(ready_s))
                 ready_s = [*ready_s, *fresh][: change.after]
@@ -166,7 +169,7 @@ def main() -> None:
         )
         rows.append(row(name, "scaled", play(rate, length_s, WorkerScaling(policy), workers=2, seed=seed)))
         if rate is cycle:
-            scaling = WorkerScaling(policy, SEASON)
+            scaling = WorkerScaling(structs.replace(policy, season=SEASON))
             rows.append(
                 row(name, "scaled, with its season", play(rate, length_s, scaling, workers=2, seed=seed))
             )

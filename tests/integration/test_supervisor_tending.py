@@ -13,12 +13,14 @@ import psutil
 import pytest
 from tests.awaiting import run, until
 
+from perfloop.control.budget import ConnectionBudget
 from perfloop.errors import InvalidInput, MessageFailed
 from perfloop.process import Event, FleetSpec, GroupSpec, Supervisor
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.resources.host import host_rights
 from perfloop.process.resources.limits import ResourceLimits
 from perfloop.process.scaling.policy import ScalingPolicy
+from perfloop.process.scaling.season import SeasonPolicy
 from perfloop.process.supervisor.fleet_file import parse_fleet
 from perfloop.process.supervisor.tending import GroupKeeper, follow_load, watch_memory
 
@@ -156,16 +158,39 @@ def test_a_worker_is_held_to_its_limits_and_goes_on_beyond_them() -> None:
     run(work())
 
 
+def test_no_group_becomes_larger_than_its_connections_allow() -> None:
+    async def work() -> None:
+        fields: Any = {"handler": "tests.leaking_handlers:work", "pool_size": 4}
+        bots = GroupSpec(name="bots", max_under_way=4, **fields)
+        web = GroupSpec(name="web", **fields)
+        budget = ConnectionBudget(max_connections=15)
+        async with Supervisor(FleetSpec(groups=(bots, web), path=(ROOT,), connections=budget)) as fleet:
+            with pytest.raises(InvalidInput, match="there are connections for 2 workers of bots, of 4 each"):
+                await fleet.scale("bots", 3)
+            group = fleet._groups["bots"]
+            policy = ScalingPolicy(highest=8, up_every_s=0.1, settle_s=0.1, measure_s=0.2)
+            async with tended(follow_load(group, policy, window_s=0.2)):
+                asked = [asyncio.create_task(fleet.ask("bots", 0.02)) for _ in range(60)]
+                await until(lambda: 2 == len(group.workers))
+                await asyncio.gather(*asked)
+
+            assert ["there are connections for 2: 2 workers are needed"] == [
+                each.reason.partition("; ")[2] for each in events(fleet, "scaled")
+            ]
+
+    run(work())
+
+
 def test_a_fleet_file_says_what_is_tended() -> None:
     text = (
         '[groups.bots]\nhandler = "bots:act"\n[groups.bots.memory]\nmax_own_bytes = 100000000\n'
         "[groups.bots.limits]\nmemory_bytes = 200000000\ncpus = [0, 1]\n"
-        "[groups.bots.scaling]\nlowest = 2\nhighest = 8\n"
+        "[groups.bots.scaling]\nlowest = 2\nhighest = 8\nseason = { period_s = 3600 }\n"
     )
     (spec,) = parse_fleet(text, "bots.toml", folder=".").groups
 
     assert LadderPolicy(max_own_bytes=100_000_000) == spec.memory
-    assert ScalingPolicy(lowest=2, highest=8) == spec.scaling
+    assert ScalingPolicy(lowest=2, highest=8, season=SeasonPolicy(period_s=3600)) == spec.scaling
     assert ResourceLimits(memory_bytes=200_000_000, cpus=(0, 1)) == spec.limits
-    with pytest.raises(InvalidInput, match=r"bots\.toml:11: .*fastest is not known"):
+    with pytest.raises(InvalidInput, match=r"bots\.toml:12: .*fastest is not known"):
         parse_fleet(text + "fastest = 1\n", "bots.toml", folder=".")

@@ -8,10 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from perfloop.control.budget import ConnectionBudget
 from perfloop.process import GroupSpec, HealthPolicy, ReadyPolicy, RestartPolicy, StopPolicy
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.resources.limits import ResourceLimits
 from perfloop.process.scaling.policy import ScalingPolicy
+from perfloop.process.scaling.season import SeasonPolicy
 
 PAGE = Path(__file__).parents[2] / "docs/reference/fleet-file.md"
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \|", re.MULTILINE)
@@ -24,6 +26,8 @@ TABLES = [
     ("limits", ResourceLimits),
     ("memory", LadderPolicy),
     ("scaling", ScalingPolicy),
+    ("season", SeasonPolicy),
+    ("[connections]", ConnectionBudget),
 ]
 
 

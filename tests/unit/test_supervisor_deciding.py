@@ -71,7 +71,7 @@ HANDLER = '[groups.bots]\nhandler = "a:b"\n'
     [
         ("groups = 3", r"bots.toml:1: there is no group; add \[groups.NAME\]"),
         ("", r"bots.toml:1: there is no group"),
-        ("group = {}\n", "bots.toml:1: group is not known; there are control, groups, preload"),
+        ("group = {}\n", "bots.toml:1: group is not known; there are connections, control, groups, preload"),
         ("[groups.bots\n", r"bots.toml: Expected ']'.*line 1"),
         (
             HANDLER + "cuont = 3\n",
@@ -104,6 +104,21 @@ HANDLER = '[groups.bots]\nhandler = "a:b"\n'
         (HANDLER + "ready = { http = 'localhost/up' }\n", "http: localhost/up is no URL of http or https"),
         (HANDLER + "health = { http = 'http://:80/' }\n", "http: http://:80/ is no URL"),
         (HANDLER + "health = { http = 'http://a:b/' }\n", "http: http://a:b/ is no URL"),
+        ("connections = 3\n" + HANDLER, "bots.toml:1: .*expected `object`, got `int`"),
+        (
+            "[connections]\nmax_connection = 3\n" + HANDLER,
+            r"bots.toml:2: \[connections\] max_connection is not known; there are max_connections, reserved",
+        ),
+        ("[connections]\nmax_connections = 3\n" + HANDLER, "bots.toml:1: .*3 of 3 connections are reserved"),
+        (
+            "[connections]\nmax_connections = 23\n" + HANDLER + "count = 3\npool_size = 7\n",
+            "bots.toml:1: connections: 21 are wanted at least, and there are 20",
+        ),
+        (HANDLER + "pool_size = 7\n", "pool_size: of bots, but connections are not given"),
+        (
+            HANDLER + "[groups.bots.scaling.season]\nperiods = 7\n",
+            r"bots.toml:4: \[groups.bots.scaling.season\] periods is not known; there are period_s",
+        ),
         ("[groups.bots]\ncommand = []\n", "one of handler, target and command has to be there"),
         ("[groups.bots]\ncommand = [1]\n", r"bots.toml:2: .*command: expected `str`, got `int`"),
         (HANDLER + "environment = { A = 1 }\n", r"bots.toml:3: .*expected `str`, got `int`"),

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from msgspec import structs
-
 from perfloop.model.value import Value, require
-
-if TYPE_CHECKING:
-    from perfloop.control.budget import ConnectionBudget
+from perfloop.process.scaling.season import SeasonPolicy
 
 
 class ScalingPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +35,8 @@ class ScalingPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True
     """After a step in vain, no other one above it; twice as long after each further one."""
     start_s: float = 5.0
     """A new worker's way to ready, over which a forecast looks ahead."""
+    season: SeasonPolicy | None = None
+    """Where each period is like the one before: what it will bring while a worker starts counts as come."""
 
     def __post_init__(self) -> None:
         require(0 <= self.lowest <= self.highest, f"bounds of {self.lowest} to {self.highest}")
@@ -50,8 +46,3 @@ class ScalingPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True
         require(self.drain_s > 0, "drain_s: above zero")
         require(self.max_up_ratio > 1, "max_up_ratio: above 1")
         require(0 < self.smoothing <= 1, "smoothing: above 0 and at most 1")
-
-    def within(self, budget: ConnectionBudget, *, pool_size: int) -> ScalingPolicy:
-        """The same, with no more workers than may have a pool of connections each."""
-        highest = max(1, min(self.highest, budget.workers(pool_size=pool_size)))
-        return structs.replace(self, lowest=min(self.lowest, highest), highest=highest)

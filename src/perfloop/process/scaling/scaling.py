@@ -23,7 +23,7 @@ from perfloop.control.adjustment import Outcome
 from perfloop.model.value import Value
 from perfloop.process.scaling.policy import ScalingPolicy
 from perfloop.process.scaling.queueing import servers_for
-from perfloop.process.scaling.season import Season, SeasonPolicy
+from perfloop.process.scaling.season import Season
 
 _KEPT: Final = 256
 _CLEAR_RATIO: Final = 0.7
@@ -62,12 +62,11 @@ class WorkerScaling:
 
     Args:
         policy: The bounds and the pace.
-        season: Where each period is like the one before.
     """
 
-    def __init__(self, policy: ScalingPolicy, season: SeasonPolicy | None = None) -> None:
+    def __init__(self, policy: ScalingPolicy) -> None:
         self.policy = policy
-        self._season = None if season is None else Season(season)
+        self._season = None if policy.season is None else Season(policy.season)
         self._rate: float | None = None
         self._service_s: float | None = None
         self._needed: deque[tuple[float, int]] = deque()
@@ -86,10 +85,17 @@ class WorkerScaling:
         """What was done, the newest last."""
         return tuple(self._log)
 
-    def update(self, demand: Demand) -> Scaling | None:
-        """The change that this window calls for, if any; it counts as made."""
+    def update(self, demand: Demand, *, most: int | None = None) -> Scaling | None:
+        """The change that this window calls for, if any; it counts as made.
+
+        Args:
+            demand: The newest window.
+            most: Workers for which there is room now, where that is less than the policy's highest.
+        """
         self._learn(demand)
         needed, why = self._need(demand)
+        if most is not None and needed > most:
+            needed, why = max(most, demand.workers), f"{why}; there are connections for {most}"
         now_s = demand.ended_at_s
         self._needed.append((now_s, needed))
         while self._needed[0][0] < now_s - self.policy.down_after_s:

@@ -18,7 +18,7 @@ class SeasonPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     period_s: float = 86_400.0
     bins: int = 288
-    """The parts of a period that are told apart."""
+    """Parts of a period that are told apart."""
     recent: int = 12
     """So many parts tell how this period is to the last one."""
     max_error_ratio: float = 0.3

@@ -10,12 +10,14 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from perfloop.errors import InvalidInput
+from perfloop.control.budget import ConnectionBudget
+from perfloop.errors import InvalidInput, InvalidValue
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.specs import FleetSpec, GroupSpec
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_TOP: Final = ("control", "groups", "preload")
+_TOP: Final = ("connections", "control", "groups", "preload")
+_CONNECTIONS: Final = ConnectionBudget.__struct_fields__
 _UNKNOWN: Final = re.compile(
     r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?"
 )
@@ -51,7 +53,10 @@ def parse_fleet(text: str, place: str, *, folder: str) -> FleetSpec:
     except InvalidInput as error:
         raise InvalidInput(f"{place}: {error}") from error
     rest = {key: value for key, value in tables.items() if key != "groups"}
-    return FleetSpec(groups=specs, path=(folder,), **_options(document, rest, folder))
+    try:
+        return FleetSpec(groups=specs, path=(folder,), **_options(document, rest, folder))
+    except InvalidValue as error:
+        raise document.error(("connections",), str(error)) from error
 
 
 class _Document:
@@ -120,7 +125,20 @@ def _options(document: _Document, table: Mapping[str, Any], folder: str) -> dict
     found: dict[str, Any] = {"preload": tuple(preload)}
     if control is not None:
         found["control"] = _below(folder, control)
+    if "connections" in table:
+        found["connections"] = _connections(document, table["connections"])
     return found
+
+
+def _connections(document: _Document, table: Any) -> ConnectionBudget:
+    for key in table if isinstance(table, dict) else ():
+        if key not in _CONNECTIONS:
+            fact = f"{key} is not known; there are {', '.join(_CONNECTIONS)}"
+            raise document.error(("connections", key), fact)
+    try:
+        return msgspec.convert(table, ConnectionBudget)
+    except msgspec.ValidationError as error:
+        raise _fault(document, ("connections",), str(error)) from error
 
 
 def _fault(document: _Document, path: tuple[str, ...], told: str) -> InvalidInput:

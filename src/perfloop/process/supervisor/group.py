@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from perfloop.errors import FleetFailed
+from perfloop.errors import FleetFailed, InvalidInput
 from perfloop.process.channel.unacknowledged import Sent
 from perfloop.process.launching import WorkerExit
 from perfloop.process.supervisor.berth import Berth, WorkerState
@@ -31,6 +31,7 @@ class Group:
         launch: Starts a process.
         on_line: Is told the worker, the stream and the line of what workers write.
         on_change: Is called when a worker is in another state.
+        room: How many workers there may be, for their connections; None for any number.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Group:
         launch: Launch,
         on_line: Callable[[str, str, str], None],
         on_change: Callable[[], None],
+        room: Callable[[str], int | None],
     ) -> None:
         self.spec = spec
         self.log = log
@@ -48,6 +50,7 @@ class Group:
         self.fault: BaseException | None = None
         self.post = Post(spec, log, self._processes, on_line=on_line)
         self._on_change = on_change
+        self._room = room
         self._launch = launch
         self._together: asyncio.Task[None] | None = None
         self._scaling = asyncio.Lock()
@@ -56,6 +59,20 @@ class Group:
     def workers(self) -> list[Berth]:
         """In the order of their start."""
         return list(self.berths.values())
+
+    @property
+    def room(self) -> int | None:
+        """How many workers it may have now, beside those of other groups; None for any number."""
+        return self._room(self.spec.name)
+
+    def require_room(self, count: int) -> None:
+        """Raises InvalidInput where there are too few connections for so many workers."""
+        if self.room is not None and count > max(self.room, len(self.berths)):
+            raise InvalidInput(
+                f"there are connections for {self.room} workers of {self.spec.name}, of"
+                f" {self.spec.pool_size} each; raise max_connections, or make its pools or other groups"
+                " smaller"
+            )
 
     @property
     def is_over(self) -> bool:

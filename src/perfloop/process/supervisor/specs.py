@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from perfloop.control.budget import ConnectionBudget
 from perfloop.errors import InvalidInput
 from perfloop.model.value import Value, require
 from perfloop.process.leaks.ladder import LadderPolicy
@@ -126,6 +127,8 @@ class GroupSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     overlap: bool | None = None
     """Whether a new worker is ready before the old one is ended, when it is restarted on demand; None for
     all but commands, which may hold a port."""
+    pool_size: int = 0
+    """Connections to the database that each worker may open, of those that the fleet may have."""
     strategy: Strategy = Strategy.ONE_FOR_ONE
     restart: RestartPolicy = RestartPolicy()
     ready: ReadyPolicy = ReadyPolicy()
@@ -148,6 +151,7 @@ class GroupSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, policy in (("memory", self.memory), ("scaling", self.scaling)):
             require(policy is None or not self.command, f"{name}: only a handler or a target has it")
         require(self.count >= 0, "count: not below zero")
+        require(self.pool_size >= 0, "pool_size: not below zero")
         require(self.concurrency >= 1, "concurrency: at least 1")
         require(self.max_under_way >= 1, "max_under_way: at least 1")
         require(self.max_deliveries >= 2, "max_deliveries: at least 2")
@@ -156,6 +160,11 @@ class GroupSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def has_channel(self) -> bool:
         """Whether its workers take messages."""
         return not self.command
+
+    @property
+    def fewest(self) -> int:
+        """Workers that it has in any case."""
+        return self.count if self.scaling is None else max(self.count, self.scaling.lowest)
 
     @property
     def overlaps(self) -> bool:
@@ -173,12 +182,34 @@ class FleetSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Folders in which workers look for modules before all others; that of a fleet file."""
     control: str | None = None
     """The path of the socket for `perfloop fleet`; None for none."""
+    connections: ConnectionBudget | None = None
+    """Of the database, for the pools of all workers together; bounds how many a group may become."""
 
     def __post_init__(self) -> None:
         names = [each.name for each in self.groups]
         require(bool(names), "groups: there is none; add [groups.NAME]")
         require(len(set(names)) == len(names), "groups: each name once")
         start_order({each.name: each.needs for each in self.groups})
+        pools = [each.name for each in self.groups if each.pool_size]
+        if self.connections is None:
+            require(not pools, f"pool_size: of {', '.join(pools)}, but connections are not given")
+            return
+        wanted = sum(each.pool_size * each.fewest for each in self.groups)
+        available = self.connections.available
+        require(wanted <= available, f"connections: {wanted} are wanted at least, and there are {available}")
+
+    def room(self, name: str, workers: Mapping[str, int]) -> int | None:
+        """How many workers a group may have, beside those of the others; None for any number.
+
+        Args:
+            name: Of the group.
+            workers: Of each group now.
+        """
+        pool_size = self.group(name).pool_size
+        if self.connections is None or not pool_size:
+            return None
+        others = sum(each.pool_size * workers[each.name] for each in self.groups if each.name != name)
+        return max(0, self.connections.available - others) // pool_size
 
     def group(self, name: str) -> GroupSpec:
         """The group of this name.

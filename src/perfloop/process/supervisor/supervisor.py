@@ -62,7 +62,14 @@ class Supervisor:
         self._id = secrets.token_hex(8)
         self._zygotes = Zygotes(spec.preloaded, on_exit=self._exited, path=spec.path, started=started)
         self._groups = {
-            each.name: Group(each, self.log, launch=self._launch, on_line=on_line, on_change=self._changed)
+            each.name: Group(
+                each,
+                self.log,
+                launch=self._launch,
+                on_line=on_line,
+                on_change=self._changed,
+                room=self._room,
+            )
             for each in spec.groups
         }
         self._rounds = start_order({each.name: each.needs for each in spec.groups})
@@ -217,13 +224,14 @@ class Supervisor:
         """Have so many workers in a group.
 
         Raises:
-            InvalidInput: There is no such group, or the number is negative.
+            InvalidInput: There is no such group, the number is negative, or there are no connections for it.
             FleetFailed: The fleet is ended.
         """
         if count < 0:
             raise InvalidInput(f"a group cannot have {count} workers; give 0 or more")
         found = self._group(group)
         self._require_open()
+        found.require_room(count)
         await found.scale(count, reason)
 
     def dead_letters(self, group: str) -> tuple[tuple[int, Any], ...]:
@@ -248,6 +256,9 @@ class Supervisor:
     def _group(self, name: str) -> Group:
         self.spec.group(name)
         return self._groups[name]
+
+    def _room(self, name: str) -> int | None:
+        return self.spec.room(name, {each: len(group.berths) for each, group in self._groups.items()})
 
     def _takes(self, name: str) -> Group:
         group = self._groups.get(name) or self._group(name)

@@ -63,7 +63,7 @@ async def follow_load(group: Group, policy: ScalingPolicy, *, window_s: float = 
         for _ in range(_GLANCES):
             await asyncio.sleep(window_s / _GLANCES)
             load.glance()
-        change = law.update(load.demand())
+        change = law.update(load.demand(), most=group.room)
         if change is not None:
             await group.scale(change.after, change.reason)
             load.demand()  # the time of the change is no window
