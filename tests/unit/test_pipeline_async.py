@@ -250,3 +250,18 @@ def test_what_waits_for_room_when_it_is_cancelled_is_counted_as_dropped() -> Non
     summary = pipeline.run()
 
     assert summary.items_read == len(stored) + summary.dropped
+
+
+def test_what_an_async_source_yields_while_it_is_stopped_is_worked_on() -> None:
+    async def stopping_itself() -> AsyncIterator[int]:
+        yield 1
+        pipeline.stop()
+        time.sleep(0.05)  # noqa: ASYNC251  # the loop is held up, so that whoever does not wait for it goes on
+        yield 2
+
+    seen: list[int] = []
+    pipeline = Pipeline(stopping_itself()).stage(seen.append, limiter=1)
+    summary = pipeline.run()
+
+    assert list(range(1, 1 + summary.items_read)) == seen
+    assert not summary.is_complete

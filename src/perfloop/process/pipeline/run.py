@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from time import perf_counter
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class PipelineRun:
         self._lock = threading.Lock()
         self._began_s = perf_counter()
         self._ended_s: float | None = None
-        self._reading: Future[bool] | None = None
+        self._reader: asyncio.Task[bool] | None = None
         self._is_dropped = False
         """Whether the steward is to cancel."""
         self._thread: threading.Thread | None = None
@@ -90,9 +90,7 @@ class PipelineRun:
 
     def stop(self, *, drain: bool) -> None:
         """Read no more of the source; work on what was read, or drop it."""
-        self._feeder.stop()
-        if self._reading is not None:
-            self._reading.cancel()
+        self._stop_reading()
         if drain:
             return
         # A signal's handler may have come while a queue's lock was held: then the steward has to do it.
@@ -103,9 +101,7 @@ class PipelineRun:
 
     def cancel(self) -> None:
         """End without working on what is queued; calls under way may finish, but processes are ended."""
-        self._feeder.stop()
-        if self._reading is not None:
-            self._reading.cancel()
+        self._stop_reading()
         for stage in self._stages:
             stage.queue.cancel()
         for stage in self._stages:
@@ -155,13 +151,20 @@ class PipelineRun:
         return is_complete
 
     def _read_async(self, source: AsyncIterable[Any]) -> bool:
+        """Comes back when the source does, also where it is cancelled: until then it may yield one more."""
         assert self._loop is not None, "whoever has an async source has a loop"
-        self._reading = asyncio.run_coroutine_threadsafe(self._feeder.read_async(source), self._loop)
-        if self._feeder.is_stopping():
-            self._reading.cancel()
         with contextlib.suppress(CancelledError):
-            return self._reading.result()
+            return asyncio.run_coroutine_threadsafe(self._reading(source), self._loop).result()
         return False
+
+    async def _reading(self, source: AsyncIterable[Any]) -> bool:
+        self._reader = asyncio.current_task()
+        return await self._feeder.read_async(source)
+
+    def _stop_reading(self) -> None:
+        self._feeder.stop()
+        if self._reader is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._reader.cancel)
 
     def _steward(self) -> None:
         """Looks at the stages now and then, for their laws."""
