@@ -22,6 +22,7 @@ from perfloop.process import (
     Strategy,
     Supervisor,
 )
+from perfloop.process.zygote_launcher import ZygoteLauncher
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -137,3 +138,28 @@ def test_a_worker_that_is_killed_while_it_is_drained_stays_away_and_its_messages
             return await asyncio.gather(*asked)
 
     assert list(range(200)) == run(work())
+
+
+def test_a_program_may_say_that_it_is_ready_before_its_start_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    start = ZygoteLauncher.start
+
+    async def slow_to_report(*given: Any, **more: Any) -> int:
+        pid = await start(*given, **more)
+        await until(lambda: "up" in lines)
+        return pid
+
+    monkeypatch.setattr(ZygoteLauncher, "start", slow_to_report)
+
+    async def work() -> list[str]:
+        group = GroupSpec(
+            name="web", command=("sh", "-c", "echo up; exec sleep 60"), ready=ReadyPolicy(output="^up$")
+        )
+        async with Supervisor(
+            FleetSpec(groups=(group,)), on_line=lambda *told: lines.append(told[2])
+        ) as fleet:
+            return names(fleet)
+
+    assert ["web-1"] == run(work())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -62,7 +61,7 @@ async def _ready(running: Running, policy: ReadyPolicy) -> None:
     if policy.delay_s is not None:
         await asyncio.sleep(policy.delay_s)
     elif policy.output is not None:
-        await _line(running, re.compile(policy.output))
+        await asyncio.shield(running.wrote_ready)
     elif not policy.is_by_word:
         await _well(policy)
     elif running.group.has_channel:
@@ -72,20 +71,6 @@ async def _ready(running: Running, policy: ReadyPolicy) -> None:
 async def _well(policy: ReadyPolicy) -> None:
     while not await answers(policy.http, policy.probe, timeout_s=policy.within_s):  # noqa: ASYNC110  # it is asked
         await asyncio.sleep(policy.every_s)
-
-
-async def _line(running: Running, pattern: re.Pattern[str]) -> None:
-    found = asyncio.Event()
-
-    def look(line: str) -> None:
-        if pattern.search(line):
-            found.set()
-
-    running.on_line = look
-    try:
-        await found.wait()
-    finally:
-        running.on_line = None
 
 
 async def _silence(running: Running, heartbeat_s: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -86,8 +87,8 @@ class Running:
         self.said_ready: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[WorkerExit] = loop.create_future()
         self.started_s = self.heard_s = clock()
-        self.on_line: Callable[[str], None] | None = None
-        """Is told each line as well, while it is not ready."""
+        self.wrote_ready: asyncio.Future[None] = loop.create_future()
+        """That it wrote the line by which it is ready; it may do so before its start is reported."""
         self.output = Output(self._wrote)
         self._clock = clock
         self._first_id = first_id
@@ -282,8 +283,9 @@ class Running:
         self._listener.acknowledged(first_id, last_id)
 
     def _wrote(self, stream: str, line: str) -> None:
-        if self.on_line is not None:
-            self.on_line(line)
+        awaited = self.group.ready.output
+        if awaited is not None and not self.wrote_ready.done() and re.search(awaited, line):
+            self.wrote_ready.set_result(None)
         self._listener.wrote(self.name, stream, line)
 
 
