@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfloop.errors import ChannelBroken
+from perfloop.errors import ChannelBroken, InvalidInput
 from perfloop.process.channel.frames import HEAD, FrameReader, Kind, head_of
 from perfloop.process.channel.policy import ChannelPolicy
 from perfloop.process.channel.sending import Sending
@@ -72,3 +72,43 @@ def test_the_format_stays_as_it_was_written() -> None:
 
     assert GOLDEN.read_bytes() == head + bytes(body)
     assert [{"id": 1, "text": "grün"}, [None, True, 2.5], b"\x00\xff"] == msgspec.msgpack.decode(body)
+
+
+@given(st.lists(st.integers(0, 300), max_size=30), st.integers(1, 150))
+def test_messages_keep_their_ids_and_order_where_large_and_small_ones_take_turns(
+    sizes: list[int], batch_bytes: int
+) -> None:
+    sending = Sending(ChannelPolicy(batch_bytes=batch_bytes), first_id=5)
+    came: dict[int, object] = {}
+    for place, size in enumerate(sizes):
+        if sending.put("x" * size) or place % 7 == 6:
+            came |= taken(sending)
+    if sending.waiting:
+        came |= taken(sending)
+
+    assert {5 + place: "x" * size for place, size in enumerate(sizes)} == came
+    assert len(sizes) == sending.under_way.messages
+
+
+@pytest.mark.parametrize("refused", ["x" * 200, {"key": object()}], ids=["too large", "not to be encoded"])
+@pytest.mark.parametrize("before", ["", "x" * 90], ids=["after a small one", "after a large one"])
+def test_what_is_refused_leaves_no_trace_in_the_next_frame(before: str, refused: object) -> None:
+    sending = Sending(ChannelPolicy(batch_bytes=64, max_message_bytes=150))
+    sending.put(before)
+    taken(sending)
+    with pytest.raises(InvalidInput):
+        sending.put(refused)
+    assert 0 == sending.waiting
+    sending.put("after")
+
+    assert {2: "after"} == taken(sending)
+
+
+def taken(sending: Sending) -> dict[int, object]:
+    """The messages of the next frame, by their ids."""
+    head, body = sending.take()
+    _, _, _, count, first_id = HEAD.unpack(head)
+    messages = msgspec.msgpack.decode(body)
+
+    assert count == len(messages)
+    return dict(enumerate(messages, first_id))

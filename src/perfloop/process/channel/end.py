@@ -76,6 +76,9 @@ class ChannelEnd:
         """Whether nobody reads what this end sends; what the other one sent before can still be read."""
         self._clock = clock
         self._flush_due_s = 0.0
+        self._looked_s = 0.0
+        self._look_at = 1
+        """With how many messages waiting to look at the clock again."""
         self._tell_due_s = 0.0
         self._batch: Batch | None = None
         self._at = 0
@@ -132,13 +135,10 @@ class ChannelEnd:
             raise ChannelClosed(GONE)
         sending = self._sending
         is_full = sending.put(message)
-        message_id = sending.next_id + sending.waiting - 1
-        if is_full or not sending.under_way.messages:
-            self.flush()
-        elif sending.waiting == 1:
-            self._flush_due_s = self._clock() + self._policy.linger_s
-        elif self._clock() >= self._flush_due_s:
-            self.flush()
+        waiting = sending.waiting
+        message_id = sending.next_id + waiting - 1
+        if is_full or waiting >= self._look_at:
+            self._flush_if_due(is_full, waiting)
         return message_id
 
     def flush(self) -> None:
@@ -236,10 +236,25 @@ class ChannelEnd:
         self._batch, self._at = None, 0
         return rest
 
+    def _flush_if_due(self, is_full: bool, waiting: int) -> None:
+        """Send what waits, if it is to go; while messages come fast, not each of them looks at the clock."""
+        if is_full or not self._sending.under_way.messages:
+            self.flush()
+            return
+        now_s, linger_s = self._clock(), self._policy.linger_s
+        if waiting == 1:
+            self._flush_due_s = now_s + linger_s
+        elif now_s >= self._flush_due_s:
+            self.flush()
+            return
+        is_fast = now_s - self._looked_s < linger_s / 8
+        self._look_at, self._looked_s = waiting + (8 if is_fast else 1), now_s
+
     def _tell(self) -> None:
         """Send what was done and what waits for company, in one call of the kernel."""
         told = self._exchange.receiving.acknowledgement() or ()
         if self._sending.waiting:
+            self._look_at = 1
             self._write(*told, *self._sending.take())
         elif told:
             self._write(*told)

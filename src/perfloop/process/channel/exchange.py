@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ KEPT_BYTES: Final = 2 * 1024 * 1024
 GONE: Final = "the other end of the channel is gone; what is not acknowledged is in left()"
 
 
+@cache
 def _hold_heap() -> None:
     """Have the C library keep what messages leave free.
 
@@ -30,7 +32,7 @@ def _hold_heap() -> None:
     with a fault for each: with messages of 1 kB that was half of the time of both ends. By its own rule a
     block that was mapped and is freed raises that bound to twice the block, for the whole process.
     """
-    bytearray(KEPT_BYTES // 2)
+    bytes(KEPT_BYTES // 2)
 
 
 def ignore(word: Any) -> None:

@@ -39,6 +39,8 @@ class Sending:
         self._batch_bytes = policy.batch_bytes
         self._room = policy.max_unacknowledged
         self._encode_into = msgspec.msgpack.Encoder().encode_into
+        # A bytearray keeps its room only while half of it is in use, and would grow anew with every frame:
+        # what is never sent, at its begin, has it kept.
         self._unused_bytes = 3 * policy.batch_bytes
         self._scratch = bytearray()
         """Filled with what is unused when the first message comes: many ends only answer, with words."""
