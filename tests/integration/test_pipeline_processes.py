@@ -135,8 +135,8 @@ def test_ctrl_c_leaves_no_process() -> None:
     told = child.stdout.read()
     child.stdout.close()
 
-    assert (130, "interrupted with 1 thread") == (child.wait(20), told.splitlines()[-1])
-    gone, alive = psutil.wait_procs(family, timeout=20)
+    assert (130, "interrupted with 1 thread") == (child.wait(60), told.splitlines()[-1])
+    gone, alive = psutil.wait_procs(family, timeout=60)
     assert [] == alive
     assert worker in {process.pid for process in gone}
 
@@ -155,7 +155,7 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
     child.wait()
     child.stdout.close()
 
-    assert [] == psutil.wait_procs(family, timeout=20)[1]
+    assert [] == psutil.wait_procs(family, timeout=60)[1]
 
 
 def test_a_function_that_no_other_process_can_load_is_told_of(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class Pipeline:
         )
 
     def run(self, *, progress: bool = False) -> PipelineSummary:
-        """Run to the end of the source, or to `stop`; no thread and no process is left afterwards.
+        """Run to the end of the source, or to `stop`; no thread and no worker process is left afterwards.
 
         `progress` draws the stages on standard error, where that is a terminal.
 
