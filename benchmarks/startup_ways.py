@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import importlib
 import json
 import multiprocessing
 import os
@@ -25,6 +26,12 @@ WORKERS: Final = "benchmarks.startup_workers"
 MESSAGE: Final = {"user": 7, "words": ["a", "b"]}
 REPLACEMENTS: Final = 20
 SPAWNED_REPLACEMENTS: Final = 3
+BETWEEN_S: Final = 0.1
+"""Between two workers that are killed."""
+UNDER_WAY: Final = 10
+"""Messages that are sent right before a worker is killed."""
+SETTLE_S: Final = 0.5
+"""From the last reply to the look at memory: what is done in the background is done by then."""
 
 
 def _text(pid: int, name: str) -> str:
@@ -38,12 +45,17 @@ def below(pid: int) -> list[int]:
 
 
 def used(*, without_own: bool = False) -> dict[str, float]:
-    """By this process and all below it: processor time, and memory shared out among its users."""
-    pids = [*below(os.getpid()), *([] if without_own else [os.getpid()])]
-    cpu_ns = sum(int(_text(each, "schedstat").split()[0]) for each in pids)
-    lines = [line for each in pids for line in _text(each, "smaps_rollup").splitlines()]
+    """By this process and all below it: processor time now, and memory shared out among its users soon."""
+    ready_at_s = time.time()
+    cpu_ns = sum(int(_text(each, "schedstat").split()[0]) for each in _own(without_own))
+    time.sleep(SETTLE_S)
+    lines = [line for each in _own(without_own) for line in _text(each, "smaps_rollup").splitlines()]
     pss_kb = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return {"ready_at_s": time.time(), "cpu_s": cpu_ns / 1e9, "pss_mb": pss_kb / 1024}
+    return {"ready_at_s": ready_at_s, "cpu_s": cpu_ns / 1e9, "pss_mb": pss_kb / 1024}
+
+
+def _own(without_own: bool) -> list[int]:
+    return [*below(os.getpid()), *([] if without_own else [os.getpid()])]
 
 
 def tell(found: dict[str, float], replaced_s: list[float] | None = None) -> None:
@@ -51,6 +63,12 @@ def tell(found: dict[str, float], replaced_s: list[float] | None = None) -> None
     if replaced_s:
         found["replaced_s"] = statistics.median(replaced_s)
     print(json.dumps(found), flush=True)
+
+
+def imported(count: int) -> None:
+    """One process, and no worker."""
+    importlib.import_module(WORKERS).answer(MESSAGE)
+    tell(used())
 
 
 def supervised(count: int) -> None:
@@ -67,20 +85,37 @@ def supervised(count: int) -> None:
         async with Supervisor(FleetSpec(groups=(group, one), path=(os.getcwd(),))) as fleet:
             await asyncio.gather(*(fleet.ask("bots", MESSAGE) for _ in range(count)))
             found = used()
-            replaced_s = []
             await fleet.scale("one", 1)
             pid = await fleet.ask("one", MESSAGE)
-            for _ in range(REPLACEMENTS):
-                begun_s = time.perf_counter()
-                os.kill(pid, signal.SIGKILL)
-                after = pid
-                while after == pid:
-                    after = await fleet.ask("one", MESSAGE)
-                replaced_s.append(time.perf_counter() - begun_s)
-                pid = after
-            tell(found, replaced_s)
+            killed = [await _killed(fleet, pid)]
+            while len(killed) < REPLACEMENTS:
+                killed.append(await _killed(fleet, killed[-1][0]))
+            found["lost"] = sum(lost for _, _, lost in killed)
+            found["asked"] = UNDER_WAY * len(killed)
+            tell(found, [took_s for _, took_s, _ in killed])
 
     asyncio.run(run())
+
+
+async def _killed(fleet: Any, pid: int) -> tuple[int, float, int]:
+    """Kill a worker with messages under way: who comes after it, its first reply in seconds, what is lost."""
+    await asyncio.sleep(BETWEEN_S)
+    after: list[tuple[int, float]] = []
+
+    async def ask() -> None:
+        answered = await fleet.ask("one", MESSAGE)
+        if answered != pid:
+            after.append((answered, time.perf_counter()))
+
+    asked = [asyncio.create_task(ask()) for _ in range(UNDER_WAY)]
+    await asyncio.sleep(0)
+    begun_s = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    faults = [each for each in await asyncio.gather(*asked, return_exceptions=True) if each is not None]
+    if not after:
+        await ask()
+    new, first_s = after[0]
+    return new, first_s - begun_s, len(faults)
 
 
 def commanded(count: int) -> None:
@@ -91,11 +126,13 @@ def commanded(count: int) -> None:
         file.write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "perfloop", "supervise", str(file), "--json"]
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+        begun_s = time.time()
         with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as fleet:
             assert fleet.stderr is not None
             while json.loads(fleet.stderr.readline())["kind"] != "open":
                 pass
-            tell(used(without_own=True))
+            found = used(without_own=True)
+            tell({**found, "ready_s": found["ready_at_s"] - begun_s})
             fleet.terminate()
             fleet.communicate()
 
@@ -138,6 +175,7 @@ async def _launched(count: int, kind: str, started: Any) -> None:
     found = used()
     replaced_s = []
     for _ in range(REPLACEMENTS if kind == "fork" else SPAWNED_REPLACEMENTS):
+        await asyncio.sleep(BETWEEN_S)
         begun_s = time.perf_counter()
         os.kill(workers[0][0], signal.SIGKILL)
         await ended.get()
@@ -164,6 +202,7 @@ def multiprocessed(method: str, *, preload: bool = False) -> Callable[[int], Non
         replaced_s = []
         for _ in range(REPLACEMENTS if preload else SPAWNED_REPLACEMENTS):
             process, end = workers[0]
+            time.sleep(BETWEEN_S)
             begun_s = time.perf_counter()
             process.kill()
             process.join()
@@ -222,6 +261,7 @@ def _answered(pool: Any, count: int) -> None:
 
 
 WAYS: Final[dict[str, Callable[[int], None]]] = {
+    "one process, its imports alone": imported,
     "perfloop supervise": commanded,
     "perfloop Supervisor": supervised,
     "perfloop launcher, fork": launched("fork"),
