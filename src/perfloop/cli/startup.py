@@ -79,19 +79,25 @@ def _show(console: Console, report: StartupReport, ready: str | None) -> None:
     show(console, Text.assemble((" ".join(report.command), "bold"), f"  {took}{runs}"))
     if ready is not None and report.how != _SAID_SO:
         show(console, f"no line that it wrote matches {ready}, so this is not the time until it was ready")
-    share = share_text(min(1.0, report.import_s / report.cpu_s)) if report.cpu_s else "all"
-    show(
-        console,
-        f"{seconds_text(report.cpu_s)} of processor time, {seconds_text(report.import_s)} ({share}) for"
-        f" {len(report.imports)} imports",
-    )
-    console.print()
+    show(console, f"{seconds_text(report.cpu_s)} of processor time, {_import_time(report)}")
     _show_imports(console, report.imports)
     _show_preload(console, report)
     _show_deferrable(console, report)
 
 
+def _import_time(report: StartupReport) -> str:
+    if not report.imports:
+        return "none of it for imports"
+    took, count = seconds_text(report.import_s), len(report.imports)
+    if report.import_s > report.cpu_s:
+        return f"{took} for {count} imports, which also waited for the disk or for other programs"
+    return f"{took} ({share_text(report.import_s / report.cpu_s)}) for {count} imports"
+
+
 def _show_imports(console: Console, imports: tuple[Import, ...]) -> None:
+    if not imports:
+        return
+    console.print()
     rows = [
         (each.name, seconds_text(each.cumulative_s), seconds_text(each.self_s), each.importer or "")
         for each in imports[:_SHOWN]
