@@ -87,6 +87,12 @@ def test_every_word_makes_a_law_that_begins_where_it_is_told_and_keeps_its_bound
     assert all(2 <= limit <= 9 for limit in limits)
 
 
+def test_laws_that_move_with_each_window_ask_for_long_ones() -> None:
+    paces = {name: law_for(name).policy.interval_s for name in LAWS}
+
+    assert {"adaptive": 0.1, "aimd": 1.0, "fixed": 0.1, "gradient2": 1.0, "hill-climbing": 0.1} == paces
+
+
 def test_a_number_or_the_word_fixed_never_moves() -> None:
     laws = [law_for(7), law_for("fixed", start=7)]
     sizes: list[BatchLaw] = [size_law_for(7), size_law_for("fixed", start=7)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perfloop.control import SearchHold
+from perfloop.control import AdjustmentPolicy, SearchHold
 from perfloop.errors import InvalidInput, StageFailed
 from perfloop.process import SKIP, DeadLetter, Pipeline, RetryPolicy
 
@@ -192,6 +192,15 @@ def test_an_adaptive_limit_grows_where_that_pays_and_says_why(caplog: pytest.Log
     assert "<lambda>" == summary.bottleneck
     assert len(stage.adjustments) == len(caplog.messages)
     assert "<lambda>: limit from 1 to 2, whether 2 is better than 1" == caplog.messages[0]
+
+
+def test_a_law_of_ones_own_is_asked_as_often_as_its_policy_says() -> None:
+    law = SearchHold(AdjustmentPolicy(interval_s=0.3, highest=4))
+    summary = Pipeline(range(400)).stage(lambda number: time.sleep(0.003), limiter=law).run()
+    windows = [adjustment.evidence.before for adjustment in summary.stages[0].adjustments]
+
+    assert windows
+    assert all(window is not None and window.elapsed_s >= 0.3 for window in windows)
 
 
 def test_order_is_kept_where_it_is_asked_for() -> None:

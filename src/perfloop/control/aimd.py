@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob
-from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.policy import SECONDS, AdjustmentPolicy
 from perfloop.control.window import Window
 from perfloop.model.value import require
 
@@ -26,7 +26,7 @@ class Aimd:
     `timeout_s` is the median latency from which on calls are too slow.
     """
 
-    __slots__ = ("_least_s", "_policy", "_timeout_s", "limit", "log")
+    __slots__ = ("_least_s", "_timeout_s", "limit", "log", "policy")
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Aimd:
         timeout_s: float | None = None,
     ) -> None:
         require(timeout_s is None or timeout_s > 0, f"timeout_s is {timeout_s}; it must be above 0")
-        self._policy = policy or AdjustmentPolicy()
-        self.limit = self._policy.clamp(self._policy.lowest if start is None else start)
+        self.policy = policy or SECONDS
+        self.limit = self.policy.clamp(self.policy.lowest if start is None else start)
         self.log = AdjustmentLog()
         self._timeout_s = timeout_s
         self._least_s: float | None = None
@@ -62,7 +62,7 @@ class Aimd:
         return None
 
     def _move(self, window: Window, to: float, reason: str) -> Adjustment | None:
-        before, self.limit = self.limit, self._policy.clamp(int(to))
+        before, self.limit = self.limit, self.policy.clamp(int(to))
         if self.limit == before:
             return None
         return self.log.moved(window, Knob.LIMIT, before=before, after=self.limit, reason=reason)

@@ -11,7 +11,7 @@ from perfloop.control.fixed import Fixed, FixedSize
 from perfloop.control.gradient2 import Gradient2
 from perfloop.control.hill_climbing import HillClimbing
 from perfloop.control.law import BatchLaw, ConcurrencyLaw
-from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.policy import SECONDS, AdjustmentPolicy
 from perfloop.control.search_hold import SearchHold
 from perfloop.errors import InvalidInput
 
@@ -35,8 +35,13 @@ def law_for(choice: LimitChoice, policy: AdjustmentPolicy | None = None, *, star
     if isinstance(choice, str):
         if choice not in LAWS:
             raise InvalidInput(f"there is no law {choice!r}; say one of {', '.join(LAWS)}, or a number")
-        return LAWS[choice](policy or AdjustmentPolicy(), start)
+        return LAWS[choice](policy or policy_for(choice), start)
     return Fixed(choice) if isinstance(choice, int) else choice
+
+
+def policy_for(word: str) -> AdjustmentPolicy:
+    """The pace that the law of this word is meant for, with its usual bounds."""
+    return SECONDS if word in ("aimd", "gradient2") else AdjustmentPolicy()
 
 
 def size_law_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog
+from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 from perfloop.model.value import require
 
@@ -10,12 +11,13 @@ from perfloop.model.value import require
 class Fixed:
     """A limit that never moves."""
 
-    __slots__ = ("limit", "log")
+    __slots__ = ("limit", "log", "policy")
 
     def __init__(self, limit: int) -> None:
         require(limit >= 1, f"a limit of {limit} lets nothing through; the least is 1")
         self.limit = limit
         self.log = AdjustmentLog()
+        self.policy = AdjustmentPolicy()
 
     @property
     def is_settled(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob
-from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.policy import SECONDS, AdjustmentPolicy
 from perfloop.control.window import Window
 
 TOLERANCE: Final = 1.5
@@ -26,11 +26,11 @@ LEAST_GRADIENT: Final = 0.5
 class Gradient2:
     """Follows latency for ever: it has no end, and is settled at all times."""
 
-    __slots__ = ("_long_s", "_policy", "_setting", "_windows", "limit", "log")
+    __slots__ = ("_long_s", "_setting", "_windows", "limit", "log", "policy")
 
     def __init__(self, policy: AdjustmentPolicy | None = None, *, start: int | None = None) -> None:
-        self._policy = policy or AdjustmentPolicy()
-        self.limit = self._policy.clamp(self._policy.lowest if start is None else start)
+        self.policy = policy or SECONDS
+        self.limit = self.policy.clamp(self.policy.lowest if start is None else start)
         self.log = AdjustmentLog()
         self._setting = float(self.limit)
         self._long_s = 0.0
@@ -50,9 +50,9 @@ class Gradient2:
             return None
         gradient = max(LEAST_GRADIENT, min(1.0, TOLERANCE * self._long_s / short_s))
         wanted = self._setting * gradient + QUEUE
-        smoothing = self._policy.smoothing
+        smoothing = self.policy.smoothing
         smoothed = (1 - smoothing) * self._setting + smoothing * wanted
-        self._setting = max(float(self._policy.lowest), min(float(self._policy.highest), smoothed))
+        self._setting = max(float(self.policy.lowest), min(float(self.policy.highest), smoothed))
         return self._move(window, gradient)
 
     def _average(self, short_s: float) -> None:
@@ -65,7 +65,7 @@ class Gradient2:
             self._long_s *= RECOVERY
 
     def _move(self, window: Window, gradient: float) -> Adjustment | None:
-        before, self.limit = self.limit, self._policy.clamp(int(self._setting))
+        before, self.limit = self.limit, self.policy.clamp(int(self._setting))
         if self.limit == before:
             return None
         fact = f"latency {window.latency_p50_s * 1e3:.1f} ms, usually {self._long_s * 1e3:.1f}"

@@ -42,17 +42,17 @@ class HillClimbing:
         "_elapsed_s",
         "_limits",
         "_noise",
-        "_policy",
         "_rates",
         "_samples",
         "_setting",
         "limit",
         "log",
+        "policy",
     )
 
     def __init__(self, policy: AdjustmentPolicy | None = None, *, start: int | None = None) -> None:
-        self._policy = policy or AdjustmentPolicy()
-        self.limit = self._policy.clamp(self._policy.lowest if start is None else start)
+        self.policy = policy or AdjustmentPolicy()
+        self.limit = self.policy.clamp(self.policy.lowest if start is None else start)
         self.log = AdjustmentLog()
         self._setting = float(self.limit)
         self._rates: deque[float] = deque(maxlen=HISTORY)
@@ -109,9 +109,9 @@ class HillClimbing:
 
     def _move(self, window: Window, gain: float, confidence: float) -> Adjustment | None:
         wave = min(LARGEST_WAVE, max(1, int(0.5 + self._setting * self._noise * SIGNAL_TO_NOISE * 2)))
-        self._setting = max(self._policy.lowest, min(self._policy.highest - wave, self._setting))
+        self._setting = max(self.policy.lowest, min(self.policy.highest - wave, self._setting))
         is_crest = (self._samples // (WAVE_PERIOD // 2)) % 2
-        before, self.limit = self.limit, self._policy.clamp(int(self._setting + wave * is_crest))
+        before, self.limit = self.limit, self.policy.clamp(int(self._setting + wave * is_crest))
         if self.limit == before:
             return None
         around = f"around {self._setting:.1f} by a wave of {wave}"

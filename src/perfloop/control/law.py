@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog
+from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.window import Window
 
 
@@ -12,6 +13,8 @@ class ConcurrencyLaw(Protocol):
     """Computes how many calls may be under way at once."""
 
     log: AdjustmentLog
+    policy: AdjustmentPolicy
+    """When it wants its Windows: whoever makes them keeps to `interval_s` and `calls`."""
 
     @property
     def limit(self) -> int:

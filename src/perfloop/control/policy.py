@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -40,3 +40,7 @@ class AdjustmentPolicy(Value, frozen=True, kw_only=True):
         """The same with a highest that may only be lower."""
         capped = max(1, min(self.highest, highest))
         return msgspec.structs.replace(self, lowest=min(self.lowest, capped), highest=capped)
+
+
+SECONDS: Final = AdjustmentPolicy(interval_s=1.0)
+"""The pace of laws that move with each Window."""

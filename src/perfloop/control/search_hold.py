@@ -39,21 +39,21 @@ class SearchHold:
         "_holding",
         "_last",
         "_moved_at_s",
-        "_policy",
         "_starved",
         "_trial",
         "limit",
         "log",
+        "policy",
     )
 
     def __init__(self, policy: AdjustmentPolicy | None = None, *, start: int | None = None) -> None:
-        self._policy = policy or AdjustmentPolicy()
-        self.limit = self._policy.clamp(self._policy.lowest if start is None else start)
+        self.policy = policy or AdjustmentPolicy()
+        self.limit = self.policy.clamp(self.policy.lowest if start is None else start)
         self.log = AdjustmentLog()
-        self._bracket: Bracket | None = Bracket(self._policy, self.limit, Direction.UP, self.limit)
+        self._bracket: Bracket | None = Bracket(self.policy, self.limit, Direction.UP, self.limit)
         self._anchor = Estimate(self.limit)
         self._trial: Trial | None = None
-        self._holding = Holding(self._policy)
+        self._holding = Holding(self.policy)
         self._last: Window | None = None
         self._moved_at_s = -math.inf
         self._starved = 0
@@ -105,12 +105,12 @@ class SearchHold:
         if shift is not None:
             self._anchor = Estimate(self.limit)
             direction = Direction.DOWN if shift is Shift.FELL else Direction.UP
-            self._bracket = Bracket(self._policy, self.limit, direction, self.limit)
+            self._bracket = Bracket(self.policy, self.limit, direction, self.limit)
             return None
         side = self._holding.look(window.ended_at_s)
         if side is None:
             return None
-        self._bracket = Bracket(self._policy, self.limit, side, max(1, self.limit // 16))
+        self._bracket = Bracket(self.policy, self.limit, side, max(1, self.limit // 16))
         return self._next_trial(self._bracket, window)
 
     def _seek(self, bracket: Bracket, window: Window) -> Adjustment | None:

@@ -12,12 +12,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from perfloop.control.batch_fit import SIZES
-from perfloop.control.choice import LimitChoice, SizeChoice, law_for, size_law_for
+from perfloop.control.choice import LimitChoice, SizeChoice, law_for, policy_for, size_law_for
 from perfloop.control.fixed import Fixed
 from perfloop.control.law import ConcurrencyLaw
 from perfloop.control.linger import Linger
-from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.search_hold import SearchHold
 from perfloop.control.slots import Slots
 from perfloop.errors import InvalidInput
@@ -123,7 +124,9 @@ class StageSpec:
         most *= self.in_flight
         if choice == "fixed":
             return Fixed(most)
-        return law_for(choice, AdjustmentPolicy(highest=most))
+        if not isinstance(choice, str):
+            return law_for(choice)
+        return law_for(choice, msgspec.structs.replace(policy_for(choice), highest=most))
 
     def _most_workers(self) -> int:
         if isinstance(self.executor, str):

@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol
 from perfloop.control.adjustment import Adjustment
 from perfloop.control.limiter import Limiter
 from perfloop.control.linger import WINDOWS
-from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.tally import Tally
 from perfloop.errors import StageFailed
 from perfloop.process.pipeline.callers import Caller, Callers
@@ -26,7 +25,6 @@ from perfloop.process.pipeline.statistics import StageStatistics
 
 _log = logging.getLogger("perfloop.pipeline")
 
-PACE: Final = AdjustmentPolicy()
 LATE: Final = 0.5
 """Share of the calls that found work waiting from which on the stage is behind."""
 WINDOW: Final = 4
@@ -55,7 +53,8 @@ class StageRun:
 
     def look(self) -> None:
         """Give the laws what was seen since the last look, and do what they say."""
-        if self.limiter.is_due(PACE.interval_s, PACE.calls):
+        pace = self.steering.pace
+        if self.limiter.is_due(pace.interval_s, pace.calls):
             self._look_at_calls()
         if not self.spec.is_batch:
             return

@@ -16,6 +16,7 @@ from perfloop.control.coordinator import Coordinator
 from perfloop.control.fixed import FixedSize
 from perfloop.control.law import BatchLaw, ConcurrencyLaw
 from perfloop.control.linger import Linger
+from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.slots import Slots
 from perfloop.control.window import Window
 from perfloop.process.pipeline.sizing import ChunkSize
@@ -28,6 +29,11 @@ FREE_WINDOWS: Final = 3
 
 class Steering(Protocol):
     """The numbers of a stage."""
+
+    @property
+    def pace(self) -> AdjustmentPolicy:
+        """When a Window of calls is due."""
+        ...
 
     @property
     def limit(self) -> int:
@@ -80,6 +86,10 @@ class ItemSteering:
         self.linger_s = linger_s
 
     @property
+    def pace(self) -> AdjustmentPolicy:
+        return self._law.policy
+
+    @property
     def limit(self) -> int:
         return self._law.limit
 
@@ -129,6 +139,10 @@ class BatchSteering:
         self._moved_at_s = 0.0
         self.is_behind = True
         """Whether the source waits for the sink; until the first Window it does, and calls are small."""
+
+    @property
+    def pace(self) -> AdjustmentPolicy:
+        return self._law.policy
 
     @property
     def limit(self) -> int:
