@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sys
 from collections.abc import Coroutine
 from contextlib import asynccontextmanager
@@ -96,23 +98,54 @@ def test_what_a_trim_gives_back_restarts_nobody(handler: str) -> None:
     run(work())
 
 
+async def leaking(fleet: Supervisor) -> None:
+    while True:
+        await fleet.ask("bots", MB // 50)
+        await asyncio.sleep(0.005)
+
+
 @glibc
 def test_the_line_that_leaks_is_named_before_its_worker_is_recycled() -> None:
-    async def load(fleet: Supervisor) -> None:
-        while True:
-            await fleet.ask("bots", MB // 50)
-            await asyncio.sleep(0.005)
-
     async def work() -> None:
         async with fleet_of("leak") as fleet:
-            policy = LadderPolicy(max_own_bytes=2 * MB, examine_s=2.5)
+            policy = LadderPolicy(max_own_bytes=2 * MB, examine_s=2.0)
             async with tended(watch_memory(fleet._groups["bots"], policy, every_s=0.1)):
                 await asyncio.sleep(0.3)
-                async with tended(load(fleet)):
+                async with tended(leaking(fleet)):
                     await until(lambda: bool(events(fleet, "recycled")))
             (examined,) = events(fleet, "examined")
 
             assert "leaking_handlers.py:14" in examined.reason
+
+    run(work())
+
+
+@glibc
+def test_perfloop_leaks_names_the_line_of_a_fleet_s_worker_by_its_pid(tmp_path: Path) -> None:
+    """Into a worker its supervisor can look; into a command nobody, and it is seen from outside."""
+
+    async def told(pid: int) -> Any:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "perfloop", "leaks", "--for", "2", "--json", str(pid)),
+            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        return json.loads(out)
+
+    async def work() -> None:
+        bots = GroupSpec(name="bots", handler="tests.leaking_handlers:leak")
+        clock = GroupSpec(name="clock", command=("sleep", "60"))
+        control = tmp_path / "perfloop" / "bots.sock"
+        control.parent.mkdir(mode=0o700)
+        spec = FleetSpec(groups=(bots, clock), path=(ROOT,), control=str(control))
+        async with Supervisor(spec) as fleet, tended(leaking(fleet)):
+            pids = [each.workers[0].pid for each in fleet.statistics().groups]
+            within, outside = await asyncio.gather(*(told(pid) for pid in pids if pid is not None))
+
+        places = [each["place"] for each in within["lines"]]
+        assert ["leaking_handlers.py:14"] == [f"{Path(each['file']).name}:{each['line']}" for each in places]
+        assert (False, True) == (within["is_outside"], outside["is_outside"])
 
     run(work())
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from perfloop.cli.options import json_option
+from perfloop.cli.options import fleet_option, json_option
 from perfloop.cli.terminal import output, result_console, show_table
 from perfloop.model.units import bytes_text
 from perfloop.model.value import to_json
@@ -20,13 +20,6 @@ from perfloop.process.supervisor.control_place import Asked, only_fleet
 from perfloop.process.supervisor.reading import fleet_of
 from perfloop.process.supervisor.statistics import FleetStatistics, WorkerStatistics
 
-fleet_option = click.option(
-    "--fleet",
-    "fleet_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The fleet of this file; default: the one that runs.",
-)
 _LOOK_S = 1.0
 _STYLES = {
     "ready": "green",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from perfloop.cli.options import Size, json_option
+from perfloop.cli.options import Size, fleet_option, json_option
 from perfloop.cli.terminal import error_console, output, result_console, show
 from perfloop.errors import InvalidInput
 from perfloop.model.units import bytes_text, count_text, seconds_text
@@ -17,6 +17,9 @@ from perfloop.process.leaks.examining import examine_command, examine_process, o
 from perfloop.process.leaks.floors import FLOOR_S, MemorySample, floors
 from perfloop.process.leaks.growing import GrowingLine, Place
 from perfloop.process.leaks.suspicion import LeakPolicy, Suspicion, growth, suspect
+from perfloop.process.supervisor.control_client import examine, worker_of
+from perfloop.process.supervisor.control_place import running_fleets
+from perfloop.process.supervisor.reading import fleet_of
 
 _LOOK_S = 10.0
 _MUCH_FREE = 0.5
@@ -35,15 +38,23 @@ _LITTLE = 2**20
 )  # fmt: skip
 @click.option("--limit", "limit_bytes", type=Size(), help="Say when this much will be in use, as 2GB.")
 @click.option("--watch", is_flag=True, help="PID: look until it leaks, it ends, or Ctrl-C.")
+@fleet_option
 @json_option
 @click.argument("target", nargs=-1, required=True, metavar="PID|COMMAND...")
 def leaks(
-    for_s: float, after_s: float, limit_bytes: int | None, watch: bool, as_json: bool, target: tuple[str, ...]
+    for_s: float,
+    after_s: float,
+    limit_bytes: int | None,
+    watch: bool,
+    fleet_file: Path | None,
+    as_json: bool,
+    target: tuple[str, ...],
 ) -> None:
     """Name what grows in a Python program: the line, how fast, and when the memory will be full.
 
-    A COMMAND is run, looked at from within, and ended. A process that runs, by its PID, is only seen from
-    outside: that it grows, not by which line. What is in use counts, not the resident set, so memory that
+    A COMMAND is run, looked at from within, and ended. So is the worker of a fleet that runs, by its PID, but
+    that it goes on, slower meanwhile. Any other process is only seen from outside: that it grows, not by
+    which line. What is in use counts, not the resident set, so memory that
     malloc keeps free is not taken for a leak. A program that still warms up grows as well: give it time with
     --after. Options come before the PID or the COMMAND.
 
@@ -65,11 +76,23 @@ def leaks(
         _watch(pid, limit_bytes)
         return
     else:
-        found = examine_process(pid, for_s=for_s)
+        found = _examined(pid, for_s, fleet_file)
     if as_json:
         output(to_json(found).decode())
     else:
         _show(found, limit_bytes)
+
+
+def _examined(pid: int, for_s: float, fleet_file: Path | None) -> Examination:
+    """From within where it is the worker of a fleet, else from outside."""
+    places = running_fleets() if fleet_file is None else [Path(str(fleet_of(fleet_file).control))]
+    worker = worker_of(pid, places)
+    found = None
+    if worker is not None:
+        place, name = worker
+        error_console().print(f"looking at {name} for {seconds_text(for_s)} …")
+        found = examine(place, name, for_s=for_s)
+    return found or examine_process(pid, for_s=for_s)
 
 
 def _show(found: Examination, limit_bytes: int | None) -> None:
@@ -148,7 +171,8 @@ def _notes(found: Examination) -> list[str]:
     if found.is_outside:
         notes.append(
             "From outside neither the line can be seen, nor whether private memory is in use or kept free"
-            " by malloc. `perfloop leaks COMMAND` runs the program and names the line."
+            " by malloc. `perfloop leaks COMMAND` runs the program and names the line, and so does the PID of"
+            " a fleet's worker that takes messages."
         )
     return notes
 

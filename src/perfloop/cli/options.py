@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -88,6 +89,13 @@ timeout_option = click.option(
     help="Limit of each statement that perfloop itself runs.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+fleet_option = click.option(
+    "--fleet",
+    "fleet_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The fleet of this file; default: the one that runs.",
+)
 html_option = click.option(
     "--html",
     "html_path",

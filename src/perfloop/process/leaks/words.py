@@ -9,12 +9,13 @@ from perfloop.process.leaks.floors import MemorySample
 from perfloop.process.leaks.sampler import Sampler
 
 MEMORY: Final = "memory"
-"""`[MEMORY]` asks for a sample, `[MEMORY, sample, report]` answers; report: what was examined, or None."""
+"""`[MEMORY]` asks for a sample, `[MEMORY, sample]` answers."""
 TRIM: Final = "trim"
 """`[TRIM]` collects garbage and gives back what is free; `[TRIM, sample]` says what is there after it."""
 EXAMINE: Final = "examine"
-"""`[EXAMINE, seconds]` begins to look for the lines that grow, and `[EXAMINE]` says that it has begun; the
-next MEMORY after its end has them."""
+"""`[EXAMINE, seconds]` begins to look for the lines that grow, and `[EXAMINE]` says that it has begun."""
+REPORT: Final = "report"
+"""`[REPORT]` asks for what was found, `[REPORT, examination]` answers; None while that goes on."""
 
 
 class MemoryWords:
@@ -29,13 +30,14 @@ class MemoryWords:
         """What to say to a word; None where it is no word of these, or has no answer."""
         match word:
             case [kind] if kind == MEMORY:
-                report, self._report = self._report, None
-                return [MEMORY, _told(self._samples().sample()), report]
+                return [MEMORY, _told(self._samples().sample())]
             case [kind] if kind == TRIM:
                 return [TRIM, _told(self._samples().trim())]
             case [kind, float(for_s)] if kind == EXAMINE:
                 self._examine(for_s)
                 return [EXAMINE]
+            case [kind] if kind == REPORT:
+                return [REPORT, self._report]
         return None
 
     def _samples(self) -> Sampler:
@@ -45,6 +47,7 @@ class MemoryWords:
 
     def _examine(self, for_s: float) -> None:
         if self._examining is None or not self._examining.is_alive():
+            self._report = None
             self._examining = threading.Thread(
                 target=self._look, args=(for_s,), daemon=True, name="perfloop-leaks"
             )

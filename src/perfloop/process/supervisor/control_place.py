@@ -26,10 +26,11 @@ class Asked(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a fleet is to do, in one line of JSON."""
 
     act: str
-    """status, restart, scale, drain, or events."""
+    """status, restart, scale, drain, examine, or events."""
     name: str = ""
     count: int = 0
     follow: bool = False
+    for_s: float = 0.0
 
 
 class Answer(Value, frozen=True, kw_only=True):
@@ -52,13 +53,18 @@ def usual_place(fleet_file: Path) -> Path:
     return runtime_folder() / f"{fleet_file.stem[:30]}-{digest}.sock"
 
 
+def running_fleets() -> list[Path]:
+    """The sockets of this user's fleets that answer, but for those whose file names a place of its own."""
+    return [each for each in sorted(runtime_folder().glob("*.sock")) if is_answered(each)]
+
+
 def only_fleet() -> Path:
     """The socket of the one fleet that runs.
 
     Raises:
         FleetNotFound: None runs, or several do.
     """
-    found = [each for each in sorted(runtime_folder().glob("*.sock")) if is_answered(each)]
+    found = running_fleets()
     if not found:
         raise FleetNotFound(
             "no fleet runs for this user; start one with `perfloop supervise FILE`, or name its file"

@@ -6,7 +6,7 @@ import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -14,6 +14,9 @@ from perfloop.errors import InvalidInput, PerfloopError
 from perfloop.process.supervisor.control_place import Answer, Asked, alone_in, free_place, make_place, to_line
 from perfloop.process.supervisor.events import Event, EventLog
 from perfloop.process.supervisor.statistics import FleetStatistics
+
+if TYPE_CHECKING:
+    from perfloop.process.leaks.examination import Examination
 
 _decode = msgspec.json.Decoder(Asked).decode
 
@@ -28,6 +31,8 @@ class Controlled(Protocol):
     async def scale(self, group: str, count: int, *, reason: str) -> None: ...
 
     async def drain(self, name: str, *, reason: str) -> None: ...
+
+    async def examine(self, name: str, for_s: float) -> Examination | None: ...
 
     def statistics(self) -> FleetStatistics: ...
 
@@ -115,6 +120,8 @@ class ControlSocket:
                 await self._fleet.scale(asked.name, asked.count, reason=reason)
             case "drain":
                 await self._fleet.drain(asked.name, reason=reason)
+            case "examine":
+                return await self._fleet.examine(asked.name, asked.for_s)
             case _:
                 raise InvalidInput(f"{asked.act} is nothing that a fleet does; run one perfloop on both ends")
         return self._fleet.statistics()

@@ -100,6 +100,15 @@ class Group:
         while not all(berth.is_settled for berth in self.workers):
             await asyncio.gather(*(berth.settled() for berth in self.workers))
 
+    def require_ready(self) -> None:
+        """Raises FleetFailed where none of its workers got ready, or did its work and came to its end."""
+        states = {berth.state for berth in self.workers}
+        if not states or WorkerState.READY in states or states == {WorkerState.ENDED}:
+            return
+        ends = [each for each in self.log.newest() if each.kind == "ended" and each.name in self.berths]
+        why = f": {ends[-1].name} ended {ends[-1].reason}" if ends else ""
+        raise FleetFailed(f"{self.spec.name} did not become ready{why}")
+
     async def stop(self, reason: str) -> None:
         """Drain and end all."""
         if self._together is not None:

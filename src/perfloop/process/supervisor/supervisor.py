@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -28,6 +28,9 @@ from perfloop.process.supervisor.specs import FleetSpec
 from perfloop.process.supervisor.statistics import FleetStatistics
 from perfloop.process.supervisor.zygotes import Zygotes
 from perfloop.process.zygote.started import StartedZygote
+
+if TYPE_CHECKING:
+    from perfloop.process.leaks.examination import Examination
 
 _IDS: Final = 1 << 40
 """Messages that one process can be sent; so each message of a fleet has an id of its own."""
@@ -122,8 +125,13 @@ class Supervisor:
         for names in self._rounds:
             await asyncio.gather(*(self._groups[name].start() for name in names))
             for name in names:
-                self._require_ready(self._groups[name])
-        self._tend()
+                self._groups[name].require_ready()
+        asking = [each for each in self._groups.values() if each.spec.memory or each.spec.scaling]
+        if asking:
+            # It loads numpy, for which a fleet's start would wait.
+            from perfloop.process.supervisor.tending import tend
+
+            self._tending = tend(asking)
         self.log.add("open", "fleet", after={"after_s": round(time.monotonic() - self._opened_s, 3)})
 
     async def close(self, reason: str = "the fleet is ended") -> None:
@@ -234,6 +242,26 @@ class Supervisor:
         found.require_room(count)
         await found.scale(count, reason)
 
+    async def examine(self, name: str, for_s: float) -> Examination | None:
+        """Look for so long which lines of a worker hold more and more, while it works on, slower.
+
+        None where it runs a command, into which nobody can look.
+
+        Raises:
+            InvalidInput: There is no such worker.
+            FleetFailed: It did not answer.
+        """
+        from perfloop.process.supervisor.tending import GroupKeeper  # it loads numpy
+
+        self._named(name)
+        group = self._groups[name.rpartition("-")[0] or name]
+        if not group.spec.has_channel:
+            return None
+        found = await GroupKeeper(group).examine(name, for_s)
+        if found is None:
+            raise FleetFailed(f"{name} did not answer; it may be busy with one long message, or have ended")
+        return found
+
     def dead_letters(self, group: str) -> tuple[tuple[int, Any], ...]:
         """The last thousand messages that ended their workers too often, with their ids.
 
@@ -284,15 +312,6 @@ class Supervisor:
         if not self._is_open:
             raise FleetFailed("the fleet is ended, and starts nothing any more; open another one")
 
-    def _require_ready(self, group: Group) -> None:
-        if not group.spec.count or any(berth.state is WorkerState.READY for berth in group.workers):
-            return
-        if all(berth.state is WorkerState.ENDED for berth in group.workers):
-            return  # they did their work and came to their end
-        ends = [each for each in self.log.newest() if each.kind == "ended" and each.name in group.berths]
-        why = f": {ends[-1].name} ended {ends[-1].reason}" if ends else ""
-        raise FleetFailed(f"{group.spec.name} did not become ready{why}")
-
     async def _launch(self, group: Group, name: str) -> Running:
         self._incarnations += 1
         running = Running(
@@ -325,23 +344,6 @@ class Supervisor:
             running.has_exited(end)
         elif len(self._early) < _EARLY:
             self._early[end.pid] = end
-
-    def _tend(self) -> None:
-        """Look after the memory and the size of the groups that ask for it."""
-        asking = [each for each in self._groups.values() if each.spec.memory or each.spec.scaling]
-        if not asking:
-            return
-        # It loads numpy, for which a fleet's start would wait.
-        from perfloop.process.supervisor.tending import tendings
-
-        self._tending = [asyncio.create_task(each) for group in asking for each in tendings(group)]
-        for task in self._tending:
-            task.add_done_callback(self._tended)
-
-    def _tended(self, task: asyncio.Task[None]) -> None:
-        """The watch of memory or load has ended: a fault of it is told, and the fleet goes on."""
-        if not task.cancelled() and task.exception() is not None:
-            self.log.add("untended", "fleet", f"memory or load is not watched any more: {task.exception()!r}")
 
     def _changed(self) -> None:
         if self._is_open and all(group.is_over for group in self._groups.values()):

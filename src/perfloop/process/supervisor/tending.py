@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from perfloop.process.leaks.examination import Examination
 from perfloop.process.leaks.floors import MemorySample
 from perfloop.process.leaks.keeper import Seat
 from perfloop.process.leaks.ladder import LadderPolicy
-from perfloop.process.leaks.words import EXAMINE, MEMORY, TRIM, sample_of
+from perfloop.process.leaks.words import EXAMINE, MEMORY, REPORT, TRIM, sample_of
 from perfloop.process.scaling.policy import ScalingPolicy
 from perfloop.process.scaling.scaling import Demand, WorkerScaling
 from perfloop.process.supervisor.group import Group
@@ -31,6 +32,22 @@ _TRIM_S: Final = 30.0
 _EXAMINED_S: Final = 30.0
 """For the answer, after the time of an examination."""
 _ASK_S: Final = 1.0
+
+
+def tend(groups: Sequence[Group]) -> list[asyncio.Task[None]]:
+    """Look after the memory and the size of these groups; a fault of that is told, and the fleet goes on."""
+    tasks = []
+    for group in groups:
+        for each in tendings(group):
+            tasks.append(asyncio.create_task(each))
+            tasks[-1].add_done_callback(partial(_ended, group))
+    return tasks
+
+
+def _ended(group: Group, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        reason = f"memory or load is not watched any more: {task.exception()!r}"
+        group.log.add("untended", group.spec.name, reason)
 
 
 def tendings(group: Group) -> list[Coroutine[Any, Any, None]]:
@@ -102,9 +119,9 @@ class GroupKeeper:
         until_s = loop.time() + for_s + _EXAMINED_S
         await asyncio.sleep(for_s / 2)
         while loop.time() < until_s:
-            told = await self._told(worker, [MEMORY], _ANSWER_S)
-            if told is not None and told[2] is not None:
-                return msgspec.convert(told[2], Examination)
+            told = await self._told(worker, [REPORT], _ANSWER_S)
+            if told is not None and told[1] is not None:
+                return msgspec.convert(told[1], Examination)
             await asyncio.sleep(_ASK_S)
         return None
 
