@@ -463,6 +463,15 @@ MISUSES: list[tuple[str, Callable[[], Any]]] = [
         r"dead_letter is a coroutine function, which nobody awaits",
         lambda: Pipeline([1], dead_letter=bury).stage(len),
     ),
+    (r"5 cannot be called; a stage is a function", lambda: Pipeline([1]).stage(5)),  # type: ignore[arg-type]  # the misuse under test
+    (r"there is no executor 5; say one of", lambda: Pipeline([1]).stage(len, executor=5)),  # type: ignore[arg-type]  # as above
+    (r"2\.5 is no law; say", lambda: Pipeline([1]).stage(len, limiter=2.5)),  # type: ignore[arg-type]  # as above
+    (r"2\.5 is no law; say", lambda: Pipeline([1]).batch(len, size=2.5)),  # type: ignore[arg-type]  # as above
+    (r"dead_letter is 5; give what", lambda: Pipeline([1]).stage(len, dead_letter=5)),  # type: ignore[arg-type]  # as above
+    (
+        r"p99_budget_s has nothing to move",
+        lambda: Pipeline([1]).batch(len, size=5, linger_s=0.1, p99_budget_s=0.2, limiter=2),
+    ),
     (r"5 is not iterable", lambda: Pipeline(5)),  # type: ignore[arg-type]  # the misuse under test
 ]
 

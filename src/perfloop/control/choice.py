@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from perfloop.control.aimd import Aimd
 from perfloop.control.batch_fit import SIZES, BatchFit
@@ -15,6 +15,7 @@ from perfloop.control.policy import SECONDS, AdjustmentPolicy
 from perfloop.control.search_hold import SearchHold
 from perfloop.errors import InvalidInput
 
+LawT = TypeVar("LawT", ConcurrencyLaw, BatchLaw)
 LimitChoice: TypeAlias = str | int | ConcurrencyLaw
 SizeChoice: TypeAlias = str | int | BatchLaw
 
@@ -36,7 +37,9 @@ def law_for(choice: LimitChoice, policy: AdjustmentPolicy | None = None, *, star
         if choice not in LAWS:
             raise InvalidInput(f"there is no law {choice!r}; say one of {', '.join(LAWS)}, or a number")
         return LAWS[choice](policy or policy_for(choice), start)
-    return Fixed(choice) if isinstance(choice, int) else choice
+    if isinstance(choice, int):
+        return Fixed(choice)
+    return _checked(choice)
 
 
 def policy_for(word: str) -> AdjustmentPolicy:
@@ -63,4 +66,12 @@ def size_law_for(
         return FixedSize(policy.clamp(start))
     if isinstance(choice, str):
         raise InvalidInput(f'there is no law {choice!r} of a size; say "adaptive", "fixed", or a number')
-    return FixedSize(choice) if isinstance(choice, int) else choice
+    if isinstance(choice, int):
+        return FixedSize(choice)
+    return _checked(choice)
+
+
+def _checked(law: LawT) -> LawT:
+    if not callable(getattr(law, "update", None)):
+        raise InvalidInput(f'{law!r} is no law; say "adaptive", "fixed", a whole number, or a law')
+    return law

@@ -68,6 +68,10 @@ class StageSpec:
         require(self.queue_items >= 1, f"queue_items is {self.queue_items}; the least is 1")
         linger_s = self.linger_s
         require(linger_s is None or linger_s >= 0, f"linger_s is {linger_s}; it must not be below 0")
+        if self.dead_letter is not None and not callable(self.dead_letter):
+            raise InvalidInput(
+                f"dead_letter is {self.dead_letter!r}; give what is to be called with each one"
+            )
         if _is_async(self.dead_letter):
             raise InvalidInput(
                 "dead_letter is a coroutine function, which nobody awaits; make it a plain one"
@@ -110,6 +114,8 @@ class StageSpec:
         linger: Linger | float = self.linger_s or 0.0
         if self.p99_budget_s is not None and self.linger_s is None:
             linger = Linger(self.p99_budget_s)
+        elif self.p99_budget_s is not None and not is_adaptive and not isinstance(law, SearchHold):
+            raise InvalidInput("p99_budget_s has nothing to move: size, linger_s and limiter are all given")
         slots = None
         if self.p99_budget_s is not None and isinstance(law, SearchHold):
             slots = Slots(self.p99_budget_s, highest=self.workers or self._most_workers())
@@ -174,11 +180,13 @@ def executor_for(function: Function, asked: ExecutorChoice | None) -> ExecutorCh
 
     Raises InvalidInput where the two do not go together.
     """
+    if not callable(function):
+        raise InvalidInput(f"{function!r} cannot be called; a stage is a function of an item, or of a batch")
     is_async = _is_async(function)
     name = name_of(function)
     if asked is None:
         return "async" if is_async else "threads"
-    if isinstance(asked, str) and asked not in WORDS:
+    if asked not in WORDS and not isinstance(asked, Executor):
         raise InvalidInput(f"there is no executor {asked!r}; say one of {', '.join(WORDS)}, or an Executor")
     if is_async and asked != "async":
         raise InvalidInput(f'{name} is a coroutine function; say executor="async", or leave executor out')
