@@ -41,9 +41,18 @@ def pids(fleet: Supervisor) -> list[int]:
 
 
 def processes() -> int:
-    """Workers that run, whether the fleet knows of them or not: what its zygotes started."""
+    """Workers that run, whether the fleet knows of them or not: what its zygotes started, no spare ones."""
     own = psutil.Process()
-    return len({each.pid for each in own.children(recursive=True)} - {each.pid for each in own.children()})
+    started = {each.pid for each in own.children(recursive=True)} - {each.pid for each in own.children()}
+    return sum(not is_spare(each) for each in started)
+
+
+def is_spare(pid: int) -> bool:
+    """Whether it waits to be made a worker, or is gone."""
+    try:
+        return psutil.Process(pid).name() == "spare"
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_sizes_that_are_asked_for_at_once_come_one_after_another() -> None:
