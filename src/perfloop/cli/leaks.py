@@ -52,11 +52,13 @@ def leaks(
 ) -> None:
     """Name what grows in a Python program: the line, how fast, and when the memory will be full.
 
-    A COMMAND is run, looked at from within, and ended. So is the worker of a fleet that runs, by its PID, but
-    that it goes on, slower meanwhile. Any other process is only seen from outside: that it grows, not by
-    which line. What is in use counts, not the resident set, so memory that
-    malloc keeps free is not taken for a leak. A program that still warms up grows as well: give it time with
-    --after. Options come before the PID or the COMMAND.
+    A COMMAND is run, looked at from within, and ended. A worker of a fleet that runs, by its PID, is looked
+    at from within, too, and goes on, slower meanwhile. Any other process is only seen from outside: that it
+    grows, not by which line.
+
+    What is in use counts, not the resident set, so memory that malloc keeps free is not taken for a leak. A
+    program that still warms up grows as well: give it time with --after. Options come before the PID or the
+    COMMAND.
 
     \b
     perfloop leaks python app.py
