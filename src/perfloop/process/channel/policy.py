@@ -19,8 +19,8 @@ class ChannelPolicy(Value, frozen=True, kw_only=True):
     every eighth message."""
     max_unacknowledged: int = 65_536
     """Messages under way; who sends more waits."""
-    max_unacknowledged_bytes: int = 1024 * 1024
-    """Their size; a larger message goes alone. More is slower: it leaves the processor's cache."""
+    max_unacknowledged_bytes: int = 4 * 1024 * 1024
+    """Their size; a larger message goes alone. With a quarter of it, who sends large messages waits more."""
     max_message_bytes: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
