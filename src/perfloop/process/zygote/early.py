@@ -6,11 +6,13 @@ That takes half as long as what workers import; where there are two processors i
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Sequence
-from typing import Any
 
-from perfloop.process.zygote.started import EARLY, StartedZygote, end_zygote, execute_zygote, tell_zygote
+from perfloop.process.zygote.executing import execute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 
 def begin(arguments: Sequence[str]) -> None:
@@ -22,15 +24,23 @@ def begin(arguments: Sequence[str]) -> None:
     files = [each for each in arguments if not each.startswith("-")]
     if len(files) != 1 or {"-h", "--help"} & set(arguments):
         return
-    zygote = execute_zygote()  # it comes up while the file is read
+    pid, control = execute()
+    # While it comes up.
+    import socket
+    import tomllib
+
+    from perfloop.process.zygote.started import EARLY, StartedZygote, end_zygote, tell_zygote
+
+    zygote = StartedZygote(pid, socket.socket(fileno=control))
     try:
         with open(files[0], "rb") as file:
             preload = preload_of(tomllib.load(file))
     except (OSError, ValueError, AttributeError, TypeError):
         end_zygote(zygote)
         return
-    folder = os.path.dirname(os.path.realpath(files[0]))
-    _keep(zygote, preload, (folder,))
+    path = (os.path.dirname(os.path.realpath(files[0])),)
+    tell_zygote(zygote, preload, path)
+    EARLY[preload, path] = zygote
 
 
 def preload_of(document: dict[str, Any]) -> tuple[str, ...]:
@@ -38,8 +48,3 @@ def preload_of(document: dict[str, Any]) -> tuple[str, ...]:
     places = [each.get("handler") or each.get("target") for each in document["groups"].values()]
     modules = [place.partition(":")[0] for place in places if place]
     return tuple(dict.fromkeys(["perfloop.process.worker", *document.get("preload", ()), *modules]))
-
-
-def _keep(zygote: StartedZygote, preload: tuple[str, ...], path: tuple[str, ...]) -> None:
-    tell_zygote(zygote, preload, path)
-    EARLY[preload, path] = zygote

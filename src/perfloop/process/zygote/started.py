@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from perfloop.process.zygote import wire
+from perfloop.process.zygote.executing import execute
 
 
 class StartedZygote(NamedTuple):
@@ -21,16 +22,9 @@ class StartedZygote(NamedTuple):
 
 
 def execute_zygote() -> StartedZygote:
-    """Execute a zygote in a session of its own, so that Ctrl-C reaches the supervisor alone.
-
-    It waits to be told what to load; where that takes a while, it was not waited for until Python is up.
-    """
-    ours, theirs = socket.socketpair()
-    theirs.set_inheritable(True)
-    command = [sys.executable, "-m", "perfloop.process.zygote", str(theirs.fileno())]
-    pid = os.posix_spawn(sys.executable, command, os.environ, setsid=True)
-    theirs.close()
-    return StartedZygote(pid, ours)
+    """A zygote that waits to be told what to load."""
+    pid, control = execute()
+    return StartedZygote(pid, socket.socket(fileno=control))
 
 
 def tell_zygote(zygote: StartedZygote, preload: Sequence[str], path: Sequence[str] = ()) -> None:
