@@ -77,7 +77,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         (folder / f"{name}.py").write_text(text)
 
     def examine(name: str) -> Examination:
-        return examine_command([str(folder / f"{name}.py")], after_s=0.5, for_s=4.5)
+        return examine_command([str(folder / f"{name}.py")], after_s=0.3, for_s=3.0)
 
     with ThreadPoolExecutor(len(PROGRAMS)) as pool:
         return dict(zip(PROGRAMS, pool.map(examine, PROGRAMS), strict=True))
