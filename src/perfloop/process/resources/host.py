@@ -28,8 +28,10 @@ def host_rights(root: Path = Path("/")) -> HostRights:
 
 def group_of(plan: ResourcePlan, name: str, *, root: Path = Path("/")) -> ControlGroup | None:
     """The control group that a worker's plan asks for; None where it needs none."""
+    if plan.group_memory_bytes is None and plan.group_weight is None:
+        return None
     folder = group_rights(root).folder
-    if folder is None or (plan.group_memory_bytes is None and plan.group_weight is None):
+    if folder is None:
         return None
     return ControlGroup(Path(folder), name, memory_bytes=plan.group_memory_bytes, weight=plan.group_weight)
 
