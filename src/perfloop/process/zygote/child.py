@@ -52,10 +52,10 @@ def changed_signals() -> dict[int, Any]:
     return found
 
 
-def changed_environment(wanted: Mapping[str, str]) -> dict[str, str | None]:
-    """What has to change for the environment to be this one, None to go; asked before the fork."""
-    gone = {name: None for name in os.environ if name not in wanted}
-    return gone | {name: text for name, text in wanted.items() if os.environ.get(name) != text}
+def changed_environment(wanted: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str | None]:
+    """What has to change for the own environment to be the wanted one, None to go; asked before the fork."""
+    gone = {name: None for name in own if name not in wanted}
+    return gone | {name: text for name, text in wanted.items() if own.get(name) != text}
 
 
 def shed(name: str, parent: int, signals: Mapping[int, Any]) -> None:

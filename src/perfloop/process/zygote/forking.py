@@ -42,6 +42,8 @@ class Forker:
         self._awake, self._wake = socket.socketpair()
         self._pid = os.getpid()
         self._signals: dict[int, Any] = {}
+        self._environment: dict[str, str] = {}
+        """As it is; modules that were loaded may have changed it."""
         self._all_signals = signal.valid_signals()
         self._running: set[int] = set()
         self._spare: Spare | None = None
@@ -53,6 +55,7 @@ class Forker:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _take_note)
         self._signals = changed_signals()
+        self._environment = dict(os.environ)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,8 +105,8 @@ class Forker:
             self._needs_spare = True
             if self._has_handed(order, fds):
                 return None
-        environment = changed_environment(order["environment"])
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._all_signals)
+        environment = changed_environment(order["environment"], self._environment)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             pid = os.fork()
         except OSError as error:

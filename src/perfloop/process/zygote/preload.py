@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Final, NamedTuple
 
 _FDS: Final = "/dev/fd"
+_WORKER: Final = "perfloop.process.worker"
 _KINDS: Final = ((stat.S_ISSOCK, "a socket"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISREG, "a file"))
 
 
@@ -38,7 +39,10 @@ def preload(modules: Iterable[str], say: Callable[[str], None]) -> list[Loaded]:
     """
     gc.disable()
     try:
-        return [_load(name, say) for name in modules]
+        loaded = [_load(name, say) for name in modules]
+        if _WORKER in sys.modules:
+            sys.modules[_WORKER].rehearse()
+        return loaded
     finally:
         gc.enable()
         gc.freeze()

@@ -55,5 +55,5 @@ class Parked(NamedTuple):
                 order, fds = words[0]
                 if not fds:
                     child.refuse(child.CANNOT_BEGIN, "a spare worker has too many files open")
-                changes = child.changed_environment(order["environment"])
+                changes = child.changed_environment(order["environment"], os.environ)
                 return child.Forked(order, fds, changes, self.signals, self.parent)
