@@ -163,7 +163,10 @@ def test_workers_follow_the_load() -> None:
                 await asyncio.gather(*sent)
                 await until(lambda: len(group.workers) == 1)
             scaled = events(fleet, "scaled")
+            (first, *_) = events(fleet, "scaling-kept")
 
+            assert (1, scaled[0].after["workers"]) == (first.before["workers"], first.after["workers"])
+            assert first.before["done_per_s"] != first.after["done_per_s"]
             assert "workers are needed" in scaled[0].reason
             assert "were needed for 1 s" in scaled[-1].reason
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -66,9 +67,7 @@ def leaks(
     perfloop leaks 4711
     perfloop leaks --watch 4711
     """
-    if target[0].isdigit() and len(target) > 1:
-        raise click.UsageError("a PID stands at the end; options come before it")
-    pid = int(target[0]) if target[0].isdigit() else None
+    pid = _pid(target)
     if watch and (pid is None or as_json):
         raise click.UsageError("--watch is for a PID, and without --json")
     if pid is None:
@@ -83,6 +82,15 @@ def leaks(
         output(to_json(found).decode())
     else:
         _show(found, limit_bytes)
+
+
+def _pid(target: Sequence[str]) -> int | None:
+    """None where it is a command."""
+    if not target[0].isdigit():
+        return None
+    if len(target) > 1:
+        raise click.UsageError("a PID stands at the end; options come before it")
+    return int(target[0])
 
 
 def _examined(pid: int, for_s: float, fleet_file: Path | None) -> Examination:

@@ -167,10 +167,6 @@ class Ladder:
         else:
             state.trimmed_s, state.is_trim_spent = at_s, act.cause is not Cause.FRAGMENTATION
 
-    def forget(self, worker: str) -> None:
-        """There is no such worker any more."""
-        self._states.pop(worker, None)
-
     def _recycled(self, state: _State, at_s: float, rand: float) -> None:
         state.recycled_s.append(at_s)
         state.trimmed_s, state.is_trim_spent, state.waits_since_s = None, False, None

@@ -75,6 +75,8 @@ class WorkerScaling:
         self._log: deque[Scaling] = deque(maxlen=_KEPT)
         self._trial: Scaling | None = None
         """A step up whose gain is not known yet."""
+        self.judged: Scaling | None = None
+        """The step whose gain the last window has settled."""
         self._after: list[Demand] = []
         self._before: deque[Demand] = deque()
         self._ceiling: int | None = None
@@ -92,6 +94,7 @@ class WorkerScaling:
             demand: The newest window.
             most: Workers for which there is room now, where that is less than the policy's highest.
         """
+        self.judged = None
         self._learn(demand)
         needed, why = self._need(demand)
         if most is not None and needed > most:
@@ -214,7 +217,7 @@ class WorkerScaling:
 
     def _settle(self, trial: Scaling, goodput: float, outcome: Outcome) -> None:
         at = max(place for place, each in enumerate(self._log) if each is trial)
-        self._log[at] = structs.replace(trial, goodput_after_per_s=goodput, outcome=outcome)
+        self._log[at] = self.judged = structs.replace(trial, goodput_after_per_s=goodput, outcome=outcome)
 
 
 def _smoothed(mean: float | None, newest: float, weight: float) -> float:

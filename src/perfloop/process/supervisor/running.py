@@ -26,7 +26,6 @@ _CHANNEL_END_S: Final = 0.5
 """For the last words of a worker that has ended: what it started may hold its end of the channel."""
 _INCARNATION_BITS: Final = 40
 """Of a message's id, above which stands the number of the process that it was first sent to."""
-Watch = Callable[["Running", int], None]
 
 
 class Listener(Protocol):
@@ -65,8 +64,7 @@ class Running:
         listener: Listener,
         clock: Callable[[], float],
     ) -> None:
-        self.name = name
-        self.group = group
+        self.name, self.group = name, group
         self.pid = 0
         self.is_open = False
         """Whether it may be sent messages."""
@@ -90,9 +88,7 @@ class Running:
         self.wrote_ready: asyncio.Future[None] = loop.create_future()
         """That it wrote the line by which it is ready; it may do so before its start is reported."""
         self.output = Output(self._wrote)
-        self._clock = clock
-        self._first_id = first_id
-        self._listener = listener
+        self._clock, self._first_id, self._listener = clock, first_id, listener
         self._channel: AsyncChannelEnd | None = None
         self._channel_over = asyncio.Event()
         self._answers: dict[str, asyncio.Future[Any]] = {}

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from perfloop.control.adjustment import Outcome
 from perfloop.errors import FleetFailed
 from perfloop.process.leaks.examination import Examination
 from perfloop.process.leaks.floors import MemorySample
@@ -17,7 +18,7 @@ from perfloop.process.leaks.keeper import Seat
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.leaks.words import EXAMINE, MEMORY, REPORT, TRIM, sample_of
 from perfloop.process.scaling.policy import ScalingPolicy
-from perfloop.process.scaling.scaling import Demand, WorkerScaling
+from perfloop.process.scaling.scaling import Demand, Scaling, WorkerScaling
 from perfloop.process.supervisor.group import Group
 from perfloop.process.supervisor.running import Running
 
@@ -81,9 +82,22 @@ async def follow_load(group: Group, policy: ScalingPolicy, *, window_s: float = 
             await asyncio.sleep(window_s / _GLANCES)
             load.glance()
         change = law.update(load.demand(), most=group.room)
+        if law.judged is not None:
+            _tell_gain(group, law.judged)
         if change is not None:
             await group.scale(change.after, change.reason)
             load.demand()  # the time of the change is no window
+
+
+def _tell_gain(group: Group, step: Scaling) -> None:
+    after = step.goodput_after_per_s or 0.0
+    group.log.add(
+        f"scaling-{step.outcome.value}",
+        group.spec.name,
+        "the new workers stay" if step.outcome is Outcome.KEPT else "the new workers gained nothing",
+        before={"workers": step.before, "done_per_s": round(step.goodput_before_per_s, 1)},
+        after={"workers": step.after, "done_per_s": round(after, 1)},
+    )
 
 
 class GroupKeeper:
