@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from perfloop.control import FixedSize
 from perfloop.errors import StageFailed
 from perfloop.process import DeadLetter, Pipeline, RetryPolicy
 
@@ -265,3 +266,18 @@ def test_what_an_async_source_yields_while_it_is_stopped_is_worked_on() -> None:
 
     assert list(range(1, 1 + summary.items_read)) == seen
     assert not summary.is_complete
+
+
+class Broken(FixedSize):
+    """A law of one's own with a fault."""
+
+    def size_of_call(self, number: int) -> int:
+        raise OSError("the law is broken")
+
+
+def test_a_law_that_fails_ends_the_run_with_its_error() -> None:
+    async def store(items: list[int]) -> None:
+        pass
+
+    with pytest.raises(OSError, match="the law is broken"):
+        Pipeline(itertools.count()).stage(doubled).batch(store, size=Broken(8), limiter=1).stage(print).run()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from perfloop.process.pipeline.calls import run_batch_async, run_items_async
@@ -87,8 +86,7 @@ class AsyncStage(StageRun):
     def close(self) -> None:
         """Wait for the tasks; not from the loop's own thread."""
         if self._main is not None:
-            with contextlib.suppress(CancelledError):
-                self._main.result()
+            wait([self._main])
         self.meter.end()
 
     async def _dispatch(self) -> None:
@@ -104,9 +102,8 @@ class AsyncStage(StageRun):
                 task = self._loop.create_task(self._do(parcel, begun_at_s))
                 self._calls_under_way.add(task)
                 task.add_done_callback(self._done)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # the boundary of a task: the run ends with it
             self._fail(error)
-            raise
         finally:
             while self._calls_under_way:
                 await asyncio.wait(self._calls_under_way)
