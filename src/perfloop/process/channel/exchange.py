@@ -18,8 +18,6 @@ from perfloop.process.channel.statistics import ChannelStatistics
 
 _decode: Final = msgspec.msgpack.Decoder().decode
 _encode: Final = msgspec.msgpack.Encoder().encode
-_MESSAGES: Final = (int(Kind.MESSAGES), int(Kind.MESSAGES_AGAIN))
-_ACKNOWLEDGED: Final = int(Kind.ACKNOWLEDGED)
 KEPT_BYTES: Final = 2 * 1024 * 1024
 GONE: Final = "the other end of the channel is gone; what is not acknowledged is in left()"
 
@@ -125,9 +123,9 @@ class Exchange:
 
     def _take(self, frame: Frame) -> Batch | None:
         kind, count, first_id, body = frame
-        if kind in _MESSAGES:
+        if kind == Kind.MESSAGES or kind == Kind.MESSAGES_AGAIN:
             return self.receiving.batch(first_id, count, body, is_again=kind == Kind.MESSAGES_AGAIN)
-        if kind == _ACKNOWLEDGED:
+        if kind == Kind.ACKNOWLEDGED:
             for first, last in self.sending.acknowledged(first_id, count, body):
                 if self._on_acknowledged is not None:
                     self._on_acknowledged(first, last)

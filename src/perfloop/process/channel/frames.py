@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from enum import IntEnum
 from struct import Struct
 from typing import Final, NoReturn
 
@@ -25,14 +24,14 @@ FIRST_SIZE: Final = 256 * 1024
 """Bytes that a reader has room for until a larger frame comes; they take no memory before they are used."""
 
 
-class Kind(IntEnum):
-    """What a frame holds."""
+class Kind:
+    """What a frame holds: plain numbers, as finding a member of an enum takes as long as packing a head."""
 
-    MESSAGES = 1
-    MESSAGES_AGAIN = 2
+    MESSAGES: Final = 1
+    MESSAGES_AGAIN: Final = 2
     """Messages that were sent before, perhaps to another worker, and were not acknowledged."""
-    ACKNOWLEDGED = 3
-    WORD = 4
+    ACKNOWLEDGED: Final = 3
+    WORD: Final = 4
     """Something between the ends themselves: it is neither counted nor acknowledged."""
 
 
@@ -45,7 +44,7 @@ Parts = tuple[bytes, bytes]
 """The head of a frame to be written, and its body."""
 
 
-def head_of(kind: Kind, body: bytes, *, count: int = 0, first_id: int = 0) -> bytes:
+def head_of(kind: int, body: bytes, *, count: int = 0, first_id: int = 0) -> bytes:
     """The head that goes before this body."""
     return HEAD.pack(len(body), VERSION, kind, count, first_id)
 

@@ -37,7 +37,8 @@ class Sending:
         self.next_id = first_id
         """Of the first message in the frame that is being filled."""
         self._batch_bytes = policy.batch_bytes
-        self._room = policy.max_unacknowledged
+        self._room = self._most = policy.max_unacknowledged
+        self._most_bytes = policy.max_unacknowledged_bytes
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         # A bytearray keeps its room only while half of it is in use, and would grow anew with every frame:
         # what is never sent, at its begin, has it kept.
@@ -56,10 +57,7 @@ class Sending:
     def is_full(self) -> bool:
         """Whether as much is under way as may be."""
         held = self.under_way
-        return (
-            held.messages >= self.policy.max_unacknowledged
-            or held.size_bytes >= self.policy.max_unacknowledged_bytes
-        )
+        return held.messages >= self._most or held.size_bytes >= self._most_bytes
 
     def put(self, message: Any) -> bool:
         """Add a message to the frame; whether it is full, and has to go before more is put into it.
@@ -88,7 +86,7 @@ class Sending:
         """The frame that was filled, which counts as sent from here on."""
         sent = self._cut()
         self.under_way.add(sent)
-        self._room = self.policy.max_unacknowledged - self.under_way.messages
+        self._room = self._most - self.under_way.messages
         return self._parts(sent, Kind.MESSAGES)
 
     def again(self, left: Iterable[Sent]) -> list[Parts]:
@@ -169,7 +167,7 @@ class Sending:
         self.waiting = 0
         return sent
 
-    def _parts(self, sent: Sent, kind: Kind) -> Parts:
+    def _parts(self, sent: Sent, kind: int) -> Parts:
         self.sent += sent.count
         self.frames += 1
         return head_of(kind, sent.body, count=sent.count, first_id=sent.first_id), sent.body
