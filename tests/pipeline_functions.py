@@ -36,6 +36,22 @@ def ending_its_process_once(given: tuple[int, str]) -> int:
     return number
 
 
+class EndingItsProcessAsItComes:
+    """Kills the first process that it is loaded in."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self._mark = state["_mark"]
+        if not Path(self._mark).exists():
+            Path(self._mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
 def returning_what_cannot_be_sent(number: int) -> object:
     return (lambda: number) if number == 3 else number
 

@@ -88,6 +88,14 @@ def test_a_process_that_is_killed_once_costs_nothing(tmp_path: Path) -> None:
     assert list(range(60)) == sorted(seen)
 
 
+def test_a_process_that_is_killed_as_it_starts_is_started_again(tmp_path: Path) -> None:
+    seen: list[int] = []
+    function = functions.EndingItsProcessAsItComes(str(tmp_path / "killed"))
+    Pipeline(range(20)).stage(function, executor="processes", workers=1).batch(seen.extend, limiter=1).run()
+
+    assert list(range(20)) == sorted(seen)
+
+
 def test_errors_come_back_from_the_process() -> None:
     letters: list[DeadLetter] = []
     Pipeline(range(30), dead_letter=letters.append).stage(

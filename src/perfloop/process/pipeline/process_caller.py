@@ -15,11 +15,14 @@ import sys
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, Final
 
 from perfloop.errors import InvalidInput, LaunchFailed, PerfloopError
 from perfloop.process.pipeline.calls import Function, run_batch, run_items, run_sent
 from perfloop.process.pipeline.parcel import Outcome
+
+STARTS: Final = 5
+"""How often a process is started until it lives."""
 
 
 class ProcessDied(PerfloopError):
@@ -98,6 +101,17 @@ class ProcessCaller:
         return whole
 
     def _started(self) -> ProcessPoolExecutor:
+        """One that was killed before it could work, as by a lack of memory, is not the last word."""
+        failures = 0
+        while True:
+            try:
+                return self._start()
+            except LaunchFailed:
+                failures += 1
+                if failures == STARTS or self._is_aborted:
+                    raise
+
+    def _start(self) -> ProcessPoolExecutor:
         method = "forkserver" if sys.platform == "linux" else "spawn"
         pool = ProcessPoolExecutor(
             1,
