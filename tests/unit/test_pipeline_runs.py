@@ -196,7 +196,7 @@ def test_an_adaptive_limit_grows_where_that_pays_and_says_why(caplog: pytest.Log
 
 def test_a_law_of_ones_own_is_asked_as_often_as_its_policy_says() -> None:
     law = SearchHold(AdjustmentPolicy(interval_s=0.3, highest=4))
-    summary = Pipeline(range(400)).stage(lambda number: time.sleep(0.003), limiter=law).run()
+    summary = Pipeline(range(1000)).stage(lambda number: time.sleep(0.003), limiter=law).run()
     windows = [adjustment.evidence.before for adjustment in summary.stages[0].adjustments]
 
     assert windows
