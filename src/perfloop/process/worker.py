@@ -139,6 +139,7 @@ def rehearse() -> None:
         ours, theirs = socket.socketpair()
         with ours, Worker("rehearsal", theirs) as worker:
             worker.ready()
+        inspect.iscoroutinefunction(named(f"{__name__}:rehearse"))
     signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 

@@ -59,8 +59,9 @@ def changed_environment(wanted: Mapping[str, str], own: Mapping[str, str]) -> di
 
 
 def shed(name: str, parent: int, signals: Mapping[int, Any]) -> None:
-    """A session, signals, random numbers, a name and a death of its own."""
-    os.setsid()
+    """A session, signals, random numbers, a name and a death of its own; again, only the name is another."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
     die_with_parent(parent)
     call_itself(name)
     signal.set_wakeup_fd(-1)

@@ -40,13 +40,19 @@ def preload(modules: Iterable[str], say: Callable[[str], None]) -> list[Loaded]:
     gc.disable()
     try:
         loaded = [_load(name, say) for name in modules]
-        if _WORKER in sys.modules:
-            sys.modules[_WORKER].rehearse()
+        rehearse()
         return loaded
     finally:
         gc.enable()
         gc.freeze()
         _flush()
+
+
+def rehearse() -> None:
+    """Go through a worker's start, if what it needs is loaded."""
+    worker = sys.modules.get(_WORKER)
+    if worker is not None:
+        worker.rehearse()
 
 
 def _load(name: str, say: Callable[[str], None]) -> Loaded:

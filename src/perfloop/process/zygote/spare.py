@@ -1,8 +1,8 @@
 """A fork that waits to be made a worker: to replace one that died is then to hand over its descriptors.
 
-It was forked as a worker is, so that its random numbers are its own; what else a worker sheds and takes, it
-sheds and takes when its order comes. Until then it is nobody: it leads no group, hears no signal, and ends
-with the zygote.
+It was forked as a worker is, so that its random numbers are its own, it has shed what was the zygote's, and
+has copied the pages that a worker's start writes to. Until its order comes it counts for nothing and listens
+to nobody; it ends with the zygote.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 from typing import Any, Final, NamedTuple
 
 from perfloop.process.zygote import child, wire
+from perfloop.process.zygote.preload import rehearse
 
 _NAME: Final = "spare"
 
@@ -43,8 +44,9 @@ class Parked(NamedTuple):
 
     def wait(self) -> child.Forked:
         """What it is to be, once it is ordered; ends with the zygote."""
-        child.die_with_parent(self.parent)
-        child.call_itself(_NAME)
+        child.shed(_NAME, self.parent, self.signals)
+        rehearse()
+        own = dict(os.environ)
         received = wire.Receiver(self.end)
         while True:
             words = received.receive()
@@ -55,5 +57,5 @@ class Parked(NamedTuple):
                 order, fds = words[0]
                 if not fds:
                     child.refuse(child.CANNOT_BEGIN, "a spare worker has too many files open")
-                changes = child.changed_environment(order["environment"], os.environ)
+                changes = child.changed_environment(order["environment"], own)
                 return child.Forked(order, fds, changes, self.signals, self.parent)
