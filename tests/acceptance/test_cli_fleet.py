@@ -124,6 +124,7 @@ def test_a_fleet_is_looked_at_changed_and_ended_as_it_is_told(tmp_path: Path) ->
         assert ["bots-1", "bots-2"] == [each["name"] for each in bots["workers"]]
         assert 0o600 == place.stat().st_mode & 0o777
         assert "bots-3" in fleet.ask("scale", "bots", "3").stdout
+        assert 2 == fleet.ask("scale", "bots", "100000000").returncode
         assert 0 == fleet.ask("restart", "bots-1").returncode
         assert "drained" in fleet.ask("drain", "bots-2").stdout
         assert [True, True] == [is_gone(pid) for pid in pids]

@@ -21,6 +21,8 @@ from perfloop.process.supervisor.reading import fleet_of
 from perfloop.process.supervisor.statistics import FleetStatistics, WorkerStatistics
 
 _LOOK_S = 1.0
+_MOST_WORKERS = 1000
+"""More is a slip of the finger, and the memory of the machine is gone before anything can be said to it."""
 _STYLES = {
     "ready": "green",
     "starting": "yellow",
@@ -85,7 +87,7 @@ def restart(name: str, fleet_file: Path | None, as_json: bool) -> None:
 
 @fleet.command(short_help="Have so many workers in a group.")
 @click.argument("group")
-@click.argument("count", type=click.IntRange(min=0))
+@click.argument("count", type=click.IntRange(0, _MOST_WORKERS))
 @fleet_option
 @json_option
 def scale(group: str, count: int, fleet_file: Path | None, as_json: bool) -> None:
