@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from perfloop.control.batch_fit import BatchFit
 from perfloop.control.fixed import Fixed, FixedSize
 from perfloop.control.linger import Linger
+from perfloop.control.search_hold import SearchHold
 from perfloop.control.slots import Slots
 from perfloop.control.window import Window, summarise
 from perfloop.errors import InvalidInput
@@ -196,6 +198,21 @@ def test_a_window_in_which_something_moved_moves_nothing_else() -> None:
     assert steered.update_linger(window(at_s=1.5, p99_s=0.001), is_late=False) is None
 
 
+def test_a_stage_that_falls_behind_goes_on_with_the_slots_and_the_size_that_it_had() -> None:
+    steered = BatchSteering(
+        SearchHold(), BatchFit(), most=1000, linger=Linger(0.02), slots=Slots(0.02, highest=32)
+    )
+    steered.update(window(at_s=1.0), 0.0)
+    for at_s, p99_s in [(2.0, 0.05), (3.0, 0.03), (4.0, 0.025)]:
+        steered.update_linger(window(at_s=at_s, p99_s=p99_s), is_late=True)
+    steered.update(window(at_s=4.5, items=6000), 0.0)
+    before = steered.limit
+    steered.update(window(at_s=5.0, items=90_000), 0.9)
+
+    assert (4, 4, 60) == (before, steered.limit, steered.size)
+    assert sorted(entry.at_s for entry in steered.entries()) == [entry.at_s for entry in steered.entries()]
+
+
 def test_a_source_that_waits_makes_a_closed_loop_until_it_does_not_for_a_while() -> None:
     steered = steering()
     seen = []
@@ -204,6 +221,15 @@ def test_a_source_that_waits_makes_a_closed_loop_until_it_does_not_for_a_while()
         seen.append(steered.is_behind)
 
     assert [True, True, True, False] == seen
+
+
+def test_a_source_that_never_waited_stays_in_open_loop() -> None:
+    steered, seen = steering(), []
+    for _ in range(5):
+        steered.update(window(), 0.0)
+        seen.append(steered.is_behind)
+
+    assert [False] * 5 == seen
 
 
 def stage(name: str, *, full: float = 0.0, busy: float = 0.0) -> StageStatistics:

@@ -145,6 +145,11 @@ class BatchFit:
             return self.size
         return self._policy.clamp(min(self.size - 1, DITHER * self.size))
 
+    def begin_at(self, size: int, window: Window, reason: str) -> Adjustment:
+        """Grow from a size that was found by other means, up to this Window."""
+        self._before = None
+        return self._move(window, self._policy.clamp(size), reason, Outcome.KEPT)
+
     def update(self, window: Window) -> Adjustment | None:
         """Take the next Window. After a gap, in which something else was moved, the line is drawn anew."""
         last, self._last = self._last, window

@@ -62,6 +62,13 @@ class SearchHold:
     def is_settled(self) -> bool:
         return self._bracket is None
 
+    def begin_at(self, limit: int, window: Window, reason: str) -> Adjustment:
+        """Search from a limit that was found by other means, up to this Window."""
+        to = self.policy.clamp(limit)
+        self._bracket = Bracket(self.policy, to, Direction.UP, to)
+        self._anchor, self._trial = Estimate(to), None
+        return self._move(to, window, reason)
+
     def update(self, window: Window) -> Adjustment | None:
         """Take the next Window. A gap before it says that something else was moved meanwhile."""
         last, self._last = self._last, window

@@ -12,11 +12,13 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog
+from perfloop.control.batch_fit import BatchFit
 from perfloop.control.coordinator import Coordinator
 from perfloop.control.fixed import FixedSize
 from perfloop.control.law import BatchLaw, ConcurrencyLaw
 from perfloop.control.linger import Linger
 from perfloop.control.policy import AdjustmentPolicy
+from perfloop.control.search_hold import SearchHold
 from perfloop.control.slots import Slots
 from perfloop.control.window import Window
 from perfloop.process.pipeline.sizing import ChunkSize
@@ -135,7 +137,8 @@ class BatchSteering:
         self._linger = linger
         self._slots = slots
         self._free = 0
-        self._has_looked = False
+        self._has_looked = self._has_taken_over = False
+        self._open_size = 0
         self._moved_at_s = 0.0
         self.is_behind = True
         """Whether the source waits for the sink; until the first Window it does, and calls are small."""
@@ -165,8 +168,12 @@ class BatchSteering:
     def update(self, window: Window, held_ratio: float) -> Adjustment | None:
         was_behind = self.is_behind
         self._free = 0 if held_ratio >= HELD else self._free + 1
-        self.is_behind = self._free < (FREE_WINDOWS if self._has_looked else 1)
+        if self._free in (0, FREE_WINDOWS) or not self._has_looked:
+            self.is_behind = self._free == 0
         self._has_looked = True
+        if self.is_behind and not was_behind:
+            self._take_over(window)
+        self._open_size = 0 if self.is_behind else round(window.items / max(1, window.completions))
         if self.is_behind:
             return self._noted(self._coordinator.update(window))
         if self._slots is None:
@@ -175,6 +182,17 @@ class BatchSteering:
             self._slots.limit = max(self._slots.limit, self._law.limit)
             self._moved_at_s = window.ended_at_s
         return None
+
+    def _take_over(self, window: Window) -> None:
+        """Let the laws of closed loop begin, the first time, where open loop ended, not with small calls."""
+        if self._has_taken_over:
+            return
+        self._has_taken_over = True
+        law, size, reason = self._law, self._size, "as it was while items came by themselves"
+        if self._slots is not None and isinstance(law, SearchHold) and self._slots.limit > law.limit:
+            self._noted(law.begin_at(self._slots.limit, window, reason))
+        if isinstance(size, BatchFit) and self._open_size > size.size:
+            self._noted(size.begin_at(self._open_size, window, reason))
 
     def update_linger(self, window: Window, *, is_late: bool) -> Adjustment | None:
         """Only of a time in open loop in which nothing else moved. Slots first: too few hide the rest."""
