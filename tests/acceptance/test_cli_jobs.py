@@ -64,11 +64,13 @@ def test_no_address_and_an_empty_one_are_not_understood(perfloop: Any) -> None:
     assert "give a DSN, --redis URL, or both" in without.err
 
 
-def test_a_redis_that_is_down_is_a_limitation(perfloop: Any) -> None:
-    told = perfloop("jobs", "--redis", "redis://127.0.0.1:1")
+@pytest.mark.parametrize("gate", [(), ("--fail-on", "high")], ids=["look", "gate"])
+def test_where_nothing_can_be_read_nothing_is_said_to_be_well(perfloop: Any, gate: tuple[str, ...]) -> None:
+    told = perfloop("jobs", "--redis", "redis://127.0.0.1:1", *gate)
 
-    assert 0 == told.code
+    assert 3 == told.code
     assert "not read" in told.out
+    assert "jobs in Redis could not be read" in told.fault
 
 
 def test_watching_goes_on_until_ctrl_c_and_says_what_grew(rq_url: str) -> None:

@@ -22,6 +22,7 @@ from perfloop.cli.options import (
     timeout_option,
 )
 from perfloop.cli.terminal import output, result_console, show, show_table
+from perfloop.errors import TargetUnreachable
 from perfloop.model.advice import Finding
 from perfloop.model.jobs import JobQueue
 from perfloop.model.units import count_text, seconds_text
@@ -86,9 +87,17 @@ def jobs(
             else:
                 show_jobs(reading, findings, taken_at_s)
             code = exit_code(findings, fail_on)
+            if watch_s is None and not code and _is_blind(reading, is_gate=fail_on is not None):
+                first = reading.limitations[0]
+                raise TargetUnreachable(f"{first.subject} could not be read; see above what would allow it")
             if watch_s is None or code:
                 return code
             time.sleep(max(0.0, watch_s - (time.time() - taken_at_s)))
+
+
+def _is_blind(reading: JobReading, *, is_gate: bool) -> bool:
+    """Whether too little was read for a 0: nothing at all, or, where a job waits for it, not everything."""
+    return bool(reading.limitations) and (is_gate or not reading.queues)
 
 
 def _line(reading: JobReading, findings: tuple[Finding, ...], taken_at_s: float) -> str:
