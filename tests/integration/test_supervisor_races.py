@@ -172,3 +172,22 @@ def test_a_program_may_say_that_it_is_ready_before_its_start_is_reported(
             return names(fleet)
 
     assert ["web-1"] == run(work())
+
+
+def test_a_worker_that_is_drained_while_its_old_process_ends_comes_back(tmp_path: Path) -> None:
+    async def work() -> tuple[Any, int]:
+        async with fleet_of(stop=StopPolicy(drain_s=60)) as fleet:
+            (before,) = pids(fleet)
+            slow = asyncio.create_task(fleet.ask("bots", {"do": "wait", "value": str(tmp_path / "go")}))
+            await until(lambda: 1 == fleet.statistics().groups[0].under_way)
+            restarting = asyncio.create_task(fleet.restart("bots"))
+            await until(lambda: [before] != pids(fleet))
+            left = asyncio.create_task(fleet.ask("bots", {"do": "pid"}))
+            draining = asyncio.create_task(fleet.drain("bots"))
+            await until(lambda: "stopping" in [each.kind for each in fleet.log.newest()])
+            (tmp_path / "go").touch()
+            await asyncio.wait([restarting, draining, slow, left])
+            await fleet.restart("bots")
+            return await fleet.ask("bots", {"do": "echo", "value": 7}), len(pids(fleet))
+
+    assert (7, 1) == run(work())

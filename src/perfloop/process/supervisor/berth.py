@@ -121,9 +121,12 @@ class Berth:
             return
         if afresh:
             self._history = RestartHistory()
+        self._is_wanted = True
+        self._wake.clear()
         if self._keeping is None or self._keeping.done():
             self._to(WorkerState.STARTING)
-        self._be_kept()
+            self._keeping = asyncio.get_running_loop().create_task(self._keep())
+            self._keeping.add_done_callback(self._host.kept)
 
     async def end(self, reason: str, *, then: WorkerState = WorkerState.DRAINED) -> None:
         """Drain the worker, end it, and do not start it again; its state is as `then` says."""
@@ -137,9 +140,11 @@ class Berth:
             self._host.log.add("stopping", self.name, reason, before={"under way": running.under_way})
             self._to(WorkerState.STOPPING)
             await running.stop()
-        if self._keeping is not None:
-            await asyncio.wait([self._keeping])
-        self._to(WorkerState.DRAINED if self.has_left else then)
+        keeping = self._keeping
+        if keeping is not None:
+            await asyncio.wait([keeping])
+        if self._keeping is keeping:  # nobody has begun it anew
+            self._to(WorkerState.DRAINED if self.has_left else then)
 
     async def leave(self, reason: str) -> None:
         """Drain and end the worker for good: whoever restarts it from now on starts nothing."""
@@ -178,9 +183,9 @@ class Berth:
                 self._fresh = None
             old, self.running = self.running, new
             self._look(new, is_ready=True)
-            self._be_kept()  # the old one may have ended for good meanwhile
-        if old is not None and not old.ended.done():
-            await old.stop()
+        if old is not None:
+            if not old.ended.done():
+                await old.stop()
             self._host.place(self._host.ended(old, await old.ended))
 
     async def _made_ready(self, new: Running) -> None:
@@ -198,20 +203,15 @@ class Berth:
         except BaseException:
             new.kill("its start was given up")
             raise
-        if new.has_ended:
+        if not self._is_wanted:  # since it got ready, or because the old one is not started again
+            new.kill(_ENDED_MEANWHILE)
+        if new.has_ended or not self._is_wanted:
             cause = cause_of(new, await new.ended)
             raise LaunchFailed(f"the new {self.name} ended {cause}, before it was ready; the old one goes on")
 
-    def _be_kept(self) -> None:
-        self._is_wanted = True
-        self._wake.clear()
-        if self._keeping is None or self._keeping.done():
-            self._keeping = asyncio.get_running_loop().create_task(self._keep())
-            self._keeping.add_done_callback(self._host.kept)
-
     async def _keep(self) -> None:
         """Start the process again as often as the rules say."""
-        while not self._is_over():
+        while self.running is not None or not self._is_over():
             end, running = await self._run()
             if running is not self.running:
                 continue
@@ -229,9 +229,9 @@ class Berth:
     async def _run(self) -> tuple[WorkerExit, Running | None]:
         """Have a process in this place until it ends."""
         async with self._lock:
-            if self._is_over():
-                return _NEVER_STARTED, None
             if self.running is None:
+                if self._is_over():
+                    return _NEVER_STARTED, None
                 self._to(WorkerState.STARTING)
                 try:
                     self.running = await self._host.launch(self.name)
