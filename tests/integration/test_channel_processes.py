@@ -19,6 +19,7 @@ from perfloop.errors import ChannelClosed, InvalidInput
 from perfloop.process.channel.async_end import AsyncChannelEnd
 from perfloop.process.channel.end import ChannelEnd, socket_pair
 from perfloop.process.channel.policy import ChannelPolicy
+from perfloop.process.channel.unacknowledged import Sent
 
 ECHO = """
 import socket, sys
@@ -117,7 +118,7 @@ def test_large_messages_pass_while_both_ends_send() -> None:
 def test_what_a_killed_worker_did_not_do_another_does(seed: int, tmp_path: object) -> None:
     rand, done = random.Random(seed), f"{tmp_path}/done"
     count, next_id = 30_000, 1
-    left = []
+    left: list[Sent] = []
     sent = 0
     while sent < count or left:
         with worker(DO, done) as (ours, process), ChannelEnd(ours, first_id=next_id) as end:
@@ -256,3 +257,68 @@ def test_the_ranges_that_are_acknowledged_are_told_at_once_where_that_is_asked()
     asyncio.run(exchange())
 
     assert [(1, 1), (2, 2), (4, 4), (3, 3)] == told
+
+
+def frames_of(end: ChannelEnd) -> int:
+    return end.statistics().frames
+
+
+def test_a_stream_that_slows_down_waits_for_no_more_than_eight_messages() -> None:
+    now_s = 0.0
+    ours, theirs = socket_pair()
+    with ChannelEnd(ours, clock=lambda: now_s) as end, ChannelEnd(theirs):
+        end.send("under way")
+        for n in range(100):
+            now_s += 0.000_001
+            end.send(n)
+        assert 1 == frames_of(end)
+        sent = 0
+        while frames_of(end) == 1:
+            now_s += 1
+            end.send("slow")
+            sent += 1
+        in_a_slow_stream = []
+        for _ in range(6):
+            now_s += 0.001
+            end.send("slow")
+            in_a_slow_stream.append(frames_of(end))
+
+        assert sent <= 8
+        assert [2, 3, 3, 4, 4, 5] == in_a_slow_stream
+
+
+def test_who_waits_for_room_hears_acknowledgements_behind_messages_that_nobody_took_yet() -> None:
+    ours, theirs = socket_pair()
+    with ChannelEnd(ours, policy=ChannelPolicy(max_unacknowledged=3)) as end, ChannelEnd(theirs) as other:
+        end.send("first")
+        for n in range(3):
+            other.send(n)
+            other.flush()
+        batch = other.receive_batch()
+        assert batch is not None
+        other.acknowledge(batch.first_id, at_once=True)
+        for n in range(2):
+            end.send(n)
+        end.acknowledge(1, 3)
+        taken = [end.receive(timeout_s=5) for _ in range(3)]
+
+        assert [0, 1, 2] == [each.message for each in taken if each is not None]
+        assert 2 == end.statistics().unacknowledged
+
+
+def test_what_was_done_is_told_in_the_call_that_sends_a_message() -> None:
+    ours, theirs = socket_pair()
+    with ChannelEnd(ours) as end, ChannelEnd(theirs, policy=ChannelPolicy(linger_s=60)) as other:
+        end.send("asked")
+        assert other.receive() is not None
+        other.acknowledge(1, at_once=True)
+        assert end.receive(timeout_s=0) is None
+        end.send("asked again")
+        end.flush()
+        assert other.receive() is not None
+        other.acknowledge(2)
+        other.send("answered")
+        delivery = end.receive(timeout_s=5)
+
+        assert delivery is not None
+        assert 0 == end.statistics().unacknowledged
