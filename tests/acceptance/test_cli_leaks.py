@@ -140,13 +140,23 @@ def test_a_process_is_seen_from_outside(sleeper: int, perfloop: Any) -> None:
 
 
 def test_what_cannot_be_looked_at_says_why(tmp_path: Path) -> None:
-    (tmp_path / "short.py").write_text("raise SystemExit(7)\n")
+    (tmp_path / "short.py").write_text("print()\n")
 
     with pytest.raises(InvalidInput, match="there is no process 4194305; `ps` lists them"):
         examine_process(4194305, for_s=1)
     with pytest.raises(InvalidInput, match=r"/bin/ls is no Python program; name a \.py file"):
         examine_command(["/bin/ls"], after_s=0, for_s=1)
     assert not examine_command([str(tmp_path / "short.py")], after_s=0, for_s=1).is_whole
+
+
+def test_a_program_that_fails_is_told_with_what_it_wrote(perfloop: Any) -> None:
+    (perfloop.folder / "broken.py").write_text("import nosuch\n")
+
+    told = perfloop("leaks", "--after", "0", "--for", "1", "broken.py")
+
+    assert (3, "") == (told.code, told.out)
+    assert "No module named 'nosuch'" in told.err
+    assert "perfloop: broken.py ended with 1; what it wrote is above" in " ".join(told.err.split())
 
 
 def test_private_memory_is_what_would_be_free() -> None:

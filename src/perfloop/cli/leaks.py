@@ -14,7 +14,12 @@ from perfloop.errors import InvalidInput
 from perfloop.model.units import bytes_text, count_text, seconds_text
 from perfloop.model.value import to_json
 from perfloop.process.leaks.examination import Examination
-from perfloop.process.leaks.examining import examine_command, examine_process, outside_sample
+from perfloop.process.leaks.examining import (
+    examine_command,
+    examine_process,
+    outside_sample,
+    python_program,
+)
 from perfloop.process.leaks.floors import FLOOR_S, MemorySample, floors
 from perfloop.process.leaks.growing import GrowingLine, Place
 from perfloop.process.leaks.suspicion import LeakPolicy, Suspicion, growth, suspect
@@ -71,6 +76,7 @@ def leaks(
     if watch and (pid is None or as_json):
         raise click.UsageError("--watch is for a PID, and without --json")
     if pid is None:
+        python_program(target)  # refuses before anything is said to run
         error_console().print(f"running it for {seconds_text(after_s + for_s)} …")
         found = examine_command(target, after_s=after_s, for_s=for_s)
     elif watch:
@@ -121,8 +127,8 @@ def _show(found: Examination, limit_bytes: int | None) -> None:
 def _verdict(found: Examination, limit_bytes: int | None) -> str:
     if not found.is_whole:
         return (
-            f"It ended after {seconds_text(found.took_s)}, which is too little to tell; shorten --after and"
-            " --for, or give it more to do."
+            f"It ended {seconds_text(found.took_s)} after the warm-up, which is too little to tell; shorten"
+            " --after and --for, or give it more to do."
         )
     held = f"{bytes_text(found.in_use_bytes)} {'private' if found.is_outside else 'in use'}"
     if not found.grows:

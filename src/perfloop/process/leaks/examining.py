@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,7 @@ def examine_command(command: Sequence[str], *, after_s: float, for_s: float) -> 
 
     Raises:
         InvalidInput: It is no Python program.
-        LaunchFailed: It ended before anything could be seen.
+        LaunchFailed: It failed, or ended before anything could be seen.
     """
     interpreter, program = python_program(command)
     read, write = os.pipe()
@@ -49,7 +49,18 @@ def examine_command(command: Sequence[str], *, after_s: float, for_s: float) -> 
                 f"{' '.join(command)} ended with {code} before its memory could be looked at; what it wrote"
                 f" is above, and {interpreter[0]} needs perfloop installed"
             )
-    return from_json(document, Examination)
+        found = from_json(document, Examination)
+        failure = None if found.is_whole else _exit_code(process)
+        if failure:
+            raise LaunchFailed(f"{' '.join(command)} ended with {failure}; what it wrote is above")
+    return found
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """None where threads of its own hold it up."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(_END_S)
+    return None
 
 
 def examine_process(pid: int, *, for_s: float, pause: Callable[[float], None] = time.sleep) -> Examination:
