@@ -88,8 +88,9 @@ class AsyncRemoteTier(Protocol):
     async def listen(self, hear: Callable[[News], None]) -> None:
         """Tell what other processes do, in order, until the task is cancelled; reconnects by itself.
 
-        `hear` is called in the event loop and must neither block nor raise. The first news is a Gap:
-        over when listening has begun, not over where the tier cannot be reached yet. A tier has one listener. Raises MissingRights where it may not listen.
+        `hear` is called in the event loop and must neither block nor raise. The first news is a Gap: over
+        when listening has begun, not over where the tier cannot be reached yet. A tier has one listener.
+        Raises MissingRights where it may not listen.
         """
         ...
 
