@@ -23,6 +23,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _prctl: Final = getattr(ctypes.CDLL(None), "prctl", None)
 """Looked up before the fork; None where the system has none (macOS), and there the channel's end tells."""
+_TIMES_OF_UUIDS: Final = ("_last_timestamp", "_last_timestamp_v6", "_last_timestamp_v7")
+"""Up to Python 3.14. To look for them would be to copy the pages of all names of that module."""
 _AS_PYTHON_HAS_THEM: Final[dict[int, Any]] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGPIPE: signal.SIG_IGN,
@@ -99,8 +101,9 @@ def _renew_identity() -> None:
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     uuid = sys.modules.get("uuid")
-    for name in [each for each in vars(uuid or object) if each.startswith("_last_timestamp")]:
-        setattr(uuid, name, None)
+    for name in _TIMES_OF_UUIDS:
+        if hasattr(uuid, name):
+            setattr(uuid, name, None)
 
 
 def place(order: Mapping[str, Any], environment: Mapping[str, str | None], stdout: int, stderr: int) -> None:
