@@ -154,11 +154,17 @@ def test_workers_follow_the_load() -> None:
     async def work() -> None:
         async with fleet_of("work", max_under_way=4) as fleet:
             policy = ScalingPolicy(
-                highest=4, up_every_s=0.2, settle_s=0.2, measure_s=0.4, down_after_s=1.0, drain_s=1.0
+                highest=4,
+                up_every_s=0.2,
+                settle_s=0.2,
+                measure_s=0.4,
+                down_after_s=0.6,
+                drain_s=1.0,
+                smoothing=0.7,
             )
             group = fleet._groups["bots"]
             async with tended(follow_load(group, policy, window_s=0.25)):
-                sent = [asyncio.create_task(fleet.ask("bots", 0.03)) for _ in range(200)]
+                sent = [asyncio.create_task(fleet.ask("bots", 0.03)) for _ in range(120)]
                 await until(lambda: len(group.workers) >= 3)
                 await asyncio.gather(*sent)
                 await until(lambda: len(group.workers) == 1)
