@@ -18,7 +18,8 @@ from perfloop.process.channel.statistics import ChannelStatistics
 
 _decode: Final = msgspec.msgpack.Decoder().decode
 _encode: Final = msgspec.msgpack.Encoder().encode
-KEPT_BYTES: Final = 2 * 1024 * 1024
+KEPT_BYTES: Final = 6 * 1024 * 1024
+"""More than a policy lets be under way, where it says nothing else."""
 GONE: Final = "the other end of the channel is gone; what is not acknowledged is in left()"
 
 
