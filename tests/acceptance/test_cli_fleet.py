@@ -161,6 +161,7 @@ restart = { max_restarts = 1, first_s = 0.01 }
 """
     with supervised(tmp_path, text) as fleet:
         assert 3 == fleet.end()
+        assert "fleet: closed: it failed" in fleet.log()
         assert "web-1: ended: with exit code 7; last on its standard error: no such port" in fleet.log()
         assert "perfloop: given up: web-1" in fleet.log() or "web did not become ready" in fleet.log()
 

@@ -68,19 +68,25 @@ class _Foreground:
         if orphans is not None:
             orphans.open()
         self._work = loop.create_task(self._keep())
+        fault: BaseException | None = None
         try:
             await asyncio.wait([self._work])
             fault = None if self._work.cancelled() else self._work.exception()
         finally:
             if self._restarting is not None:
                 self._restarting.cancel()
-            await self._fleet.close(f"{self._asked[0]} came" if self._asked else "all came to their end")
+            await self._fleet.close(self._reason(fault))
         if fault is not None:
             raise fault
         if len(self._asked) > 1:
             return AT_ONCE
         self._fleet.require_no_failure()
         return 0
+
+    def _reason(self, fault: BaseException | None) -> str:
+        if self._asked:
+            return f"{self._asked[0]} came"
+        return "all came to their end" if fault is None else "it failed"
 
     async def _keep(self) -> None:
         await self._fleet.open()
