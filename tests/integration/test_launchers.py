@@ -20,6 +20,7 @@ from tests.awaiting import run, until, wait_until
 from perfloop.errors import InvalidValue, LaunchFailed
 from perfloop.process.launching import OnExit, WorkerExit, WorkerLimits, WorkerOrder
 from perfloop.process.spawn_launcher import SpawnLauncher
+from perfloop.process.supervisor.zygotes import Zygotes
 from perfloop.process.zygote.started import start_zygote
 from perfloop.process.zygote_launcher import ZygoteLauncher
 
@@ -690,6 +691,40 @@ def test_programs_and_workers_that_load_for_themselves_have_no_spare_ones() -> N
         return [program, await spares(Bench(SpawnLauncher), "wait")]
 
     assert [[], []] == run(work())
+
+
+def test_after_a_renewal_the_spare_worker_runs_the_code_as_it_is_now(tmp_path: Path) -> None:
+    code = "import os\ndef say(name, channel):\n    os.write(channel, {text!r})\n"
+    [module] = modules(tmp_path, renewed=code.format(text=b"before"))
+
+    async def said(zygotes: Zygotes) -> bytes:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        order = WorkerOrder(name="bot-1", target=f"{module}:say", environment=dict(os.environ))
+        with ours:
+            with theirs:
+                await zygotes.start(order, channel=theirs, stdout=2, stderr=2)
+            return await everything(ours)
+
+    def spares() -> set[int]:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return {spare for each in children for spare in spares_of(int(each))}
+
+    async def work() -> list[bytes]:
+        zygotes = Zygotes([module], on_exit=lambda end: None, path=[ROOT, str(tmp_path)])
+        try:
+            found = [await said(zygotes)]
+            await until(spares)
+            old = spares()
+            modules(tmp_path, renewed=code.format(text=b"and after"))
+            await zygotes.renew()
+            found.append(await said(zygotes))
+            await until(lambda: spares() - old)
+            return [*found, await said(zygotes)]
+        finally:
+            await zygotes.close()
+
+    assert [b"before", b"and after", b"and after"] == run(work())
 
 
 def test_nothing_that_a_spare_worker_holds_is_held_by_another() -> None:
