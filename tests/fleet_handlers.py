@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import time
@@ -83,6 +84,12 @@ def never_ready(worker: Worker) -> None:
 def ends(worker: Worker, code: str) -> int:
     worker.ready()
     return int(code)
+
+
+def lasts(worker: Worker) -> None:
+    """Is done at once, and takes a minute to end."""
+    worker.ready()
+    atexit.register(time.sleep, 60)
 
 
 def deaf(worker: Worker) -> None:

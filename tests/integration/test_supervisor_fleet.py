@@ -566,3 +566,15 @@ def test_what_a_worker_started_and_left_behind_may_write_for_ever() -> None:
             os.kill(int(lines[0]), signal.SIGKILL)
 
     run(work())
+
+
+def test_a_target_that_is_done_and_still_ends_is_ended_like_any_other() -> None:
+    async def work() -> str:
+        async with fleet_of(group(target="tests.fleet_handlers:lasts")) as fleet:
+            running = fleet._groups["bots"].workers[0].running
+            assert running is not None
+            await until(running._channel_over.is_set)
+            await fleet.drain("bots")
+            return next(each.reason for each in fleet.log.newest() if each.kind == "ended")
+
+    assert "by SIGTERM, as it was asked to" == run(work())

@@ -63,6 +63,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left of the process has nobody to wake
         self._end.close()
         self._awake.close()
         self._wake.close()
