@@ -12,7 +12,7 @@ import psutil
 import pytest
 from tests.awaiting import run, until
 
-from perfloop.errors import FleetFailed, LaunchFailed
+from perfloop.errors import FleetFailed, InvalidInput, LaunchFailed
 from perfloop.process import (
     FleetSpec,
     GroupSpec,
@@ -129,6 +129,19 @@ def test_a_fleet_that_is_ended_starts_nothing_any_more() -> None:
         return processes()
 
     assert 0 == run(work())
+
+
+@pytest.mark.parametrize("count", [1001, -1, 3.5])
+def test_a_number_of_workers_that_cannot_be_starts_nothing_and_is_not_told_as_done(count: Any) -> None:
+    async def work() -> list[str]:
+        async with fleet_of() as fleet:
+            with pytest.raises(
+                InvalidInput, match=f"cannot have {count} workers; give a whole number to 1000"
+            ):
+                await fleet.scale("bots", count)
+            return [each.kind for each in fleet.log.newest()]
+
+    assert "scaled" not in run(work())
 
 
 def test_a_worker_that_is_killed_while_it_is_drained_stays_away_and_its_messages_are_done() -> None:

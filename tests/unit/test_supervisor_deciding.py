@@ -82,7 +82,9 @@ HANDLER = '[groups.bots]\nhandler = "a:b"\n'
             r"bots.toml:4: \[groups.bots.restart\] max is not known; there are kind",
         ),
         (HANDLER + 'count = "3"\n', r"bots.toml:3: \[groups.bots\] count: expected `int`, got `str`"),
-        (HANDLER + "count = -1\n", r"bots.toml:3: \[groups.bots\] count: not below zero"),
+        (HANDLER + "count = -1\n", r"bots.toml:3: \[groups.bots\] count: from 0 to 1000"),
+        (HANDLER + f"count = {10**20}\n", r"bots.toml:3: \[groups.bots\] count: from 0 to 1000"),
+        (HANDLER + "[groups.bots.scaling]\nhighest = 1001\n", "bots.toml:4: .*highest: from 1 to 1000"),
         (
             HANDLER + "\nrestart = { kind = 'never' }\n",
             r"bots.toml:4: \[groups.bots.restart\] kind: invalid enum value 'never'",

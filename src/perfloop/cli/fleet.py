@@ -15,14 +15,13 @@ from perfloop.cli.options import fleet_option, json_option
 from perfloop.cli.terminal import output, result_console, show_table
 from perfloop.model.units import bytes_text
 from perfloop.model.value import to_json
+from perfloop.process.scaling.policy import MOST_WORKERS
 from perfloop.process.supervisor.control_client import ask, events
 from perfloop.process.supervisor.control_place import Asked, only_fleet
 from perfloop.process.supervisor.reading import fleet_of
 from perfloop.process.supervisor.statistics import FleetStatistics, WorkerStatistics
 
 _LOOK_S = 1.0
-_MOST_WORKERS = 1000
-"""More is a slip of the finger, and the memory of the machine is gone before anything can be said to it."""
 _STYLES = {
     "ready": "green",
     "starting": "yellow",
@@ -87,7 +86,7 @@ def restart(name: str, fleet_file: Path | None, as_json: bool) -> None:
 
 @fleet.command(short_help="Have so many workers in a group.")
 @click.argument("group")
-@click.argument("count", type=click.IntRange(0, _MOST_WORKERS))
+@click.argument("count", type=click.IntRange(0, MOST_WORKERS))
 @fleet_option
 @json_option
 def scale(group: str, count: int, fleet_file: Path | None, as_json: bool) -> None:

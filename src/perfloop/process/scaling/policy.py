@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from perfloop.model.value import Value, require
 from perfloop.process.scaling.season import SeasonPolicy
+
+MOST_WORKERS: Final = 1000
+"""Of a group. More is a slip of the finger, and the memory of the machine is gone before anything can be said."""
 
 
 class ScalingPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +45,7 @@ class ScalingPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         require(0 <= self.lowest <= self.highest, f"bounds of {self.lowest} to {self.highest}")
-        require(self.highest >= 1, "highest: at least 1")
+        require(1 <= self.highest <= MOST_WORKERS, f"highest: from 1 to {MOST_WORKERS}")
         require(self.wait_s > 0, "wait_s: above zero")
         require(0 < self.max_utilisation < 1, "max_utilisation: above 0 and below 1")
         require(self.drain_s > 0, "drain_s: above zero")

@@ -13,7 +13,7 @@ from perfloop.errors import InvalidInput
 from perfloop.model.value import Value, require
 from perfloop.process.leaks.ladder import LadderPolicy
 from perfloop.process.resources.limits import ResourceLimits
-from perfloop.process.scaling.policy import ScalingPolicy
+from perfloop.process.scaling.policy import MOST_WORKERS, ScalingPolicy
 from perfloop.process.supervisor.ordering import start_order
 from perfloop.process.supervisor.restarting import RestartPolicy, Strategy
 
@@ -150,7 +150,7 @@ class GroupSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         require(self.concurrency == 1 or self.handler is not None, "concurrency: only a handler has it")
         for name, policy in (("memory", self.memory), ("scaling", self.scaling)):
             require(policy is None or not self.command, f"{name}: only a handler or a target has it")
-        require(self.count >= 0, "count: not below zero")
+        require(0 <= self.count <= MOST_WORKERS, f"count: from 0 to {MOST_WORKERS}")
         require(self.pool_size >= 0, "pool_size: not below zero")
         require(self.concurrency >= 1, "concurrency: at least 1")
         require(self.max_under_way >= 1, "max_under_way: at least 1")

@@ -16,6 +16,7 @@ import msgspec
 from perfloop.adapters.cgroup import out_of_memory_kills
 from perfloop.errors import FleetFailed, InvalidInput
 from perfloop.process.launching import WorkerExit
+from perfloop.process.scaling.policy import MOST_WORKERS
 from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.control_socket import ControlSocket
 from perfloop.process.supervisor.events import Event, EventLog
@@ -232,11 +233,12 @@ class Supervisor:
         """Have so many workers in a group.
 
         Raises:
-            InvalidInput: There is no such group, the number is negative, or there are no connections for it.
+            InvalidInput: There is no such group, the number is not from 0 to 1000, or there are no
+                connections for it.
             FleetFailed: The fleet is ended.
         """
-        if count < 0:
-            raise InvalidInput(f"a group cannot have {count} workers; give 0 or more")
+        if not isinstance(count, int) or not 0 <= count <= MOST_WORKERS:
+            raise InvalidInput(f"a group cannot have {count} workers; give a whole number to {MOST_WORKERS}")
         found = self._group(group)
         self._require_open()
         found.require_room(count)
