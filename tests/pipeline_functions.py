@@ -52,6 +52,27 @@ class EndingItsProcessAsItComes:
         return number
 
 
+class SlowToCome:
+    """Takes half a second to load, and marks that it is being loaded."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self._folder = state["_folder"]
+        (Path(self._folder) / "starting").touch()
+        time.sleep(0.5)
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+def marking_and_sleeping(given: tuple[Path, float]) -> None:
+    mark, length_s = given
+    mark.touch()
+    time.sleep(length_s)
+
+
 def returning_what_cannot_be_sent(number: int) -> object:
     return (lambda: number) if number == 3 else number
 

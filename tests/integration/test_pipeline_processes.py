@@ -8,15 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from tests import pipeline_functions as functions
+from tests.awaiting import wait_until
 
 from perfloop.errors import InvalidInput, StageFailed
-from perfloop.process import DeadLetter, Pipeline
+from perfloop.process import DeadLetter, Pipeline, PipelineSummary
+from perfloop.process.pipeline import run
 
 INTERRUPTED = """
 import itertools, os, sys, threading
@@ -34,6 +37,20 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("interrupted with", threading.active_count(), "thread", flush=True)
         sys.exit(130)
+"""
+
+SIGNALLED = """
+import signal, sys
+from perfloop.process import Pipeline
+from tests.pipeline_functions import SlowToCome
+
+def exit(*_):
+    raise SystemExit(143)
+
+pipeline = Pipeline(range(20)).stage(SlowToCome(sys.argv[1]), name="slow", executor="processes", workers=2)
+signal.signal(signal.SIGTERM, exit if sys.argv[2] == "exit" else lambda *_: pipeline.stop())
+summary = pipeline.run()
+print(summary.stages[0].items, "of", summary.items_read)
 """
 
 
@@ -127,6 +144,61 @@ def test_a_failure_ends_processes_that_are_at_work() -> None:
         Pipeline(itertools.count()).stage(refuse, limiter=1).stage(
             functions.sleeping, executor="processes", workers=2
         ).run()
+
+
+def stopped_at_work(tmp_path: Path, length_s: float) -> tuple[PipelineSummary, list[DeadLetter]]:
+    """A pipeline that is stopped at once while its one process works for so long on the first item."""
+    letters: list[DeadLetter] = []
+    mark = tmp_path / "at-work"
+    pipeline = Pipeline([(mark, length_s)] * 50, dead_letter=letters.append).stage(
+        functions.marking_and_sleeping, executor="processes", workers=1
+    )
+
+    def stop_when_at_work() -> None:
+        wait_until(mark.exists)
+        pipeline.stop(drain=False)
+
+    stopper = threading.Thread(target=stop_when_at_work)
+    stopper.start()
+    summary = pipeline.run()
+    stopper.join()
+    return summary, letters
+
+
+def test_a_call_under_way_in_a_process_may_end_when_the_pipeline_is_stopped_at_once(tmp_path: Path) -> None:
+    summary, letters = stopped_at_work(tmp_path, 0.2)
+
+    assert (1, 49, []) == (summary.stages[0].items, summary.dropped, letters)
+
+
+def test_items_in_a_process_that_is_ended_are_dropped_and_no_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "GRACE_S", 0.1)
+    summary, letters = stopped_at_work(tmp_path, 60.0)
+
+    assert (0, 0, []) == (summary.stages[0].items, summary.stages[0].dead_letters, letters)
+    assert (50, 50) == (summary.items_read, summary.dropped)
+
+
+@pytest.mark.parametrize("answer", ["stop", "exit"])
+def test_a_signal_to_all_processes_while_they_start_ends_the_run_as_its_handler_says(
+    tmp_path: Path, answer: str
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED, str(tmp_path), answer],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    wait_until((tmp_path / "starting").exists)
+    os.killpg(child.pid, signal.SIGTERM)
+    told, complaints = child.communicate(timeout=60)
+
+    expected = (0, "20 of 20\n", "") if answer == "stop" else (143, "", "")
+    assert expected == (child.returncode, told, complaints)
 
 
 def test_ctrl_c_leaves_no_process() -> None:

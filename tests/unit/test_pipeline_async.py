@@ -13,6 +13,7 @@ import pytest
 from perfloop.control import FixedSize
 from perfloop.errors import StageFailed
 from perfloop.process import DeadLetter, Pipeline, RetryPolicy
+from perfloop.process.pipeline import run
 
 DEADLINE_S = 60.0
 
@@ -211,7 +212,10 @@ def test_a_function_that_exits_ends_the_run() -> None:
         Pipeline(itertools.count()).stage(leave).run()
 
 
-def test_what_waits_behind_a_call_that_is_cancelled_is_counted_as_dropped() -> None:
+def test_what_waits_behind_a_call_that_is_cancelled_is_counted_as_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "GRACE_S", 0.1)
     done: list[int] = []
 
     async def first_one_hangs(number: int) -> int:
@@ -228,6 +232,21 @@ def test_what_waits_behind_a_call_that_is_cancelled_is_counted_as_dropped() -> N
 
     assert ([], 5) == (seen, len(done))
     assert (6, 6) == (summary.items_read, summary.dropped)
+
+
+def test_a_coroutine_that_is_under_way_may_end_when_the_pipeline_is_stopped_at_once() -> None:
+    done: list[int] = []
+
+    async def stopping(number: int) -> None:
+        pipeline.stop(drain=False)
+        await asyncio.sleep(0.1)
+        done.append(number)
+
+    pipeline = Pipeline(range(1000)).stage(stopping, limiter=1)
+    summary = pipeline.run()
+
+    assert (1, [0]) == (summary.stages[0].items, done)
+    assert summary.items_read == 1 + summary.dropped
 
 
 def test_what_waits_for_room_when_it_is_cancelled_is_counted_as_dropped() -> None:

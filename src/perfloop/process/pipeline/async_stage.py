@@ -152,5 +152,6 @@ class AsyncStage(StageRun):
         self._is_room.set()
 
     def _cancel_calls(self) -> None:
+        """In the loop's next round: a task that is cancelled before it began never finishes its Parcel."""
         for task in self._calls_under_way:
-            task.cancel()
+            self._loop.call_soon(task.cancel)

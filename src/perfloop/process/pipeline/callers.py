@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from typing import Any, Protocol
 
 from perfloop.process.pipeline.calls import run_batch, run_items, run_sent
 from perfloop.process.pipeline.parcel import Outcome
-from perfloop.process.pipeline.process_caller import ProcessCaller
+from perfloop.process.pipeline.process_caller import CallAborted, ProcessCaller
 from perfloop.process.pipeline.spec import StageSpec, pickled
 
 
@@ -22,7 +22,7 @@ class Caller(Protocol):
         ...
 
     def call(self, items: list[Any]) -> Outcome:
-        """Run the stage's function over these items."""
+        """Run the stage's function over these items. Raises CallAborted where `abort` ended it."""
         ...
 
     def abort(self) -> None:
@@ -85,9 +85,9 @@ class ExecutorCaller:
             self._task.cancel()
         try:
             return self._task.result()
-        except CancelledError as error:
-            return Outcome(failures=[(0, error)], is_whole=True)
-        except Exception as error:  # noqa: BLE001  # of the way there and back, such as a lost worker
+        except Exception as error:  # of the way there and back, such as a lost worker
+            if self._is_aborted:
+                raise CallAborted("the stage was ended") from error
             return Outcome(failures=[(0, error)], is_whole=True)
 
     def abort(self) -> None:

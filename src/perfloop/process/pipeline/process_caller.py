@@ -13,8 +13,10 @@ import pickle
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Any, Final
 
 from perfloop.errors import InvalidInput, LaunchFailed, PerfloopError
@@ -23,14 +25,23 @@ from perfloop.process.pipeline.parcel import Outcome
 
 STARTS: Final = 5
 """How often a process is started until it lives."""
+LEFT_TO_PARENT: Final = (signal.SIGINT, signal.SIGTERM)
+"""A terminal and an init system send these to all processes at once; what follows is the pipeline's word."""
 
 
 class ProcessDied(PerfloopError):
     """The process that worked on an item died, twice: the item kills it, or somebody does."""
 
 
+class CallAborted(PerfloopError):
+    """The call was ended by `abort`: its items are neither done nor failed. For a stage, not for its user."""
+
+
 class ProcessCaller:
-    """Starts its process when it is opened. Raises LaunchFailed where none comes up."""
+    """Starts its process when it is opened.
+
+    Raises LaunchFailed where none comes up, and CallAborted after `abort`.
+    """
 
     def __init__(
         self, name: str, function: bytes, *, is_batch: bool, is_ordered: bool, longest_call_s: float
@@ -47,7 +58,7 @@ class ProcessCaller:
 
     def open(self) -> None:
         """Start the process, if it is not there."""
-        if self._pool is None and not self._is_aborted:
+        if self._pool is None:
             self._pool = self._started()
 
     def call(self, items: list[Any]) -> Outcome:
@@ -55,6 +66,8 @@ class ProcessCaller:
             return self._sent(items).result()
         except BrokenProcessPool:
             self._end()
+        except CallAborted:
+            raise
         except Exception as error:  # noqa: BLE001  # of the way there and back: an item that cannot be pickled
             if len(items) == 1 or self._is_batch:
                 return Outcome(failures=[(0, error)], is_whole=self._is_batch)
@@ -80,17 +93,17 @@ class ProcessCaller:
         whole = Outcome(is_whole=self._is_batch)
         calls = [items] if self._is_batch else [[item] for item in items]
         for position, call in enumerate(calls):
-            if self._is_aborted:
-                whole.failures.append((position, ProcessDied("the pipeline was ended")))
-                continue
             try:
                 one = self._sent(call).result()
             except BrokenProcessPool:
                 self._end()
+                self._raise_if_aborted()
                 fact = f"the process that worked on it in the stage {self._name} died, and so did the next"
                 one = Outcome(
                     failures=[(0, ProcessDied(f"{fact}; look for what killed it in the system's log"))]
                 )
+            except CallAborted:
+                raise
             except Exception as error:  # noqa: BLE001  # of the way there and back
                 one = Outcome(failures=[(0, error)])
             whole.outputs += one.outputs
@@ -104,12 +117,18 @@ class ProcessCaller:
         """One that was killed before it could work, as by a lack of memory, is not the last word."""
         failures = 0
         while True:
+            self._raise_if_aborted()
             try:
                 return self._start()
             except LaunchFailed:
+                self._raise_if_aborted()
                 failures += 1
-                if failures == STARTS or self._is_aborted:
+                if failures == STARTS:
                     raise
+
+    def _raise_if_aborted(self) -> None:
+        if self._is_aborted:
+            raise CallAborted(f"the stage {self._name} was ended")
 
     def _start(self) -> ProcessPoolExecutor:
         method = "forkserver" if sys.platform == "linux" else "spawn"
@@ -120,7 +139,9 @@ class ProcessCaller:
             initargs=(self._function, self._is_batch, self._is_ordered, self._longest_call_s),
         )
         try:
-            pid, fault = pool.submit(_say_ready).result()
+            with _unheard():
+                ready = pool.submit(_say_ready)
+            pid, fault = ready.result()
         except BrokenProcessPool as error:
             pool.shutdown()
             raise LaunchFailed(
@@ -156,8 +177,26 @@ class _Child:
     longest_call_s = 0.0
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """What is started within the block does not hear what is left to the parent, also while it starts."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # when it starts it unblocks these signals in the calling thread
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _prepare(function: bytes, is_batch: bool, is_ordered: bool, longest_call_s: float) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the pipeline ends this one
+    for number in LEFT_TO_PARENT:
+        # Not SIG_IGN, which programs that the function starts would inherit.
+        signal.signal(number, lambda *_: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _Child.is_batch, _Child.is_ordered, _Child.longest_call_s = is_batch, is_ordered, longest_call_s
     try:

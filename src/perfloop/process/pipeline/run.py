@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterable, Iterable, Sequence
 from concurrent.futures import CancelledError
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
@@ -14,9 +15,12 @@ from perfloop.process.pipeline.async_stage import AsyncStage
 from perfloop.process.pipeline.source import Feeder
 from perfloop.process.pipeline.spec import StageSpec
 from perfloop.process.pipeline.stage import Stage, ThreadStage
+from perfloop.process.pipeline.stage_queue import StageQueue
 from perfloop.process.pipeline.statistics import PipelineStatistics, PipelineSummary
 
 LOOK_S: Final = 0.02
+GRACE_S: Final = 5.0
+"""How long calls under way may go on after `stop(drain=False)`, where they can be ended from outside."""
 
 Source = Iterable[Any] | AsyncIterable[Any]
 
@@ -58,8 +62,8 @@ class PipelineRun:
         self._began_s = perf_counter()
         self._ended_s: float | None = None
         self._reader: asyncio.Task[bool] | None = None
-        self._is_dropped = False
-        """Whether the steward is to cancel."""
+        self._abort_at_s: float | None = None
+        """From when on the steward drops what is queued, and when it ends the calls under way."""
         self._thread: threading.Thread | None = None
         self._join()
 
@@ -93,17 +97,15 @@ class PipelineRun:
         self._stop_reading()
         if drain:
             return
+        self._abort_at_s = self._abort_at_s or perf_counter() + GRACE_S
         # A signal's handler may have come while a queue's lock was held: then the steward has to do it.
-        if threading.current_thread() is self._thread:
-            self._is_dropped = True
-        else:
-            self.cancel()
+        if threading.current_thread() is not self._thread:
+            self._drop()
 
     def cancel(self) -> None:
-        """End without working on what is queued; calls under way may finish, but processes are ended."""
+        """End without working on what is queued; what runs in threads may finish first."""
         self._stop_reading()
-        for stage in self._stages:
-            stage.queue.cancel()
+        self._drop()
         for stage in self._stages:
             stage.abort()
 
@@ -129,12 +131,18 @@ class PipelineRun:
         return AsyncStage(spec, self.fail, self._loop)
 
     def _join(self) -> None:
-        """Each queue that has ended closes the next."""
+        """Each queue that has ended closes the next. Where they are cancelled, they end in any order."""
         for stage, following in zip(self._stages, self._stages[1:], strict=False):
             stage.next = following.queue
-            stage.queue.when_ended = following.queue.close
             stage.queue.is_last = False
-        self._stages[-1].queue.when_ended = self._done.set
+        for stage in self._stages:
+            stage.queue.when_ended = partial(self._stage_ended, stage.next)
+
+    def _stage_ended(self, following: StageQueue | None) -> None:
+        if following is not None:
+            following.close()
+        if all(stage.queue.is_ended for stage in self._stages):
+            self._done.set()
 
     def _read(self) -> bool:
         """What fails in the source is raised when all that was read before has been worked on."""
@@ -166,12 +174,22 @@ class PipelineRun:
         if self._reader is not None and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._reader.cancel)
 
+    def _drop(self) -> None:
+        for stage in self._stages:
+            stage.queue.cancel()
+
+    def _end_in_time(self, abort_at_s: float) -> None:
+        if perf_counter() < abort_at_s:
+            self._drop()
+        else:
+            self.cancel()
+
     def _steward(self) -> None:
         """Looks at the stages now and then, for their laws."""
         try:
             while not self._done.wait(LOOK_S):
-                if self._is_dropped:
-                    self.cancel()
+                if self._abort_at_s is not None:
+                    self._end_in_time(self._abort_at_s)
                 for stage in self._stages:
                     stage.look()
         except BaseException as error:  # noqa: BLE001  # the boundary of a thread: the run ends with it

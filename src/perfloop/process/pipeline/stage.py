@@ -18,6 +18,7 @@ from perfloop.process.pipeline.callers import Caller, Callers
 from perfloop.process.pipeline.marks import DeadLetter
 from perfloop.process.pipeline.metering import StageMeter
 from perfloop.process.pipeline.parcel import Outcome, Parcel, Settled, settle
+from perfloop.process.pipeline.process_caller import CallAborted
 from perfloop.process.pipeline.sequencing import Sequencer
 from perfloop.process.pipeline.spec import StageSpec
 from perfloop.process.pipeline.stage_queue import StageQueue
@@ -238,6 +239,8 @@ class ThreadStage(StageRun):
                     self._do(caller, parcel)
             finally:
                 self._callers.give_back(caller)
+        except CallAborted:
+            return  # its queue, which was cancelled before, counts the items as dropped
         except BaseException as error:  # noqa: BLE001  # the boundary of a thread: the run ends with it
             self._fail(error)
 
@@ -252,6 +255,9 @@ class ThreadStage(StageRun):
                 if self.next is not None:
                     self.next.put(outputs)
             again, back = settled.again, settled.back
+        except CallAborted:
+            again = [(parcel, 0.0)]
+            raise
         finally:
             self.queue.finish(again, back)
 

@@ -102,7 +102,7 @@ class PipelineSummary(PipelineStatistics, frozen=True, kw_only=True):
     is_complete: bool
     """Whether the source was read to its end; false after `stop`."""
     dropped: int = 0
-    """Items that were read and not worked on, which only `stop(drain=False)` leaves."""
+    """Items that were read and not worked on to the end, which only `stop(drain=False)` leaves."""
 
 
 def _row(stage: StageStatistics) -> tuple[str, ...]:
