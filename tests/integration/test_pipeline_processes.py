@@ -146,6 +146,14 @@ def test_a_failure_ends_processes_that_are_at_work() -> None:
         ).run()
 
 
+def test_processes_that_are_slow_to_come_are_named_as_what_took_the_time(tmp_path: Path) -> None:
+    slow = functions.SlowToCome(str(tmp_path))
+    summary = Pipeline(range(600)).stage(int).stage(slow, name="slow", executor="processes", workers=1).run()
+
+    assert "the start of slow" == summary.bottleneck
+    assert summary.stages[0].start_s < 0.5 <= summary.stages[1].start_s <= summary.elapsed_s
+
+
 def stopped_at_work(tmp_path: Path, length_s: float) -> tuple[PipelineSummary, list[DeadLetter]]:
     """A pipeline that is stopped at once while its one process works for so long on the first item."""
     letters: list[DeadLetter] = []

@@ -232,7 +232,7 @@ def test_a_source_that_never_waited_stays_in_open_loop() -> None:
     assert [False] * 5 == seen
 
 
-def stage(name: str, *, full: float = 0.0, busy: float = 0.0) -> StageStatistics:
+def stage(name: str, *, full: float = 0.0, busy: float = 0.0, held: float = 0.0) -> StageStatistics:
     return StageStatistics(
         name=name,
         executor="threads",
@@ -247,6 +247,8 @@ def stage(name: str, *, full: float = 0.0, busy: float = 0.0) -> StageStatistics
         service_s=0.002,
         utilisation_ratio=busy,
         full_ratio=full,
+        start_s=2.0 * held,
+        start_held_ratio=held,
         limit=1,
         size=1,
         linger_s=0.0,
@@ -260,6 +262,10 @@ def stage(name: str, *, full: float = 0.0, busy: float = 0.0) -> StageStatistics
         ("fetch", [stage("fetch", busy=0.9), stage("store", busy=0.2)]),
         ("store", [stage("fetch", full=0.9, busy=0.9), stage("store", full=0.8, busy=0.7)]),
         ("fetch", [stage("fetch", full=0.9, busy=0.4), stage("store", busy=0.7)]),
+        ("the start of parse", [stage("fetch", full=0.4, busy=0.1), stage("parse", held=0.5, busy=0.3)]),
+        ("fetch", [stage("fetch", busy=0.9), stage("parse", held=0.1, busy=0.1)]),
+        ("source", [stage("fetch", full=0.2, busy=0.1), stage("parse", held=0.2, busy=0.1)]),
+        ("parse", [stage("fetch", full=0.3, busy=0.1), stage("parse", held=0.35, busy=0.45)]),
     ],
 )
 def test_the_bottleneck_is_the_last_stage_that_others_wait_for(
@@ -272,7 +278,7 @@ def test_the_statistics_are_a_table_for_people() -> None:
     text = PipelineStatistics(elapsed_s=2.0, items_read=10, stages=(stage("fetch", busy=0.9),)).text()
 
     assert [
-        "stage  items  per s  waiting   wait  service  busy  limit  size  retried  dead",
-        "fetch     10      1        0  2.0 s   2.0 ms   90%      1     1        0     0",
+        "stage  items  per s  waiting   wait  service  busy  limit  size  retried  dead  start",
+        "fetch     10      1        0  2.0 s   2.0 ms   90%      1     1        0     0   0 us",
         "10 items read in 2.0 s, 5/s; the bottleneck is fetch",
     ] == text.splitlines()

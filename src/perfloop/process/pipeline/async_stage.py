@@ -73,6 +73,7 @@ class AsyncStage(StageRun):
         self._is_room = asyncio.Event()
 
     def start(self) -> None:
+        self.meter.begin()
         self._main = asyncio.run_coroutine_threadsafe(self._dispatch(), self._loop)
 
     def resized(self) -> None:
@@ -91,6 +92,7 @@ class AsyncStage(StageRun):
 
     async def _dispatch(self) -> None:
         try:
+            self.meter.be_ready(self.queue)
             while True:
                 was_full = await self._wait_for_room()
                 parcel = await self._taken(was_full)

@@ -127,7 +127,8 @@ class Pipeline:
         `progress` draws the stages on standard error, where that is a terminal.
 
         Raises what the source raised, once all that was read is through, and StageFailed for an item that was
-        given up without a place for it. Ctrl-C drops what is queued and ends the calls under way; those in threads end by themselves.
+        given up without a place for it. Ctrl-C drops what is queued and ends the calls under way; those in
+        threads end by themselves.
         """
         run = self._begin(None)
         with _shown(run, progress):
@@ -157,7 +158,8 @@ class Pipeline:
     def stop(self, *, drain: bool = True) -> None:
         """Read no more; from any thread, or a signal's handler.
 
-        What was read is worked on, unless `drain` is false: then calls under way have 5 s to end. A source that blocks is stopped when it yields.
+        What was read is worked on, unless `drain` is false: then calls under way have 5 s to end. A source
+        that blocks is stopped when it yields.
         """
         with self._lock:
             self._is_stopped = True

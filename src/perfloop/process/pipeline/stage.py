@@ -205,6 +205,7 @@ class ThreadStage(StageRun):
         self._working = 0
 
     def start(self) -> None:
+        self.meter.begin()
         self.resized()
 
     def resized(self) -> None:
@@ -232,6 +233,7 @@ class ThreadStage(StageRun):
             caller = self._callers.lend()
             try:
                 caller.open()
+                self.meter.be_ready(self.queue)
                 while not self._retires():
                     parcel = self.queue.take(self.most, self.linger_s)
                     if parcel is None:

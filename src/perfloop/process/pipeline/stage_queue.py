@@ -49,6 +49,7 @@ class StageQueue:
         self._under_way = self._shelved = 0
         self._taken = self._through = 0
         self._full_since_s: float | None = None
+        self._closed_at_s = ENDLESS
         self._full_s = self._waited_s = 0.0
         self._items_taken = self._dropped = 0
         self._most, self._linger_s = 1, 0.0
@@ -100,6 +101,8 @@ class StageQueue:
         """Nothing more will be put."""
         with self._lock:
             self._seal()
+            if not self._is_closed and self._count:
+                self._closed_at_s = self._clock()
             self._is_closed = True
             wakes = [*self._all_takers(), *self._end()]
         _call(wakes)
@@ -216,6 +219,11 @@ class StageQueue:
         """For how long it kept others waiting until there was room."""
         since_s = self._full_since_s
         return self._full_s + (self._clock() - since_s if since_s is not None else 0.0)
+
+    @property
+    def held_s(self) -> float:
+        """For how long what comes before its stage waited for it: for room, or with nothing left to do."""
+        return self.full_s + max(0.0, self._clock() - self._closed_at_s)
 
     def _put_back(self, items: Sequence[Any], now_s: float) -> None:
         if not items:

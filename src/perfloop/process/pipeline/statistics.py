@@ -35,7 +35,11 @@ class StageStatistics(Value, frozen=True, kw_only=True):
     utilisation_ratio: float
     """Of the workers that the limit allowed: how much of their time they spent in calls."""
     full_ratio: float
-    """Share of the time for which its queue kept the stage before, or the source, waiting."""
+    """Share of the time for which its queue kept the stage before, or the source, waiting, once it worked."""
+    start_s: float = 0.0
+    """Until its first worker could take items, such as a process that has to import first."""
+    start_held_ratio: float = 0.0
+    """Share of the time for which nothing else could go on than that."""
     limit: int
     size: int
     """Items a call, at most."""
@@ -58,12 +62,21 @@ class PipelineStatistics(Value, frozen=True, kw_only=True):
 
     @property
     def bottleneck(self) -> str:
-        """The name of the stage that holds up the others; "source" where all of them wait for items."""
-        held_up = [stage.name for stage in self.stages if stage.full_ratio >= HELD_UP]
+        """The name of the stage that holds up the others; "source" where all of them wait for items.
+
+        "the start of" that name where more of the time went into waiting for its first process than into the
+        busiest stage, or into the source.
+        """
+        slowest = max(self.stages, key=lambda stage: stage.start_held_ratio)
+        busiest = max(self.stages, key=lambda stage: stage.utilisation_ratio)
+        start, busy = slowest.start_held_ratio, busiest.utilisation_ratio
+        if start > 0 and start >= max(busy, 1 - start - busy):
+            return f"the start of {slowest.name}"
+        # While the slowest one starts the queues before it are full, too, and no stage after it is busy.
+        held_up = [stage.name for stage in self.stages if stage.full_ratio >= HELD_UP + start]
         if held_up:
             return held_up[-1]
-        busiest = max(self.stages, key=lambda stage: stage.utilisation_ratio)
-        return busiest.name if busiest.utilisation_ratio >= BUSY else "source"
+        return busiest.name if busy >= BUSY * (1 - start) else "source"
 
     def text(self) -> str:
         """A table for people."""
@@ -79,6 +92,7 @@ class PipelineStatistics(Value, frozen=True, kw_only=True):
             "size",
             "retried",
             "dead",
+            "start",
         )
         rows = [header, *(_row(stage) for stage in self.stages)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -118,6 +132,7 @@ def _row(stage: StageStatistics) -> tuple[str, ...]:
         str(stage.size),
         str(stage.retries),
         str(stage.dead_letters),
+        _time_text(stage.start_s),
     )
 
 
