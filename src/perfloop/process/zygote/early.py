@@ -35,7 +35,7 @@ def begin(arguments: Sequence[str]) -> None:
     try:
         with open(files[0], "rb") as file:
             preload = preload_of(tomllib.load(file))
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         end_zygote(zygote)
         return
     path = (os.path.dirname(os.path.realpath(files[0])),)
