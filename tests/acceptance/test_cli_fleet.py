@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from tests.awaiting import DEADLINE_S, wait_until
 
-from perfloop.process.supervisor.control_client import ask
+from perfloop.errors import FleetFailed
+from perfloop.process.supervisor.control_client import ask, events
 from perfloop.process.supervisor.control_place import Asked
 from perfloop.process.supervisor.statistics import WorkerStatistics
 
@@ -220,11 +221,51 @@ def test_events_are_followed_until_the_fleet_ends(tmp_path: Path) -> None:
                 os.kill(pids_of(fleet)[0], signal.SIGKILL)
                 kinds = [json.loads(following.stdout.readline())["kind"] for _ in range(4)]
                 fleet.process.terminate()
+                rest = [json.loads(line)["kind"] for line in following.stdout]
 
                 assert ["ended", "restarting", "started", "ready"] == kinds
+                assert ["closed", "ended", "ended", "stopping", "stopping"] == sorted(rest)
+                assert "closed" == rest[-1]
                 assert 0 == following.wait(DEADLINE_S)
             finally:
                 following.kill()
+
+
+def test_a_fleet_is_looked_at_while_it_is_drained(tmp_path: Path) -> None:
+    with supervised(tmp_path, STUBBORN) as fleet:
+        opened(fleet)
+        fleet.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping" in fleet.log(), fleet.log)
+
+        assert ["stopping"] == [each.state for each in fleet.workers()]
+        asked = fleet.ask("restart", "stubborn")
+        assert (3, True) == (asked.returncode, "the fleet is ended" in asked.stderr)
+
+
+def test_a_supervisor_that_is_stopped_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfloop.process.supervisor.control_client.CONNECT_S", 0.2)
+    with supervised(tmp_path, BOTS) as fleet:
+        opened(fleet)
+        place = fleet.place()
+        fleet.process.send_signal(signal.SIGSTOP)
+
+        for act in ("status", "restart"):
+            with pytest.raises(
+                FleetFailed, match=r"did not answer within 0.2 s; it is stopped, as by SIGSTOP"
+            ):
+                ask(place, Asked(act=act, name="bots"))
+        with pytest.raises(FleetFailed, match="did not answer"):
+            list(events(place, count=1, follow=True))
+
+
+@pytest.mark.parametrize("text", ["", 'preload = ["json"]\n'])
+def test_a_file_without_groups_is_refused_with_the_way_out(text: str, tmp_path: Path) -> None:
+    with supervised(tmp_path, text) as fleet:
+        assert 3 == fleet.end()
+        assert "perfloop: bots.toml:1: there is no group; add [groups.NAME]" in fleet.log()
+        assert "Traceback" not in fleet.log()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has PID namespaces")

@@ -8,7 +8,7 @@ from perfloop.model.value import Value, require
 from perfloop.process.scaling.season import SeasonPolicy
 
 MOST_WORKERS: Final = 1000
-"""Of a group. More is a slip of the finger, and the memory of the machine is gone before anything can be said."""
+"""Of a group. More is a slip of the finger, and takes all memory before anything can be said to it."""
 
 
 class ScalingPolicy(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -146,6 +146,10 @@ class Berth:
         if self._keeping is keeping:  # nobody has begun it anew
             self._to(WorkerState.DRAINED if self.has_left else then)
 
+    def give_up(self) -> None:
+        """Start nothing until somebody asks for it."""
+        self._to(WorkerState.GIVEN_UP)
+
     async def leave(self, reason: str) -> None:
         """Drain and end the worker for good: whoever restarts it from now on starts nothing."""
         self.has_left = True

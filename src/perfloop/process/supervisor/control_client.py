@@ -28,7 +28,10 @@ def ask(place: Path, asked: Asked) -> FleetStatistics:
         FleetNotFound: No fleet answers.
         FleetFailed: It could not do it.
     """
-    for value in _answers(place, asked):
+    is_look = asked.act == "status"
+    if not is_look:  # which may take as long as a worker takes
+        _require_awake(place)
+    for value in _answers(place, asked, within_s=CONNECT_S if is_look else None):
         return msgspec.convert(value, FleetStatistics)
     raise FleetFailed("the fleet ended before it answered; see its log")
 
@@ -43,6 +46,7 @@ def examine(place: Path, worker: str, *, for_s: float) -> Examination | None:
     # Who asks for no examination does not wait for numpy.
     from perfloop.process.leaks.examination import Examination
 
+    _require_awake(place)
     for value in _answers(place, Asked(act="examine", name=worker, for_s=for_s)):
         return msgspec.convert(value, Examination | None)
     raise FleetFailed("the fleet ended before it answered; see its log")
@@ -65,10 +69,17 @@ def events(place: Path, *, count: int, follow: bool) -> Iterator[Event]:
 
     Raises:
         FleetNotFound: No fleet answers.
+        FleetFailed: Its supervisor does not.
     """
+    _require_awake(place)
     for value in _answers(place, Asked(act="events", count=count, follow=follow)):
         if value is not None:
             yield msgspec.convert(value, Event)
+
+
+def _require_awake(place: Path) -> None:
+    for _ in _answers(place, Asked(act="events"), within_s=CONNECT_S):
+        return
 
 
 def _answers(place: Path, asked: Asked, *, within_s: float | None = None) -> Iterator[Any]:
@@ -81,12 +92,22 @@ def _answers(place: Path, asked: Asked, *, within_s: float | None = None) -> Ite
                 f"no fleet answers at {place}: {error.strerror or error}; start it with `perfloop supervise`"
             ) from error
         end.settimeout(within_s)
-        end.sendall(to_line(asked))
-        with end.makefile("rb") as lines:
-            for line in lines:
-                answer = _decode(line)
-                if answer.error is not None:
-                    raise FleetFailed(answer.error)
-                yield answer.value
-                if answer.is_last:
-                    return
+        try:
+            yield from _read(end, asked)
+        except TimeoutError as error:
+            raise FleetFailed(
+                f"the supervisor at {place} did not answer within {within_s:g} s; it is stopped,"
+                " as by SIGSTOP, or something in it holds up its event loop"
+            ) from error
+
+
+def _read(end: socket.socket, asked: Asked) -> Iterator[Any]:
+    end.sendall(to_line(asked))
+    with end.makefile("rb") as lines:
+        for line in lines:
+            answer = _decode(line)
+            if answer.error is not None:
+                raise FleetFailed(answer.error)
+            yield answer.value
+            if answer.is_last:
+                return

@@ -6,7 +6,7 @@ import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -18,7 +18,8 @@ from perfloop.process.supervisor.statistics import FleetStatistics
 if TYPE_CHECKING:
     from perfloop.process.leaks.examination import Examination
 
-_decode = msgspec.json.Decoder(Asked).decode
+_LAST_WORDS_S: Final = 1.0
+_decode: Final = msgspec.json.Decoder(Asked).decode
 
 
 class Controlled(Protocol):
@@ -51,6 +52,8 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
         self._inode = 0
         self._answering: set[asyncio.Task[None]] = set()
+        self._news: set[asyncio.Queue[Event | None]] = set()
+        """Of those who follow; None ends it."""
 
     async def open(self) -> None:
         """Listen.
@@ -73,10 +76,15 @@ class ControlSocket:
             os.umask(before)
 
     async def close(self) -> None:
-        """Listen no more; who is being answered is left."""
+        """Listen no more; who is being answered hears the rest, if he listens, and is left."""
         if self._server is None:
             return
         self._server.close()
+        for news in self._news:
+            with suppress(asyncio.QueueFull):
+                news.put_nowait(None)
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=_LAST_WORDS_S)
         for each in self._answering:
             each.cancel()
         with suppress(OSError):
@@ -127,7 +135,7 @@ class ControlSocket:
         return self._fleet.statistics()
 
     async def _events(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        news: asyncio.Queue[Event] = asyncio.Queue(maxsize=10_000)
+        news: asyncio.Queue[Event | None] = asyncio.Queue(maxsize=10_000)
         for event in self._fleet.log.newest(asked.count):
             writer.write(to_line(Answer(value=event, is_last=False)))
         if asked.follow:
@@ -137,12 +145,15 @@ class ControlSocket:
                     news.put_nowait(event)
 
             self._fleet.log.listeners.append(listener)
+            self._news.add(news)
             try:
-                while True:
+                await writer.drain()
+                while (each := await news.get()) is not None:
+                    writer.write(to_line(Answer(value=each, is_last=False)))
                     await writer.drain()
-                    writer.write(to_line(Answer(value=await news.get(), is_last=False)))
             finally:
                 self._fleet.log.listeners.remove(listener)
+                self._news.discard(news)
         writer.write(to_line(Answer()))
         await writer.drain()
 

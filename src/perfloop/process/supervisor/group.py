@@ -54,6 +54,7 @@ class Group:
         self._launch = launch
         self._together: asyncio.Task[None] | None = None
         self._scaling = asyncio.Lock()
+        self._is_started = False
 
     @property
     def workers(self) -> list[Berth]:
@@ -90,6 +91,7 @@ class Group:
         """Start all, and wait until each is ready, or was given up."""
         for word in plan_of(self.spec.limits, 0).words:
             self.log.add("not-limited", self.spec.name, word)
+        self._is_started = True
         self._grow(self.spec.count)
         for berth in self.workers:
             berth.begin()
@@ -100,14 +102,29 @@ class Group:
         while not all(berth.is_settled for berth in self.workers):
             await asyncio.gather(*(berth.settled() for berth in self.workers))
 
-    def require_ready(self) -> None:
-        """Raises FleetFailed where none of its workers got ready, or did its work and came to its end."""
+    def fault_of_start(self) -> str:
+        """Why none of its workers got ready, or did its work and came to its end; empty where one did."""
         states = {berth.state for berth in self.workers}
         if not states or WorkerState.READY in states or states == {WorkerState.ENDED}:
-            return
-        ends = [each for each in self.log.newest() if each.kind == "ended" and each.name in self.berths]
-        why = f": {ends[-1].name} ended {ends[-1].reason}" if ends else ""
-        raise FleetFailed(f"{self.spec.name} did not become ready{why}")
+            return ""
+        told = self._last_end()
+        return f"{self.spec.name} did not become ready" + (f": {told}" if told else "")
+
+    def hold_back(self, needed: str) -> str:
+        """Start nothing, because a group that it needs did not become ready; what to say of that."""
+        reason = f"{needed}, which it needs, did not become ready"
+        name = self.spec.name
+        self.log.add("not-started", name, f"{reason}; when it has, `perfloop fleet restart {name}`")
+        for berth in self._grow(self.spec.count):
+            berth.give_up()
+        return f"{name} was not started: {reason}"
+
+    def _last_end(self) -> str:
+        """How a worker of it ended last, or could not be started."""
+        for event in reversed(self.log.newest()):
+            if event.name in self.berths and event.kind in ("ended", "launch-failed"):
+                return f"{event.name} {event.kind} {event.reason}" if event.kind == "ended" else event.reason
+        return ""
 
     async def stop(self, reason: str) -> None:
         """Drain and end all."""
@@ -145,7 +162,7 @@ class Group:
             FleetFailed: There is no worker any more.
         """
         if not self.is_alive:
-            raise FleetFailed(self.post.gone())
+            raise FleetFailed(self._gone())
         return await self.post.send(message, key, reply)
 
     async def launch(self, name: str) -> Running:
@@ -178,7 +195,7 @@ class Group:
     def changed(self) -> None:
         """A worker is in another state."""
         if not self.is_alive:
-            self.post.refuse()
+            self.post.refuse(self._gone())
         self._on_change()
 
     def restart_together(self, berth: Berth, delay_s: float | None) -> None:
@@ -224,6 +241,19 @@ class Group:
             if berth.state is WorkerState.WAITING:
                 berth.begin()
                 await berth.settled()
+
+    def _gone(self) -> str:
+        """Why nobody takes a message, and the way out."""
+        name = self.spec.name
+        if not self.berths:
+            if self._is_started:
+                return f"{name} has no workers; `perfloop fleet scale {name} 1` gives it one"
+            return f"{name} is not started yet; send to it when the fleet is open"
+        if any(berth.state is WorkerState.GIVEN_UP for berth in self.workers):
+            told = self._last_end()
+            why = f" ({told})" if told else ""
+            return f"{name} was given up{why}; `perfloop fleet restart {name}` begins anew"
+        return f"{name} has no worker any more; `perfloop fleet restart {name}` brings back those it had"
 
     def _processes(self) -> Iterable[Running]:
         return [berth.running for berth in self.berths.values() if berth.running is not None]

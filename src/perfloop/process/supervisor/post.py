@@ -208,22 +208,17 @@ class Post:
         self._answer(message_id)
         self._faults.pop(message_id, None)
 
-    def refuse(self) -> None:
+    def refuse(self, reason: str) -> None:
         """There is nobody any more: let nobody wait."""
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.given.done():
-                waiting.given.set_exception(FleetFailed(self.gone()))
+                waiting.given.set_exception(FleetFailed(reason))
         for reply in self._asked.values():
             if not reply.done():
-                reply.set_exception(FleetFailed(self.gone()))
+                reply.set_exception(FleetFailed(reason))
         for told in (self._asked, self._replies, self._faults):
             told.clear()
-
-    def gone(self) -> str:
-        """What to tell who sends."""
-        name = self._spec.name
-        return f"{name} has no worker any more; `perfloop fleet restart {name}` brings back those it had"
 
 
 class _Waiting:

@@ -4,42 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import signal
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import msgspec
-
-from perfloop.adapters.cgroup import out_of_memory_kills
 from perfloop.errors import FleetFailed, InvalidInput
-from perfloop.process.launching import WorkerExit
 from perfloop.process.scaling.policy import MOST_WORKERS
 from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.control_socket import ControlSocket
 from perfloop.process.supervisor.events import Event, EventLog
 from perfloop.process.supervisor.group import Group
-from perfloop.process.supervisor.memory_kills import MemoryKills
 from perfloop.process.supervisor.ordering import start_order
+from perfloop.process.supervisor.processes import Processes
 from perfloop.process.supervisor.reading import fleet_of
-from perfloop.process.supervisor.running import Running
 from perfloop.process.supervisor.specs import FleetSpec
+from perfloop.process.supervisor.starting import start_all
 from perfloop.process.supervisor.statistics import FleetStatistics
-from perfloop.process.supervisor.zygotes import Zygotes
+from perfloop.process.supervisor.telling import log_event, log_line
 from perfloop.process.zygote.started import StartedZygote
 
 if TYPE_CHECKING:
     from perfloop.process.leaks.examination import Examination
 
-_IDS: Final = 1 << 40
-"""Messages that one process can be sent; so each message of a fleet has an id of its own."""
-_EARLY: Final = 100
-
-
-def ignore_line(name: str, stream: str, line: str) -> None:
-    """What workers write is not listened to."""
+_TEND_AFTER_S: Final = 5.0
+"""A group is looked after where others take longer than that to get ready."""
 
 
 class Supervisor:
@@ -47,8 +37,9 @@ class Supervisor:
 
     Args:
         spec: What it is to be.
-        on_line: Is told the worker, the stream (`out`, `err`) and each line that workers write.
-        on_event: Is told what happens, as it happens.
+        on_line: Is told the worker, the stream (`out`, `err`) and each line that workers write; the log
+            `perfloop.fleet` where it is left out.
+        on_event: Is told what happens, as it happens; the same log where it is left out.
         started: A zygote that was started before for this fleet, to save the time.
     """
 
@@ -56,20 +47,19 @@ class Supervisor:
         self,
         spec: FleetSpec,
         *,
-        on_line: Callable[[str, str, str], None] = ignore_line,
-        on_event: Callable[[Event], None] | None = None,
+        on_line: Callable[[str, str, str], None] = log_line,
+        on_event: Callable[[Event], None] = log_event,
         started: StartedZygote | None = None,
     ) -> None:
         self.spec = spec
         self.log = EventLog(on_event)
         self._control = None if spec.control is None else ControlSocket(Path(spec.control), self)
-        self._id = secrets.token_hex(8)
-        self._zygotes = Zygotes(spec.preloaded, on_exit=self._exited, path=spec.path, started=started)
+        self._processes = Processes(spec, started)
         self._groups = {
             each.name: Group(
                 each,
                 self.log,
-                launch=self._launch,
+                launch=self._processes.launch,
                 on_line=on_line,
                 on_change=self._changed,
                 room=self._room,
@@ -77,15 +67,12 @@ class Supervisor:
             for each in spec.groups
         }
         self._rounds = start_order({each.name: each.needs for each in spec.groups})
-        self._incarnations = 0
-        self._running: dict[int, Running] = {}
-        self._early: dict[int, WorkerExit] = {}
-        """Ends of processes whose starts were not heard of yet."""
         self._tending: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
-        self._memory_kills = MemoryKills(lambda: out_of_memory_kills(Path("/")), clock=time.monotonic)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """That it was opened in."""
+        self._is_begun = asyncio.Event()
         self._is_open = False
-        self._is_killed = False
         self._opened_s = 0.0
 
     @classmethod
@@ -98,6 +85,7 @@ class Supervisor:
         return cls(fleet_of(Path(path)), **options)
 
     async def __aenter__(self) -> Self:
+        self._require_new()
         try:
             await self.open()
         except BaseException:
@@ -109,53 +97,49 @@ class Supervisor:
         await self.close()
 
     async def open(self) -> None:
-        """Start all groups, each after those that it needs; returns when all are ready.
+        """Start all groups, each after those that it needs; returns when each is ready, or was given up.
+
+        A group of which no worker gets ready is given up, and those that need it are not started; events
+        say so, and the others go on.
 
         Raises:
             LaunchFailed: No worker can be started at all.
-            FleetFailed: A group has no worker that got ready.
+            FleetFailed: Groups did not become ready, and nothing runs besides; or it was opened before.
         """
+        self._require_new()
+        self._loop = asyncio.get_running_loop()
         self._opened_s = time.monotonic()
         self._is_open = True
-        self._memory_kills.look()
         if self._control is not None:
             await self._control.open()
-        await self._zygotes.open()
-        for module, why in self._zygotes.unfit.items():
+        await self._processes.open()
+        for module, why in self._processes.zygotes.unfit.items():
             self.log.add("not-preloaded", "fleet", f"{module} {why}; each worker imports it itself")
-        for names in self._rounds:
-            await asyncio.gather(*(self._groups[name].start() for name in names))
-            for name in names:
-                self._groups[name].require_ready()
-        asking = [each for each in self._groups.values() if each.spec.memory or each.spec.scaling]
-        if asking:
-            # It loads numpy, for which a fleet's start would wait.
-            from perfloop.process.supervisor.tending import tend
-
-            self._tending = tend(asking)
-        self.log.add("open", "fleet", after={"after_s": round(time.monotonic() - self._opened_s, 3)})
+        faults = await start_all(self._groups, started=self._started)
+        self._is_begun.set()
+        self.log.add("open", "fleet", faults, after={"after_s": round(time.monotonic() - self._opened_s, 3)})
 
     async def close(self, reason: str = "the fleet is ended") -> None:
         """Drain and end all workers, those that others need last."""
         if not self._is_open:
             return
         self._is_open = False
-        if self._control is not None:
-            await self._control.close()
         for task in self._tending:
             task.cancel()
         await asyncio.gather(*self._tending, return_exceptions=True)
-        for names in reversed(self._rounds):
-            await asyncio.gather(*(self._groups[name].stop(reason) for name in names))
-        await self._zygotes.close()
-        self.log.add("closed", "fleet", reason)
-        self._over.set()
+        try:
+            for names in reversed(self._rounds):
+                await asyncio.gather(*(self._groups[name].stop(reason) for name in names))
+            await self._processes.zygotes.close()
+            self.log.add("closed", "fleet", reason)
+            self._over.set()
+        finally:
+            if self._control is not None:  # last: until then people look at what is being ended
+                await self._control.close()
 
     def kill(self) -> None:
         """End all workers at once; `close` has nothing to wait for then."""
-        self._is_killed = True
-        for running in list(self._running.values()):
-            self._kill(running)
+        self._processes.kill()
 
     async def wait(self) -> None:
         """Wait until no worker runs or will run again.
@@ -216,7 +200,7 @@ class Supervisor:
         """
         berths = self._named(name)
         self._require_open()
-        await self._zygotes.renew()
+        await self._processes.zygotes.renew()
         for berth in berths:
             if not berth.has_left:  # the group may have been made smaller meanwhile
                 await berth.replace(reason)
@@ -226,7 +210,9 @@ class Supervisor:
 
         Raises:
             InvalidInput: There is no such worker or group.
+            FleetFailed: The fleet is ended.
         """
+        self._require_open()
         await asyncio.gather(*(berth.end(reason) for berth in self._named(name)))
 
     async def scale(self, group: str, count: int, *, reason: str = "it was asked for") -> None:
@@ -256,12 +242,18 @@ class Supervisor:
         from perfloop.process.supervisor.tending import GroupKeeper  # it loads numpy
 
         self._named(name)
-        group = self._groups[name.rpartition("-")[0] or name]
+        self._require_open()
+        group = next((each for each in self._groups.values() if name in each.berths), None)
+        if group is None:
+            raise InvalidInput(f"{name} is a group; name one of its workers, as {name}-1")
         if not group.spec.has_channel:
             return None
         found = await GroupKeeper(group).examine(name, for_s)
         if found is None:
-            raise FleetFailed(f"{name} did not answer; it may be busy with one long message, or have ended")
+            raise FleetFailed(
+                f"{name} did not answer; it may be busy with one long message, have a loop of its own, or"
+                " have ended"
+            )
         return found
 
     def dead_letters(self, group: str) -> tuple[tuple[int, Any], ...]:
@@ -296,6 +288,7 @@ class Supervisor:
             raise InvalidInput(
                 f"{name} runs a command, which takes no messages; give it a handler or a target"
             )
+        self._require_open()
         return group
 
     def _named(self, name: str) -> list[Berth]:
@@ -310,42 +303,32 @@ class Supervisor:
         )
         raise InvalidInput(f"there is no worker or group {name}; there are {known}")
 
+    def _require_new(self) -> None:
+        if self._loop is not None:
+            raise FleetFailed("a fleet is opened once; make another Supervisor of its spec")
+
     def _require_open(self) -> None:
+        if self._loop is None:
+            raise FleetFailed("the fleet is not open; begin it with `async with`, or by open()")
         if not self._is_open:
             raise FleetFailed("the fleet is ended, and starts nothing any more; open another one")
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidInput(
+                "a fleet is used in the event loop that it was opened in; from elsewhere, use"
+                " asyncio.run_coroutine_threadsafe with that loop"
+            )
 
-    async def _launch(self, group: Group, name: str) -> Running:
-        self._incarnations += 1
-        running = Running(
-            name,
-            group.spec,
-            first_id=self._incarnations * _IDS,
-            listener=group.post,
-            clock=asyncio.get_running_loop().time,
-        )
-        await running.start(self._zygotes, self._id)
-        self._running[running.pid] = running
-        early = self._early.pop(running.pid, None)
-        if early is not None:
-            self._exited(early)
-        elif self._is_killed:
-            self._kill(running)
-        return running
+    def _started(self, group: Group) -> None:
+        if group.spec.memory is not None or group.spec.scaling is not None:
+            self._tending.append(asyncio.create_task(self._tend(group)))
 
-    def _kill(self, running: Running) -> None:
-        running.is_asked = True
-        running.kill("the fleet is ended at once")
+    async def _tend(self, group: Group) -> None:
+        """Look after a group once all are started, for which loading numpy takes too long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_begun.wait(), _TEND_AFTER_S)
+        from perfloop.process.supervisor.tending import tend
 
-    def _exited(self, end: WorkerExit) -> None:
-        running = self._running.pop(end.pid, None)
-        if running is not None:
-            is_shortage = self._memory_kills.look()
-            if end.code == -signal.SIGKILL and not running.killed_for:
-                own = running.memory_kills
-                end = msgspec.structs.replace(end, is_out_of_memory=is_shortage if own is None else own > 0)
-            running.has_exited(end)
-        elif len(self._early) < _EARLY:
-            self._early[end.pid] = end
+        await tend(group)
 
     def _changed(self) -> None:
         if self._is_open and all(group.is_over for group in self._groups.values()):

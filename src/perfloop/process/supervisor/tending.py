@@ -35,14 +35,12 @@ _EXAMINED_S: Final = 30.0
 _ASK_S: Final = 1.0
 
 
-def tend(groups: Sequence[Group]) -> list[asyncio.Task[None]]:
-    """Look after the memory and the size of these groups; a fault of that is told, and the fleet goes on."""
-    tasks = []
-    for group in groups:
-        for each in tendings(group):
-            tasks.append(asyncio.create_task(each))
-            tasks[-1].add_done_callback(partial(_ended, group))
-    return tasks
+async def tend(group: Group) -> None:
+    """Look after the memory and the size of a group; a fault of that is told, and the fleet goes on."""
+    tasks = [asyncio.create_task(each) for each in tendings(group)]
+    for task in tasks:
+        task.add_done_callback(partial(_ended, group))
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ended(group: Group, task: asyncio.Task[None]) -> None:
