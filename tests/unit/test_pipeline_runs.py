@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perfloop.control import AdjustmentPolicy, SearchHold
+from perfloop.control import Adjustment, AdjustmentLog, AdjustmentPolicy, Knob, SearchHold, Window
 from perfloop.errors import InvalidInput, StageFailed
 from perfloop.process import SKIP, DeadLetter, Pipeline, RetryPolicy
 
@@ -192,6 +192,31 @@ def test_an_adaptive_limit_grows_where_that_pays_and_says_why(caplog: pytest.Log
     assert "<lambda>" == summary.bottleneck
     assert len(stage.adjustments) == len(caplog.messages)
     assert "<lambda>: limit from 1 to 2, whether 2 is better than 1" == caplog.messages[0]
+
+
+class Remarking:
+    """A batch size that never moves, and a remark with each Window, which is no move."""
+
+    size, is_settled = 8, True
+
+    def __init__(self) -> None:
+        self.log = AdjustmentLog()
+
+    def size_of_call(self, number: int) -> int:
+        return self.size
+
+    def update(self, window: Window) -> Adjustment | None:
+        self.log.moved(window, Knob.BATCH_SIZE, before=8, after=8, reason="as it should be")
+        return None
+
+
+def test_what_a_law_writes_down_without_a_move_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="perfloop.pipeline")
+    pipeline = Pipeline(range(2000)).batch(lambda items: time.sleep(0.002), limiter=1, size=Remarking())
+    [stage] = pipeline.run().stages
+
+    assert "<lambda>: batch_size from 8 to 8, as it should be" in caplog.messages
+    assert len(stage.adjustments) == len(caplog.messages)
 
 
 def test_a_law_of_ones_own_is_asked_as_often_as_its_policy_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -54,12 +55,13 @@ class Adjustment(Value, frozen=True, kw_only=True):
 class AdjustmentLog:
     """The last Adjustments of one law, the newest last; at most one of them is pending."""
 
-    __slots__ = ("_entries", "_length", "_pending")
+    __slots__ = ("_entries", "_length", "_pending", "_untold")
 
     def __init__(self, length: int = KEPT_ADJUSTMENTS) -> None:
         self._length = length
         self._entries: list[Adjustment] = []
         self._pending: int | None = None
+        self._untold: deque[Adjustment] = deque(maxlen=length)
 
     def add(self, adjustment: Adjustment) -> Adjustment:
         """Write it down and return it. One that is still pending is kept from now on."""
@@ -67,6 +69,7 @@ class AdjustmentLog:
             self.settle(Outcome.KEPT, None)
             self._pending = len(self._entries)
         self._entries.append(adjustment)
+        self._untold.append(adjustment)
         if len(self._entries) > self._length:
             del self._entries[0]
             self._pending = self._pending - 1 if self._pending else None
@@ -104,6 +107,12 @@ class AdjustmentLog:
         evidence = Evidence(before=pending.evidence.before, after=after)
         self._entries[self._pending] = msgspec.structs.replace(pending, outcome=outcome, evidence=evidence)
         self._pending = None
+
+    def untold(self) -> tuple[Adjustment, ...]:
+        """Those written down since the last call, as they were then."""
+        untold = tuple(self._untold)
+        self._untold.clear()
+        return untold
 
     def entries(self) -> tuple[Adjustment, ...]:
         return tuple(self._entries)

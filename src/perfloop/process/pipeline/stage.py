@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any, Final, Protocol
 
-from perfloop.control.adjustment import Adjustment
 from perfloop.control.limiter import Limiter
 from perfloop.control.linger import WINDOWS
 from perfloop.control.tally import Tally
@@ -66,8 +65,8 @@ class StageRun:
             window = self._times.drain(now_s, self.limiter.limit)
             is_late = self._late_batches >= LATE * self._batches
             self._late_batches = self._batches = 0
-            adjustment = self.steering.update_linger(window, is_late=is_late)
-        self._enforce(adjustment)
+            self.steering.update_linger(window, is_late=is_late)
+        self._enforce()
 
     def statistics(self) -> StageStatistics:
         return self.meter.statistics(self.spec, self.steering, self.queue)
@@ -155,13 +154,13 @@ class StageRun:
         held_ratio = min(1.0, (full_s - self._full_s) / max(1e-9, window.elapsed_s))
         self._full_s = full_s
         with self._lock:
-            adjustment = self.steering.update(window, held_ratio)
+            self.steering.update(window, held_ratio)
         self.queue.capacity = self._capacity()
-        self._enforce(adjustment)
+        self._enforce()
 
-    def _enforce(self, adjustment: Adjustment | None) -> None:
-        """Let the limit be what the laws say."""
-        if adjustment is not None:
+    def _enforce(self) -> None:
+        """Let the limit be what the laws say, and tell of all that they moved."""
+        for adjustment in self.steering.untold():
             _log.debug(
                 "%s: %s from %g to %g, %s",
                 self.spec.name,

@@ -9,6 +9,7 @@ budget, and otherwise the linger is moved.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog
@@ -78,6 +79,10 @@ class Steering(Protocol):
         """What was moved, in order of time."""
         ...
 
+    def untold(self) -> tuple[Adjustment, ...]:
+        """What was moved since the last call, in order of time."""
+        ...
+
 
 class ItemSteering:
     """One item after the other, so that the size is a matter of handing over alone."""
@@ -113,6 +118,9 @@ class ItemSteering:
 
     def entries(self) -> tuple[Adjustment, ...]:
         return self._law.log.entries()
+
+    def untold(self) -> tuple[Adjustment, ...]:
+        return self._law.log.untold()
 
 
 class BatchSteering:
@@ -205,13 +213,20 @@ class BatchSteering:
         return self._linger.update(window) if isinstance(self._linger, Linger) else None
 
     def entries(self) -> tuple[Adjustment, ...]:
-        logs: list[AdjustmentLog] = [self._law.log, self._size.log]
-        logs += [
-            law.log for law in (self._slots, self._linger) if law is not None and not isinstance(law, float)
-        ]
-        return tuple(sorted((entry for log in logs for entry in log.entries()), key=lambda entry: entry.at_s))
+        return _in_order(entry for log in self._logs() for entry in log.entries())
+
+    def untold(self) -> tuple[Adjustment, ...]:
+        return _in_order(entry for log in self._logs() for entry in log.untold())
+
+    def _logs(self) -> list[AdjustmentLog]:
+        others = [law.log for law in (self._slots, self._linger) if isinstance(law, Slots | Linger)]
+        return [self._law.log, self._size.log, *others]
 
     def _noted(self, adjustment: Adjustment | None) -> Adjustment | None:
         if adjustment is not None:
             self._moved_at_s = adjustment.at_s
         return adjustment
+
+
+def _in_order(entries: Iterable[Adjustment]) -> tuple[Adjustment, ...]:
+    return tuple(sorted(entries, key=lambda entry: entry.at_s))
