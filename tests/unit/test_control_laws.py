@@ -136,7 +136,19 @@ def test_a_budget_that_not_even_one_item_keeps_costs_no_throughput_and_is_told_o
 
     assert phase_ratio(calls, 20.0, 50.0, sink.best_items_per_s(1000, 16)) >= 0.9
     assert 1 == len(told)
+    assert told[0] in law.log.untold()
     assert "no size keeps p99 within 25 ms" in told[0].reason
+
+
+def test_a_batch_that_is_interrupted_every_few_windows_grows_and_settles() -> None:
+    law = BatchFit(start=8, p99_budget_s=0.025)
+    for number in range(100):
+        slow = 0.005 + 0.00005 * law.size
+        if number % 3:
+            law.update(window(float(number), latency_s=slow, limit=4, size=law.size, calls=100))
+
+    assert law.size >= 100
+    assert law.is_settled
 
 
 def test_a_batch_that_gains_nothing_from_its_size_is_taken_back() -> None:
@@ -277,6 +289,17 @@ def test_more_workers_than_connections_are_refused() -> None:
         ConnectionBudget(max_connections=10, reserved=3).pool_size(workers=8)
     with pytest.raises(InvalidInput, match="leaves none"):
         ConnectionBudget(max_connections=3)
+
+
+def test_a_log_tells_of_each_adjustment_once() -> None:
+    log = AdjustmentLog(2)
+    told = []
+    for number in range(4):
+        seen = window(float(number), latency_s=0.01, limit=1)
+        log.moved(seen, Knob.LIMIT, before=number, after=number + 1, reason="")
+        told += [entry.after for entry in log.untold()]
+
+    assert ([1, 2, 3, 4], ()) == (told, log.untold())
 
 
 def test_a_log_keeps_the_newest_and_knows_what_is_pending() -> None:

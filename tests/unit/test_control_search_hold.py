@@ -7,7 +7,7 @@ import pytest
 from benchmarks.sink_simulation import COLLAPSE, PLATEAU, Calls, Simulation, Sink, Steered, phase_ratio, score
 from benchmarks.stalls import Stalls
 
-from perfloop.control.adjustment import Outcome
+from perfloop.control.adjustment import Adjustment, Outcome
 from perfloop.control.fixed import Fixed, FixedSize
 from perfloop.control.law import ConcurrencyLaw
 from perfloop.control.policy import AdjustmentPolicy
@@ -75,6 +75,26 @@ def test_it_follows_a_capacity_that_falls_and_rises() -> None:
 
     for at_s, capacity in capacities[1:]:
         assert phase_ratio(calls, at_s + 7, at_s + 15, sink.best_items_per_s(SIZE, capacity)) >= 0.9
+
+
+class Interrupted(Steered):
+    """Every third Window goes elsewhere, as in a stage whose source falls behind now and then."""
+
+    seen = 0
+
+    def update(self, window: Window) -> Adjustment | None:
+        self.seen += 1
+        return None if self.seen % 3 == 0 else super().update(window)
+
+
+@pytest.mark.parametrize("contention", [PLATEAU, COLLAPSE])
+def test_a_search_that_is_interrupted_every_few_windows_ends_at_the_knee(contention: float) -> None:
+    sink, law = sink_of(contention, 16, 0.2), SearchHold()
+    calls = Simulation(sink, Interrupted(law, FixedSize(SIZE)), SEED).run(20.0)
+
+    assert abs(law.limit - 16) <= 2
+    assert law.log.entries()
+    assert score(calls, sink.best_items_per_s(SIZE, 16), 20.0).steady_ratio >= 0.9
 
 
 def test_the_same_windows_lead_to_the_same_adjustments() -> None:

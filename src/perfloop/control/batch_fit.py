@@ -46,6 +46,8 @@ CEILING_S: Final = 60.0
 """How long the size stays below one that gained nothing."""
 WAIVED_S: Final = 60.0
 """How long a budget is set aside that no size keeps, before it is held against the line again."""
+MOST_GAPS: Final = 3
+"""Gaps in one search for which the line is drawn anew; where more come it would never end otherwise."""
 SAME: Final = 0.08
 """Smaller differences of size are left alone."""
 
@@ -105,6 +107,7 @@ class BatchFit:
         "_budget_s",
         "_ceiling",
         "_ceiling_until_s",
+        "_gaps",
         "_is_waived",
         "_last",
         "_moved_at_s",
@@ -132,6 +135,7 @@ class BatchFit:
         self._before: tuple[int, float] | None = None
         self._ceiling = 0
         self._ceiling_until_s = -math.inf
+        self._gaps = 0
         self._is_waived = False
         self._waived_until_s = -math.inf
         self._last: Window | None = None
@@ -154,8 +158,7 @@ class BatchFit:
         """Take the next Window. After a gap, in which something else was moved, the line is drawn anew."""
         last, self._last = self._last, window
         if last is None or not window.follows(last):
-            self._sums, self._since = _Sums(), _Sums()
-            self._turn_at_s = window.started_at_s
+            self._begin_anew(window)
         self._sums.add(window)
         if window.started_at_s >= self._moved_at_s + 2 * window.latency_p50_s:
             self._since.add(window)
@@ -164,6 +167,13 @@ class BatchFit:
         if self.is_settled and window.ended_at_s < self._turn_at_s + self._policy.cool_down_s:
             return None
         return self._look(window)
+
+    def _begin_anew(self, window: Window) -> None:
+        self._gaps = 0 if self.is_settled else self._gaps + 1
+        if self._gaps > MOST_GAPS:
+            return
+        self._sums, self._since = _Sums(), _Sums()
+        self._turn_at_s = window.started_at_s
 
     def _look(self, window: Window) -> Adjustment | None:
         since = self._since

@@ -28,6 +28,8 @@ from perfloop.control.window import Window
 
 STARVED: Final = 5
 """Windows in a row that say nothing of the limit, after which a trial ends."""
+MOST_GAPS: Final = 3
+"""Gaps in one search for which what was seen is forgotten; where more come it would never end otherwise."""
 
 
 class SearchHold:
@@ -36,6 +38,7 @@ class SearchHold:
     __slots__ = (
         "_anchor",
         "_bracket",
+        "_gaps",
         "_holding",
         "_last",
         "_moved_at_s",
@@ -53,6 +56,7 @@ class SearchHold:
         self._bracket: Bracket | None = Bracket(self.policy, self.limit, Direction.UP, self.limit)
         self._anchor = Estimate(self.limit)
         self._trial: Trial | None = None
+        self._gaps = 0
         self._holding = Holding(self.policy)
         self._last: Window | None = None
         self._moved_at_s = -math.inf
@@ -82,6 +86,9 @@ class SearchHold:
         return self._hold(window) if self._bracket is None else self._seek(self._bracket, window)
 
     def _begin_anew(self) -> None:
+        self._gaps = 0 if self.is_settled else self._gaps + 1
+        if self._gaps > MOST_GAPS:
+            return
         self._anchor = Estimate(self._anchor.limit)
         self._holding.forget()
         if self._trial is not None:
