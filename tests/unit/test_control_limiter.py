@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from perfloop.control.limiter import AsyncLimiter, Limiter
+from perfloop.control import AdjustmentPolicy, AsyncLimiter, ConnectionBudget, Limiter, law_for
 from perfloop.errors import InvalidValue
 
 DEADLINE_S = 60.0
@@ -250,3 +250,31 @@ def test_tasks_in_line_get_in_when_the_limit_rises() -> None:
         return limiter.statistics().in_flight
 
     assert 2 == asyncio.run(scenario())
+
+
+def test_a_law_steers_a_pool_of_ones_own_within_the_connection_budget() -> None:
+    budget = ConnectionBudget(max_connections=20, reserved=4)
+    law = law_for("adaptive", budget.capped(AdjustmentPolicy(interval_s=0.02, calls=4), workers=4))
+    most = 0
+
+    async def query(limiter: AsyncLimiter) -> None:
+        nonlocal most
+        async with limiter.slot():
+            most = max(most, limiter.statistics().in_flight)
+            await asyncio.sleep(0.001)
+
+    async def play() -> None:
+        limiter = AsyncLimiter(law.limit)
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as queries:
+            while limiter.limit < 4:
+                if limiter.statistics().waiting < 50:
+                    queries.create_task(query(limiter))
+                if limiter.is_due(law.policy.interval_s, law.policy.calls):
+                    law.update(limiter.drain())
+                    limiter.resize(law.limit)
+                await asyncio.sleep(0)
+
+    asyncio.run(play())
+
+    assert 4 == law.limit
+    assert most <= 4
