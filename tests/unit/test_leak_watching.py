@@ -102,6 +102,21 @@ def test_a_group_that_leaks_is_never_recycled_two_at_once() -> None:
     assert min(after - before for before, after in pairwise(times)) >= 600
 
 
+class Deaf(Fleet):
+    """Workers that answer nothing."""
+
+    async def memory(self, worker: str) -> MemorySample | None:
+        return None
+
+
+def test_a_worker_that_never_answers_is_told_once() -> None:
+    fleet = a_day(Deaf([0.0, 0.0]), hours=1)
+
+    assert [(120.0, "untended", "bots-0"), (120.0, "untended", "bots-1")] == [
+        each[:3] for each in fleet.notes
+    ]
+
+
 def test_what_a_collection_gives_back_needs_no_restart() -> None:
     fleet = a_day(Fleet([30.0], collects=True), hours=8)
 

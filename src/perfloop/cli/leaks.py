@@ -10,7 +10,7 @@ import click
 
 from perfloop.cli.options import Size, fleet_option, json_option
 from perfloop.cli.terminal import error_console, output, result_console, show
-from perfloop.errors import InvalidInput
+from perfloop.errors import FleetFailed, InvalidInput
 from perfloop.model.units import bytes_text, count_text, seconds_text
 from perfloop.model.value import to_json
 from perfloop.process.leaks.examination import Examination
@@ -107,7 +107,10 @@ def _examined(pid: int, for_s: float, fleet_file: Path | None) -> Examination:
     if worker is not None:
         place, name = worker
         error_console().print(f"looking at {name} for {seconds_text(for_s)} …")
-        found = examine(place, name, for_s=for_s)
+        try:
+            found = examine(place, name, for_s=for_s)
+        except FleetFailed as error:
+            error_console().print(f"{error}; looking from outside instead …", soft_wrap=True)
     return found or examine_process(pid, for_s=for_s)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from perfloop.process.leaks.ladder import Act, Ladder, LadderPolicy, Rung, Seen
 from perfloop.process.leaks.suspicion import LeakPolicy, Suspicion
 
 _TOLD: Final = 3
+_SILENT_S: Final = 120.0
+"""A worker that has not answered once for so long is told: it is not watched."""
 
 
 class _Record:
@@ -60,6 +63,8 @@ class MemoryWatch:
         self._policy = policy or LeakPolicy()
         self._records: dict[str, _Record] = {}
         self._suspected: dict[str, Suspicion] = {}
+        self._silent: dict[str, tuple[int, float]] = {}
+        """Workers that have not answered yet, by process, and when they are to be told as that."""
         self._kept = int(2 * self._policy.window_s / FLOOR_S) + self._policy.times + 1
 
     async def look(self, *, at_s: float, rand: float) -> None:
@@ -69,7 +74,9 @@ class MemoryWatch:
         is_new = False
         samples = await asyncio.gather(*(self._keeper.memory(name) for name in seats))
         for seat, sample in zip(seats.values(), samples, strict=True):
-            if sample is not None:
+            if sample is None:
+                self._miss(seat, at_s)
+            else:
                 is_new |= self._take(seat, structs.replace(sample, requests=seat.handled), at_s)
         if is_new:
             peers = {
@@ -88,6 +95,23 @@ class MemoryWatch:
             record = self._records[seat.name] = _Record(seat.pid, sample, at_s)
             self._suspected.pop(seat.name, None)
         return record.add(sample, self._kept)
+
+    def _miss(self, seat: Seat, at_s: float) -> None:
+        """It did not answer: one that never does is told once."""
+        record = self._records.get(seat.name)
+        if record is not None and record.pid == seat.pid:
+            return
+        pid, due_s = self._silent.get(seat.name, (seat.pid, at_s + _SILENT_S))
+        if pid != seat.pid:
+            due_s = at_s + _SILENT_S
+        if at_s >= due_s:
+            due_s = math.inf
+            reason = (
+                "its memory is not watched: it does not answer. A target with a loop of its own hears"
+                " nothing; have it take its work from its Worker, or bound it by memory_bytes"
+            )
+            self._keeper.note("untended", seat.name, reason, {}, {})
+        self._silent[seat.name] = (seat.pid, due_s)
 
     def _forget(self, seats: Mapping[str, Seat]) -> None:
         """Processes that are gone: of the place's name the ladder remembers what was done."""
