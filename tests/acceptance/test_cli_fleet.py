@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -206,6 +207,35 @@ def test_a_hangup_restarts_every_worker(tmp_path: Path) -> None:
 
         wait_until(lambda: all(is_gone(pid) for pid in before), fleet.log)
         wait_until(lambda: all(each.state == "ready" for each in fleet.workers()))
+
+
+def test_a_hangup_runs_no_job_again_that_came_to_its_end(tmp_path: Path) -> None:
+    once = '[groups.once]\ncommand = ["echo", "done"]\nrestart = { kind = "temporary" }\n'
+    with supervised(tmp_path, once + BOTS) as fleet:
+        opened(fleet)
+        wait_until(lambda: "once-1: over" in fleet.log(), fleet.log)
+        fleet.process.send_signal(signal.SIGHUP)
+
+        wait_until(lambda: 4 == len(re.findall("bots-.: ready", fleet.log())), fleet.log)
+        assert 1 == fleet.log().count("once-1: started")
+
+
+def test_a_worker_that_hears_nothing_is_looked_at_from_outside(tmp_path: Path) -> None:
+    with supervised(tmp_path, '[groups.bots]\ntarget = "tests.fleet_handlers:deaf"\n') as fleet:
+        opened(fleet)
+        (pid,) = pids_of(fleet)
+        looked = subprocess.run(
+            [*PERFLOOP, "leaks", "--for", "1", "--fleet", "bots.toml", str(pid)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+            env=environment(tmp_path),
+        )
+
+        assert (0, True) == (looked.returncode, "Nothing grew" in looked.stdout)
+        assert "have a loop of its own, or have ended; looking from outside instead" in looked.stderr
 
 
 def test_events_are_followed_until_the_fleet_ends(tmp_path: Path) -> None:

@@ -187,6 +187,22 @@ def test_a_program_may_say_that_it_is_ready_before_its_start_is_reported(
     assert ["web-1"] == run(work())
 
 
+def test_a_restart_waits_for_those_that_are_being_drained_and_goes_on(tmp_path: Path) -> None:
+    async def work() -> tuple[list[str], set[int]]:
+        async with fleet_of(count=3, stop=StopPolicy(drain_s=60)) as fleet:
+            before = pids(fleet)
+            for _ in before:
+                await fleet.send("bots", {"do": "wait", "value": str(tmp_path / "go")})
+            draining = asyncio.create_task(fleet.drain("bots-2"))
+            await until(lambda: "stopping" in [each.kind for each in fleet.log.newest()])
+            restarting = asyncio.create_task(fleet.restart("bots"))
+            (tmp_path / "go").touch()
+            await asyncio.gather(draining, restarting)
+            return names(fleet), set(before) & set(pids(fleet))
+
+    assert (["bots-1", "bots-2", "bots-3"], set()) == run(work())
+
+
 def test_a_worker_that_is_drained_while_its_old_process_ends_comes_back(tmp_path: Path) -> None:
     async def work() -> tuple[Any, int]:
         async with fleet_of(stop=StopPolicy(drain_s=60)) as fleet:

@@ -26,8 +26,9 @@ def supervise(file: Path, as_json: bool) -> int:
     """Start the workers of FILE in order, keep them alive, and end them when this command is ended.
 
     What they write goes to standard output and standard error with their names; what happens to them goes
-    to standard error. Ctrl-C or SIGTERM drains and ends them, a second one kills them, SIGHUP restarts one
-    after another, but under nohup. Exits with 0 when all came to their end, and with 3 when one was given up.
+    to standard error. Ctrl-C or SIGTERM drains and ends them, a second one kills them, SIGHUP restarts
+    those that run, one after another, but under nohup. Exits with 0 when all came to their end, and with 3
+    when one was given up.
 
     \b
     perfloop supervise bots.toml
@@ -106,7 +107,7 @@ class _Foreground:
     async def _restart_all(self) -> None:
         for group in self._fleet.spec.groups:
             try:
-                await self._fleet.restart(group.name, reason="SIGHUP came")
+                await self._fleet.restart(group.name, reason="SIGHUP came", with_ended=False)
             except LaunchFailed as error:
                 self._fleet.log.add("restart-stopped", group.name, str(error))
                 return

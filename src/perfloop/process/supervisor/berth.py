@@ -111,6 +111,11 @@ class Berth:
         return self.state in (WorkerState.READY, *_OVER)
 
     @property
+    def is_away(self) -> bool:
+        """Whether it was ended on demand, or the group has this place no more."""
+        return self.has_left or (not self._is_wanted and self.state is not WorkerState.GIVEN_UP)
+
+    @property
     def is_alive(self) -> bool:
         """Whether a process runs here, or will."""
         return self.state not in _OVER
@@ -156,13 +161,13 @@ class Berth:
         await self.end(reason)
 
     async def replace(self, reason: str) -> None:
-        """Put a new process in the place of this one; no message is lost.
+        """Put a new process in the place of this one; no message is lost. One that is being ended ends first.
 
         Raises:
             LaunchFailed: The new one did not become ready. Where both may run at once, the old one goes on.
         """
         self._host.log.add("replacing", self.name, reason)
-        if self.running is not None and self._host.spec.overlaps:
+        if self.running is not None and self._is_wanted and self._host.spec.overlaps:
             await self._exchange()
         else:
             await self.end(reason, then=WorkerState.WAITING)

@@ -67,7 +67,8 @@ def only_fleet() -> Path:
     found = running_fleets()
     if not found:
         raise FleetNotFound(
-            "no fleet runs for this user; start one with `perfloop supervise FILE`, or name its file"
+            "no fleet runs for this user; start one with `perfloop supervise FILE`, or name its file with"
+            " --fleet"
         )
     if len(found) > 1:
         names = ", ".join(each.stem.rpartition("-")[0] for each in found)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Final
 
 from perfloop.process.launching import WorkerExit
+from perfloop.process.supervisor.restarting import signal_name
 from perfloop.process.supervisor.running import Running
 
+_LONG_BEFORE_S: Final = 1.0
+"""What it wrote so long before its end may have been about something else."""
 _SHELL: Final = {126: "its program cannot be run", 127: "its program is not found"}
 
 
 def cause_of(running: Running, end: WorkerExit) -> str:
     """What ended it, and what it last said on its standard error."""
     told = _by(running, end)
-    last = running.output.last_errors
+    last = running.output.last_error
     if running.is_asked or not end.code or not last:
         return told
-    return f"{told}; last on its standard error: {last[-1]}"
+    before_s = running.exited_s - running.output.last_error_s
+    when = f", {before_s:.0f} s before" if before_s >= _LONG_BEFORE_S else ""
+    return f"{told}; last on its standard error{when}: {last}"
 
 
 def _by(running: Running, end: WorkerExit) -> str:
     if running.killed_for:
-        return f"killed: {running.killed_for}"
+        return f"by SIGKILL of the supervisor: {running.killed_for}"
     if end.code < 0:
-        name = signal.Signals(-end.code).name if -end.code in list(signal.Signals) else str(-end.code)
+        name = signal_name(-end.code)
         asked = ", as it was asked to" if running.is_asked else ""
         if end.is_out_of_memory:
             return f"by {name}, out of memory: {_short_of(running)}"

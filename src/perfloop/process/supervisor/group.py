@@ -174,7 +174,8 @@ class Group:
     def opened(self, berth: Berth) -> None:
         """The worker is ready: there may be messages for it."""
         assert berth.running is not None
-        took_s = berth.running.heard_s - berth.running.started_s
+        assert berth.running.opened_s is not None
+        took_s = berth.running.opened_s - berth.running.started_s
         self.log.add("ready", berth.name, after={"pid": berth.running.pid, "after_s": round(took_s, 4)})
         self.post.collect()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -59,8 +59,10 @@ class Output:
     def __init__(self, on_line: Callable[[str, str], None]) -> None:
         self._on_line = on_line
         self._lines: dict[int, Lines] = {}
-        self.last_errors: deque[str] = deque(maxlen=5)
-        """The last lines of the standard error."""
+        self.last_error = ""
+        """The last line of the standard error."""
+        self.last_error_s = 0.0
+        """When it was read, on the monotonic clock."""
 
     def open(self) -> tuple[int, int]:
         """Begin to read; the ends that the worker writes to, for the caller to close."""
@@ -83,7 +85,7 @@ class Output:
 
     def _tell(self, stream: str, line: str) -> None:
         if stream == "err":
-            self.last_errors.append(line)
+            self.last_error, self.last_error_s = line, time.monotonic()
         self._on_line(stream, line)
 
     def _read(self, reading: int) -> bool:

@@ -7,6 +7,7 @@ supervisord have long asked for.
 
 from __future__ import annotations
 
+import signal
 from enum import StrEnum
 from math import log
 
@@ -149,6 +150,11 @@ def restarted_with(strategy: Strategy, group: tuple[str, ...], ended: str) -> tu
     return group[group.index(ended) :]
 
 
+def signal_name(number: int) -> str:
+    """As SIGKILL, or the number of one that has no name."""
+    return signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
+
+
 def _told(code: int, ran_s: float | None) -> str:
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
     return f"it ended {how} " + ("before it was ready" if ran_s is None else f"after {ran_s:.1f} s")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -72,6 +73,8 @@ class Running:
         """When it was ready, on the monotonic clock."""
         self.is_asked = False
         """Whether the supervisor ends it."""
+        self.exited_s = 0.0
+        """When its end was heard of, on the monotonic clock."""
         self.killed_for = ""
         """Why the supervisor killed it."""
         self.is_answering = False
@@ -217,6 +220,7 @@ class Running:
     def has_exited(self, end: WorkerExit) -> None:
         """The process is gone: take its last words, then tell that it has ended."""
         self.is_open = False
+        self.exited_s = time.monotonic()
         self._finishing = asyncio.get_running_loop().create_task(self._finish(end))
 
     async def _finish(self, end: WorkerExit) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from perfloop.errors import FleetFailed, InvalidInput
+from perfloop.errors import FleetFailed, InvalidInput, LaunchFailed
 from perfloop.process.scaling.policy import MOST_WORKERS
 from perfloop.process.supervisor.berth import Berth, WorkerState
 from perfloop.process.supervisor.control_socket import ControlSocket
@@ -188,10 +188,12 @@ class Supervisor:
         await self._takes(group).send(message, key, reply)
         return await reply
 
-    async def restart(self, name: str, *, reason: str = "it was asked for") -> None:
+    async def restart(self, name: str, *, reason: str = "it was asked for", with_ended: bool = True) -> None:
         """Put new processes in the place of a worker or of all of a group, one after another.
 
-        They run the code as it is now. The first that does not get ready ends the round.
+        They run the code as it is now. The first that does not get ready ends the round, but for one that
+        somebody ends meanwhile. `with_ended` says whether workers that were drained or came to their end are
+        started, too.
 
         Raises:
             InvalidInput: There is no such worker or group.
@@ -202,8 +204,14 @@ class Supervisor:
         self._require_open()
         await self._processes.zygotes.renew()
         for berth in berths:
-            if not berth.has_left:  # the group may have been made smaller meanwhile
+            is_over = berth.state in (WorkerState.ENDED, WorkerState.DRAINED)
+            if berth.has_left or (is_over and not with_ended):  # a group may be made smaller meanwhile
+                continue
+            try:
                 await berth.replace(reason)
+            except LaunchFailed:
+                if len(berths) == 1 or not berth.is_away:
+                    raise
 
     async def drain(self, name: str, *, reason: str = "it was asked for") -> None:
         """Let a worker or all of a group do what they have, and end them; `restart` brings them back.
