@@ -124,6 +124,17 @@ HANDLER = '[groups.bots]\nhandler = "a:b"\n'
         ("[groups.bots]\ncommand = []\n", "one of handler, target and command has to be there"),
         ("[groups.bots]\ncommand = [1]\n", r"bots.toml:2: .*command: expected `str`, got `int`"),
         (HANDLER + "environment = { A = 1 }\n", r"bots.toml:3: .*expected `str`, got `int`"),
+        (HANDLER + "environment = { A = 1 }\n", r"\[groups.bots\] environment: expected `str`, got `int`$"),
+        ("\n[groups.bots]\ncount = 1\n", r"bots.toml:2: \[groups.bots\] one of handler, target and command"),
+        (
+            HANDLER + "[groups.bots.restart]\nkind = 'always'\n",
+            "bots.toml:4: .*'always'; there are permanent, transient, temporary$",
+        ),
+        (HANDLER + "strategy = 'all'\n", "'all'; there are one-for-one, one-for-all, rest-for-one$"),
+        (
+            HANDLER + "[groups.bots-1]\nhandler = 'a:b'\n",
+            r"bots.toml:3: \[groups.bots-1\] bots-1 would be a worker of bots, too; give this group another",
+        ),
         (HANDLER + "needs = 'bots'\n", r"bots.toml:3: .*needs: expected `array`, got `str`"),
         (HANDLER + "control = 'x'\n", r"bots.toml:3: .*control is not known"),
         (

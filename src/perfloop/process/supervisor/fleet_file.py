@@ -13,7 +13,7 @@ import msgspec
 from perfloop.control.budget import ConnectionBudget
 from perfloop.errors import InvalidInput, InvalidValue
 from perfloop.process.supervisor.ordering import start_order
-from perfloop.process.supervisor.specs import FleetSpec, GroupSpec
+from perfloop.process.supervisor.specs import FleetSpec, GroupSpec, mistakable_name
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _TOP: Final = ("connections", "control", "groups", "preload")
@@ -21,6 +21,7 @@ _CONNECTIONS: Final = ConnectionBudget.__struct_fields__
 _UNKNOWN: Final = re.compile(
     r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?"
 )
+_PLACE: Final = re.compile(r"\[[^\]]*\]")
 _WRONG: Final = re.compile(r"(?P<fact>.*?) - at `\$\.?(?P<path>[^`]*)`")
 
 
@@ -52,6 +53,9 @@ def parse_fleet(text: str, place: str, *, folder: str) -> FleetSpec:
         start_order(needs)
     except InvalidInput as error:
         raise InvalidInput(f"{place}: {error}") from error
+    mistakable = mistakable_name(needs)
+    if mistakable is not None:
+        raise document.error(("groups", mistakable[0], ""), mistakable[1])
     rest = {key: value for key, value in tables.items() if key != "groups"}
     try:
         return FleetSpec(groups=specs, path=(folder,), **_options(document, rest, folder))
@@ -150,22 +154,34 @@ def _fault(document: _Document, path: tuple[str, ...], told: str) -> InvalidInpu
         return document.error((*path, *inner, unknown["key"]), fact)
     wrong = _WRONG.match(told)
     fact, at = (wrong["fact"], wrong["path"]) if wrong else (told, "")
-    inner = tuple(each.partition("[")[0] for each in at.split(".") if each)
+    inner = tuple(each for each in _PLACE.sub("", at).split(".") if each)
     rule = re.match(r"(\w+): ", fact)
     if rule and not at.endswith("]"):
         return document.error((*path, *inner, rule[1]), fact)
-    key = f"{inner[-1]}: " if inner else ""
-    return document.error((*path, *inner), f"{key}{fact[:1].lower()}{fact[1:]}")
+    if not inner:
+        return document.error((*path, ""), fact)
+    words = f"; there are {', '.join(_words(inner))}" if "enum value" in fact else ""
+    return document.error((*path, *inner), f"{inner[-1]}: {fact[:1].lower()}{fact[1:]}{words}")
 
 
 def _known(path: tuple[str, ...]) -> tuple[str, ...]:
     """The keys of the table at this path of a group."""
+    names: tuple[str, ...] = _kind(path).__struct_fields__
+    return names
+
+
+def _words(path: tuple[str, ...]) -> list[str]:
+    """What may stand at this path of a group, where that is one of some words."""
+    return [each.value for each in _kind(path)]
+
+
+def _kind(path: tuple[str, ...]) -> Any:
+    """Of what stands at this path of a group."""
     kind: Any = GroupSpec
     for key in path:
         kind = next(each.type for each in msgspec.structs.fields(kind) if each.name == key)
         kind = next((each for each in get_args(kind) if each is not type(None)), kind)  # a table, or none
-    names: tuple[str, ...] = kind.__struct_fields__
-    return names
+    return kind
 
 
 def _below(folder: str, path: str | None) -> str:

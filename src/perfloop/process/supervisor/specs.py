@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -189,6 +189,8 @@ class FleetSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         names = [each.name for each in self.groups]
         require(bool(names), "groups: there is none; add [groups.NAME]")
         require(len(set(names)) == len(names), "groups: each name once")
+        mistakable = mistakable_name(names)
+        require(mistakable is None, "" if mistakable is None else mistakable[1])
         start_order({each.name: each.needs for each in self.groups})
         pools = [each.name for each in self.groups if each.pool_size]
         if self.connections is None:
@@ -229,6 +231,16 @@ class FleetSpec(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         places = [each.handler or each.target for each in self.groups]
         modules = [place.partition(":")[0] for place in places if place]
         return tuple(dict.fromkeys(["perfloop.process.worker", *self.preload, *modules]))
+
+
+def mistakable_name(names: Iterable[str]) -> tuple[str, str] | None:
+    """A group that is called as a worker of another one, and what is wrong with that."""
+    known = set(names)
+    for name in known:
+        other, _, number = name.rpartition("-")
+        if other in known and number.isdigit():
+            return name, f"{name} would be a worker of {other}, too; give this group another name"
+    return None
 
 
 def _is_place(text: str) -> bool:
