@@ -158,10 +158,11 @@ def _fault(document: _Document, path: tuple[str, ...], told: str) -> InvalidInpu
     rule = re.match(r"(\w+): ", fact)
     if rule and not at.endswith("]"):
         return document.error((*path, *inner, rule[1]), fact)
+    fact = fact[:1].lower() + fact[1:]
     if not inner:
         return document.error((*path, ""), fact)
     words = f"; there are {', '.join(_words(inner))}" if "enum value" in fact else ""
-    return document.error((*path, *inner), f"{inner[-1]}: {fact[:1].lower()}{fact[1:]}{words}")
+    return document.error((*path, *inner), f"{inner[-1]}: {fact}{words}")
 
 
 def _known(path: tuple[str, ...]) -> tuple[str, ...]:
