@@ -36,6 +36,10 @@ def names(fleet: Supervisor) -> list[str]:
     return [each.name for each in fleet.statistics().groups[0].workers if each.state == "ready"]
 
 
+def told(fleet: Supervisor) -> list[tuple[str, str]]:
+    return [(each.kind, each.name) for each in fleet.log.newest()]
+
+
 def pids(fleet: Supervisor) -> list[int]:
     return [each.pid for each in fleet.statistics().groups[0].workers if each.pid is not None]
 
@@ -191,11 +195,12 @@ def test_a_restart_waits_for_those_that_are_being_drained_and_goes_on(tmp_path: 
     async def work() -> tuple[list[str], set[int]]:
         async with fleet_of(count=3, stop=StopPolicy(drain_s=60)) as fleet:
             before = pids(fleet)
-            for _ in before:
-                await fleet.send("bots", {"do": "wait", "value": str(tmp_path / "go")})
-            draining = asyncio.create_task(fleet.drain("bots-2"))
-            await until(lambda: "stopping" in [each.kind for each in fleet.log.newest()])
+            await fleet.send("bots", {"do": "wait", "value": str(tmp_path / "go")})
+            (busy,) = [each.name for each in fleet.statistics().groups[0].workers if each.under_way]
+            draining = asyncio.create_task(fleet.drain(busy))
+            await until(lambda: ("stopping", busy) in told(fleet))
             restarting = asyncio.create_task(fleet.restart("bots"))
+            await until(lambda: restarting.done() or ("replacing", busy) in told(fleet))
             (tmp_path / "go").touch()
             await asyncio.gather(draining, restarting)
             return names(fleet), set(before) & set(pids(fleet))
