@@ -71,6 +71,7 @@ class AsyncStage(StageRun):
         self._main: Future[None] | None = None
         self._calls_under_way: set[asyncio.Task[None]] = set()
         self._is_room = asyncio.Event()
+        self._is_aborted = False
 
     def start(self) -> None:
         self.meter.begin()
@@ -135,6 +136,8 @@ class AsyncStage(StageRun):
         again: list[tuple[Parcel, float]] = [(parcel, 0.0)]
         back: list[Any] = []
         try:
+            if self._is_aborted:  # while it waited for a slot
+                return
             self._begun(parcel)
             run = run_batch_async if self.spec.is_batch else run_items_async
             spec = self.spec
@@ -155,5 +158,6 @@ class AsyncStage(StageRun):
 
     def _cancel_calls(self) -> None:
         """In the loop's next round: a task that is cancelled before it began never finishes its Parcel."""
+        self._is_aborted = True
         for task in self._calls_under_way:
             self._loop.call_soon(task.cancel)

@@ -13,10 +13,9 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import resource_tracker
 from typing import Any, Final
 
 from perfloop.errors import InvalidInput, LaunchFailed, PerfloopError
@@ -25,8 +24,8 @@ from perfloop.process.pipeline.parcel import Outcome
 
 STARTS: Final = 5
 """How often a process is started until it lives."""
-LEFT_TO_PARENT: Final = (signal.SIGINT, signal.SIGTERM)
-"""A terminal and an init system send these to all processes at once; what follows is the pipeline's word."""
+PAUSE_S: Final = 0.05
+"""Between them: a fork server that was killed, too, is found dead by then."""
 
 
 class ProcessDied(PerfloopError):
@@ -125,6 +124,7 @@ class ProcessCaller:
                 failures += 1
                 if failures == STARTS:
                     raise
+                time.sleep(PAUSE_S)
 
     def _raise_if_aborted(self) -> None:
         if self._is_aborted:
@@ -139,10 +139,8 @@ class ProcessCaller:
             initargs=(self._function, self._is_batch, self._is_ordered, self._longest_call_s),
         )
         try:
-            with _unheard():
-                ready = pool.submit(_say_ready)
-            pid, fault = ready.result()
-        except BrokenProcessPool as error:
+            pid, fault = pool.submit(_say_ready).result()
+        except (BrokenProcessPool, OSError, EOFError) as error:  # the others where the fork server is gone
             pool.shutdown()
             raise LaunchFailed(
                 f"a process for the stage {self._name} died before it could work; if your script calls run() "
@@ -177,26 +175,8 @@ class _Child:
     longest_call_s = 0.0
 
 
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """What is started within the block does not hear what is left to the parent, also while it starts."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # when it starts it unblocks these signals in the calling thread
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _prepare(function: bytes, is_batch: bool, is_ordered: bool, longest_call_s: float) -> None:
-    for number in LEFT_TO_PARENT:
-        # Not SIG_IGN, which programs that the function starts would inherit.
-        signal.signal(number, lambda *_: None)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the pipeline ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _Child.is_batch, _Child.is_ordered, _Child.longest_call_s = is_batch, is_ordered, longest_call_s
     try:

@@ -17,6 +17,7 @@ from perfloop.process.pipeline.spec import StageSpec
 from perfloop.process.pipeline.stage import Stage, ThreadStage
 from perfloop.process.pipeline.stage_queue import StageQueue
 from perfloop.process.pipeline.statistics import PipelineStatistics, PipelineSummary
+from perfloop.process.pipeline.turn import ENDLESS
 
 LOOK_S: Final = 0.02
 GRACE_S: Final = 5.0
@@ -179,9 +180,9 @@ class PipelineRun:
             stage.queue.cancel()
 
     def _end_in_time(self, abort_at_s: float) -> None:
-        if perf_counter() < abort_at_s:
-            self._drop()
-        else:
+        self._drop()
+        if perf_counter() >= abort_at_s:
+            self._abort_at_s = ENDLESS  # once: a task may need time to clean up
             self.cancel()
 
     def _steward(self) -> None:
