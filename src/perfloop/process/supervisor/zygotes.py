@@ -35,6 +35,8 @@ class Zygotes:
         self._on_exit = on_exit
         self._pids: dict[ZygoteLauncher, set[int]] = {}
         self._starting: dict[ZygoteLauncher, int] = {}
+        self._early: set[int] = set()
+        """Workers whose ends were heard of before their starts."""
         self._closing: set[asyncio.Task[None]] = set()
         self._newest = self._made(started)
 
@@ -76,9 +78,14 @@ class Zygotes:
         self._starting[launcher] += 1
         try:
             pid = await launcher.start(order, channel=channel, stdout=stdout, stderr=stderr)
-            self._pids[launcher].add(pid)
+            if pid not in self._early:
+                self._pids[launcher].add(pid)
+            self._early.discard(pid)
         finally:
             self._starting[launcher] -= 1
+            if not any(self._starting.values()):
+                self._early.clear()
+            self._close_unused(launcher)
         return pid
 
     async def close(self) -> None:
@@ -96,6 +103,9 @@ class Zygotes:
             if end.pid in pids:
                 pids.discard(end.pid)
                 self._close_unused(launcher)
+                break
+        else:
+            self._early.add(end.pid)
         self._on_exit(end)
 
     def _close_unused(self, launcher: ZygoteLauncher) -> None:
