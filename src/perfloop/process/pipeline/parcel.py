@@ -26,6 +26,11 @@ class Parcel:
     rest: list[list[Any]] = field(default_factory=list)
     """Later items of the same ticket, each list a call of its own."""
 
+    def held(self, *, is_last: bool) -> int:
+        """What is lost with it; outputs of the last stage go nowhere, so that none of them is."""
+        outputs = 0 if is_last else len(self.outputs)
+        return outputs + len(self.items) + sum(len(items) for items in self.rest)
+
 
 @dataclass(slots=True)
 class Outcome:

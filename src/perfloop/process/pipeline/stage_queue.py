@@ -33,6 +33,8 @@ class StageQueue:
         self.is_ended = False
         self.is_last = True
         """Whether outputs go nowhere, so that none is lost where a Parcel is forgotten that holds some."""
+        self.dropped = 0
+        """Items that were forgotten by `cancel`, or never put because of it."""
         self.opened: deque[Any] = deque()
         """Items that come one at a time, by `Feeder`; not behind the lock."""
         self.opened_at_s = 0.0
@@ -51,7 +53,7 @@ class StageQueue:
         self._full_since_s: float | None = None
         self._closed_at_s = ENDLESS
         self._full_s = self._waited_s = 0.0
-        self._items_taken = self._dropped = 0
+        self._items_taken = 0
         self._most, self._linger_s = 1, 0.0
         self._timed: Wake | None = None
         self._timed_at_s = ENDLESS
@@ -68,7 +70,7 @@ class StageQueue:
         """Add a chunk, or have `wake` called when there is room again."""
         with self._lock:
             if self._is_cancelled:
-                self._dropped += len(items)
+                self.dropped += len(items)
                 return True
             if not self._has_room(wake):
                 return False
@@ -112,7 +114,9 @@ class StageQueue:
         with self._lock:
             self._is_cancelled = self._is_closed = True
             self._seal()
-            self._dropped += self._count + sum(self._held_by(parcel) for _, _, parcel in self._later)
+            self.dropped += self._count + sum(
+                parcel.held(is_last=self.is_last) for _, _, parcel in self._later
+            )
             self._chunks.clear()
             self._later.clear()
             self._count = 0
@@ -123,7 +127,7 @@ class StageQueue:
     def drop(self, items: list[Any]) -> None:
         """Count a chunk that was to be put, as whoever waited for room was cancelled."""
         with self._lock:
-            self._dropped += len(items)
+            self.dropped += len(items)
 
     def take(self, most: Callable[[], int], linger_s: Callable[[], float]) -> Parcel | None:
         """Wait for a Parcel; None when the queue has ended. See `try_take`."""
@@ -174,7 +178,7 @@ class StageQueue:
         with self._lock:
             self._under_way -= 1
             if self._is_cancelled:
-                self._dropped += sum(self._held_by(parcel) for parcel, _ in again) + len(back)
+                self.dropped += sum(parcel.held(is_last=self.is_last) for parcel, _ in again) + len(back)
             else:
                 now_s = self._clock()
                 self._put_back(back, now_s)
@@ -203,11 +207,6 @@ class StageQueue:
     def taken(self) -> int:
         """Parcels so far, without those tried again."""
         return self._taken
-
-    @property
-    def dropped(self) -> int:
-        """Items that were forgotten by `cancel`, or never put because of it."""
-        return self._dropped
 
     @property
     def mean_wait_s(self) -> float:
@@ -290,7 +289,7 @@ class StageQueue:
         opened = self.opened
         items = [opened.popleft() for _ in range(len(opened))]
         if self._is_cancelled:
-            self._dropped += len(items)
+            self.dropped += len(items)
         elif items:
             self._chunks.append((self.opened_at_s, items))
             self._count += len(items)
@@ -344,10 +343,6 @@ class StageQueue:
             return []
         self.is_ended = True
         return [*self._all_takers(), self.when_ended]
-
-    def _held_by(self, parcel: Parcel) -> int:
-        outputs = 0 if self.is_last else len(parcel.outputs)
-        return outputs + len(parcel.items) + sum(len(items) for items in parcel.rest)
 
 
 def _call(wakes: list[Wake]) -> None:
