@@ -238,6 +238,19 @@ def test_a_worker_that_hears_nothing_is_looked_at_from_outside(tmp_path: Path) -
         assert "have a loop of its own, or have ended; looking from outside instead" in looked.stderr
 
 
+def test_a_hangup_goes_on_with_the_next_group_where_one_does_not_get_ready(tmp_path: Path) -> None:
+    broken = '[groups.web]\ncommand = ["false"]\nready = { delay_s = 1 }\nrestart = { max_restarts = 0 }\n'
+    with supervised(tmp_path, broken + BOTS) as fleet:
+        opened(fleet)
+        assert ["given up", "ready", "ready"] == states_of(fleet)
+        fleet.process.send_signal(signal.SIGHUP)
+
+        wait_until(lambda: 4 == len(re.findall("bots-.: ready", fleet.log())), fleet.log)
+        assert "web: restart-stopped: web-1 is given up after its restart" in fleet.log()
+        fleet.process.terminate()
+        assert 3 == fleet.end()
+
+
 def test_events_are_followed_until_the_fleet_ends(tmp_path: Path) -> None:
     with supervised(tmp_path, BOTS) as fleet:
         opened(fleet)

@@ -236,3 +236,16 @@ def test_a_fleet_file_says_what_is_tended() -> None:
     assert ResourceLimits(memory_bytes=200_000_000, cpus=(0, 1)) == spec.limits
     with pytest.raises(InvalidInput, match=r"bots\.toml:12: .*fastest is not known"):
         parse_fleet(text + "fastest = 1\n", "bots.toml", folder=".")
+
+
+def test_a_group_that_was_drained_is_not_begun_again_by_its_load() -> None:
+    async def work() -> list[str]:
+        async with fleet_of("leak") as fleet:
+            await fleet.drain("bots")
+            begun_s = asyncio.get_running_loop().time()
+            policy = ScalingPolicy(lowest=2)
+            async with tended(follow_load(fleet._groups["bots"], policy, window_s=0.05)):
+                await until(lambda: asyncio.get_running_loop().time() > begun_s + 0.3)
+            return [each.state for each in fleet.statistics().groups[0].workers]
+
+    assert ["drained"] == run(work())

@@ -110,4 +110,3 @@ class _Foreground:
                 await self._fleet.restart(group.name, reason="SIGHUP came", with_ended=False)
             except LaunchFailed as error:
                 self._fleet.log.add("restart-stopped", group.name, str(error))
-                return

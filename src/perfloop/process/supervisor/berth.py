@@ -148,7 +148,8 @@ class Berth:
         keeping = self._keeping
         if keeping is not None:
             await asyncio.wait([keeping])
-        if self._keeping is keeping:  # nobody has begun it anew
+        is_told = self.has_left and self.state in (WorkerState.GIVEN_UP, WorkerState.ENDED)
+        if self._keeping is keeping and not is_told:  # nobody has begun it anew
             self._to(WorkerState.DRAINED if self.has_left else then)
 
     def give_up(self) -> None:

@@ -26,7 +26,9 @@ async def start_all(groups: Mapping[str, Group], *, started: Callable[[Group], N
     async def start(group: Group) -> str:
         for needed in group.spec.needs:
             if await starting[needed]:
-                return group.hold_back(needed)
+                told = group.hold_back(needed)
+                started(group)
+                return told
         await group.start()
         started(group)
         return group.fault_of_start()

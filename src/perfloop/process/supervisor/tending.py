@@ -79,6 +79,9 @@ async def follow_load(group: Group, policy: ScalingPolicy, *, window_s: float = 
         for _ in range(_GLANCES):
             await asyncio.sleep(window_s / _GLANCES)
             load.glance()
+        if group.berths and not group.is_alive:  # it was given up or drained, and waits for people
+            load.demand()
+            continue
         change = law.update(load.demand(), most=group.room)
         if law.judged is not None:
             _tell_gain(group, law.judged)
