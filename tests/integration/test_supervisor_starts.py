@@ -54,7 +54,8 @@ def test_a_group_that_does_not_start_leaves_the_others_running_but_for_those_tha
             } == states(fleet)
             assert 7 == await fleet.ask("bots", {"do": "echo", "value": 7})
             with pytest.raises(
-                FleetFailed, match="pages was given up; `perfloop fleet restart pages` begins"
+                FleetFailed,
+                match=r"pages was given up \(web, which it needs, did not become ready\); `perfloop fleet",
             ):
                 await fleet.ask("pages", {"do": "pid"})
             told = fleet.log.newest()[-1]

@@ -114,14 +114,16 @@ class Group:
         """Start nothing, because a group that it needs did not become ready; what to say of that."""
         reason = f"{needed}, which it needs, did not become ready"
         name = self.spec.name
-        self.log.add("not-started", name, f"{reason}; when it has, `perfloop fleet restart {name}`")
+        self.log.add("not-started", name, reason)
         for berth in self._grow(self.spec.count):
             berth.give_up()
         return f"{name} was not started: {reason}"
 
     def _last_end(self) -> str:
-        """How a worker of it ended last, or could not be started."""
+        """How a worker of it ended last, or why it could not be started."""
         for event in reversed(self.log.newest()):
+            if event.kind == "not-started" and event.name == self.spec.name:
+                return event.reason
             if event.name in self.berths and event.kind in ("ended", "launch-failed"):
                 return f"{event.name} {event.kind} {event.reason}" if event.kind == "ended" else event.reason
         return ""
