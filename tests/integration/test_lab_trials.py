@@ -278,10 +278,11 @@ def test_room_on_the_pages_halves_the_wal_of_updates_that_change_no_indexed_colu
     assert record.treatment_work.wal_bytes < record.control_work.wal_bytes / 2
 
 
-def test_room_on_the_pages_is_of_no_use_to_updates_that_change_an_indexed_column(lab: Lab) -> None:
+def test_room_on_the_pages_does_not_halve_that_of_updates_that_change_an_indexed_column(lab: Lab) -> None:
     record = tried_on(lab, ROOM, operation("UPDATE events SET kind = 'new' WHERE id = 7"))
 
-    assert Verdict.KEEP != record.verdict, record.reason
+    # Of the time nothing is said: a place on the same page is found a little sooner even without HOT.
+    assert record.treatment_work.wal_bytes >= record.control_work.wal_bytes / 2
 
 
 def test_an_index_that_nobody_uses_may_go(lab: Lab) -> None:
