@@ -15,7 +15,7 @@ from perfloop.adapters.jobs.redis_jobs import read_redis_jobs
 from perfloop.adapters.postgres import take_snapshot
 from perfloop.adapters.pressure import read_target_host
 from perfloop.adapters.redis import RedisReading, read_redis
-from perfloop.adapters.statement_counters import read_statements
+from perfloop.adapters.statement_counters import StatementReading, read_statements
 from perfloop.adapters.statements import parameter_count, statement_kind
 from perfloop.analyze.checks import analyze
 from perfloop.analyze.nothing import explain_nothing
@@ -112,12 +112,20 @@ def _read_redis(url: str | None) -> tuple[RedisReading, JobReading]:
     return redis, read_redis_jobs(url, now_s=time.time())
 
 
+def counters_before(
+    connection: psycopg.Connection, observer: Observer, window_s: float | None
+) -> StatementReading | None:
+    """What the counters say now, once the window from here on is over; None where there is no window."""
+    if window_s is None:
+        return None
+    earlier = read_statements(connection, role=connection.info.user)
+    observer.phase(f"counting statements for {window_s:g} s")
+    time.sleep(window_s)
+    return earlier
+
+
 def _read_target(connection: psycopg.Connection, observer: Observer, window_s: float | None) -> Snapshot:
-    earlier = None
-    if window_s is not None:
-        earlier = read_statements(connection, role=connection.info.user)
-        observer.phase(f"counting statements for {window_s:g} s")
-        time.sleep(window_s)
+    earlier = counters_before(connection, observer, window_s)
     host = read_target_host(connection)
     return take_snapshot(connection, taken_at_s=time.time(), host=host, earlier=earlier)
 

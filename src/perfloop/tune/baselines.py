@@ -24,7 +24,7 @@ from perfloop.model.analysis import Analysis
 from perfloop.model.baseline import Baseline, BaselinePlan, BaselineTable, Comparison
 from perfloop.model.outline import outline_of
 from perfloop.model.snapshot import Snapshot, StatementCounters, StatementPlan
-from perfloop.tune.analysis import analyze_target
+from perfloop.tune.analysis import analyze_target, counters_before
 from perfloop.tune.observer import Observer
 
 
@@ -164,11 +164,7 @@ def _plans(analysis: Analysis) -> tuple[BaselinePlan, ...]:
 
 
 def _snapshot(connection: psycopg.Connection, observer: Observer, window_s: float | None) -> Snapshot:
-    earlier = None
-    if window_s is not None:
-        earlier = read_statements(connection, role=connection.info.user)
-        observer.phase(f"counting statements for {window_s:g} s")
-        time.sleep(window_s)
+    earlier = counters_before(connection, observer, window_s)
     host = read_host(runs_server=server_is_here(connection))
     return take_snapshot(connection, taken_at_s=time.time(), host=host, earlier=earlier)
 
