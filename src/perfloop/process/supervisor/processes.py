@@ -15,13 +15,11 @@ from perfloop.adapters.cgroup import out_of_memory_kills
 from perfloop.process.launching import WorkerExit
 from perfloop.process.supervisor.group import Group
 from perfloop.process.supervisor.memory_kills import MemoryKills
-from perfloop.process.supervisor.running import Running
+from perfloop.process.supervisor.running import INCARNATION_BITS, Running
 from perfloop.process.supervisor.specs import FleetSpec
 from perfloop.process.supervisor.zygotes import Zygotes
 from perfloop.process.zygote.started import StartedZygote
 
-_IDS: Final = 1 << 40
-"""Messages that one process can be sent; so each message of a fleet has an id of its own."""
 _EARLY: Final = 100
 
 
@@ -62,7 +60,7 @@ class Processes:
         running = Running(
             name,
             group.spec,
-            first_id=self._incarnations * _IDS,
+            first_id=self._incarnations << INCARNATION_BITS,
             listener=group.post,
             clock=asyncio.get_running_loop().time,
         )

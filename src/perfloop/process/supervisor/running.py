@@ -25,8 +25,9 @@ from perfloop.process.worker import ALIVE, AT, FAILED, PING, READY, REPLY
 _LAUNCH_S: Final = 10.0
 _CHANNEL_END_S: Final = 0.5
 """For the last words of a worker that has ended: what it started may hold its end of the channel."""
-_INCARNATION_BITS: Final = 40
-"""Of a message's id, above which stands the number of the process that it was first sent to."""
+INCARNATION_BITS: Final = 40
+"""Of a message's id, above which stands the number of the process that it was first sent to: so each message
+of a fleet has an id of its own, and one process can be sent 2 ** 40."""
 
 
 class Listener(Protocol):
@@ -97,7 +98,7 @@ class Running:
         self._answers: dict[str, asyncio.Future[Any]] = {}
         """Of words that are waited for, by their kinds."""
         self._finishing: asyncio.Task[None] | None = None
-        self._hold = Hold(group.limits, name, first_id >> _INCARNATION_BITS)
+        self._hold = Hold(group.limits, name, first_id >> INCARNATION_BITS)
 
     async def start(self, launcher: Launcher, fleet_id: str) -> None:
         """Start the process.
