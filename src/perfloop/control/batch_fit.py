@@ -17,7 +17,7 @@ from typing import Final
 
 from perfloop.control.adjustment import Adjustment, AdjustmentLog, Knob, Outcome
 from perfloop.control.policy import AdjustmentPolicy
-from perfloop.control.window import Window
+from perfloop.control.window import MOST_GAPS, Window
 from perfloop.model.value import require
 
 SIZES: Final = AdjustmentPolicy(highest=1000)
@@ -46,8 +46,6 @@ CEILING_S: Final = 60.0
 """How long the size stays below one that gained nothing."""
 WAIVED_S: Final = 60.0
 """How long a budget is set aside that no size keeps, before it is held against the line again."""
-MOST_GAPS: Final = 3
-"""Gaps in one search for which the line is drawn anew; where more come it would never end otherwise."""
 SAME: Final = 0.08
 """Smaller differences of size are left alone."""
 

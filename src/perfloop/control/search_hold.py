@@ -24,12 +24,10 @@ from perfloop.control.estimate import Estimate, is_telling
 from perfloop.control.holding import Holding, Shift
 from perfloop.control.policy import AdjustmentPolicy
 from perfloop.control.trial import LEAST_WINDOWS, Trial
-from perfloop.control.window import Window
+from perfloop.control.window import MOST_GAPS, Window
 
 STARVED: Final = 5
 """Windows in a row that say nothing of the limit, after which a trial ends."""
-MOST_GAPS: Final = 3
-"""Gaps in one search for which what was seen is forgotten; where more come it would never end otherwise."""
 
 
 class SearchHold:

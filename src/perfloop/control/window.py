@@ -13,6 +13,9 @@ TRIMMED_SHARE: Final = 0.3
 
 LARGEST_SEAM: Final = 0.01
 """Of a Window's length: what lies between it and the last one, up to which one follows the other."""
+MOST_GAPS: Final = 3
+"""Between the Windows of one search, for which a law forgets what it saw; where more come it would never end
+otherwise."""
 
 
 class CallSizes(Value, frozen=True, kw_only=True):
